@@ -1,0 +1,52 @@
+"""A tree and a script in, a reproducible OCI layer out: no root, no VM, no daemon.
+
+::
+
+    from rootless_layer import LayerSpec, Script, build_layer, load_closure
+
+    spec = LayerSpec(closure=load_closure("graph"), scripts=(Script.text("mkdir /data"),))
+    layer = build_layer(spec, "out")
+
+Names are imported when they are first used, so that what a caller does not use costs
+nothing at its start.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .closure import Closure, StorePath, closure_of_paths, load_closure
+    from .errors import RootlessLayerError
+    from .layer import Layer, build_layer
+    from .spec import Compression, LayerSpec, Script
+    from .tree import Entry, Tree
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Closure": "closure",
+    "Compression": "spec",
+    "Entry": "tree",
+    "Layer": "layer",
+    "LayerSpec": "spec",
+    "RootlessLayerError": "errors",
+    "Script": "spec",
+    "StorePath": "closure",
+    "Tree": "tree",
+    "build_layer": "layer",
+    "closure_of_paths": "closure",
+    "load_closure": "closure",
+}
+__all__ = [
+    "Closure", "Compression", "Entry", "Layer", "LayerSpec", "RootlessLayerError", "Script",
+    "StorePath", "Tree", "__version__", "build_layer", "closure_of_paths", "load_closure",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type checker reads the imports above
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,5 @@
+"""``python -m rootless_layer``."""
+
+from .cli import run
+
+run()

@@ -1,0 +1,81 @@
+"""Runs inside a session, under libfakeroot: puts extended attributes there, and reads them.
+
+They live in the daemon's memory only: not on disk, not in the save file. So they are read
+as the last thing of the session, from the inodes that have a row (setxattr makes one, if
+need be). Those are found by the inode numbers of the directories' entries, which costs no
+round trip to the daemon. Run as a script, not as a part of the package.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+
+_ROW = re.compile(rb"dev=([0-9a-f]+),ino=(\d+),")
+
+
+def put(subject: list[list[str]]) -> dict[str, object]:
+    """Give files their attributes: a path, a name and a value in base64 each."""
+    for path, name, value in subject:
+        os.setxattr(os.fsencode(path), os.fsencode(name), base64.b64decode(value), follow_symlinks=False)
+    return {"put": len(subject)}
+
+
+def collect(tops: list[str], faked: int, save_file: str) -> dict[str, object]:
+    """Read the attributes below ``tops`` of every inode that has a row."""
+    os.lstat(tops[0])  # chown and chmod are sent without waiting; a stat is answered after them
+    os.kill(faked, signal.SIGUSR1)
+    os.lstat(tops[0])  # and this one after the daemon has written its rows
+    with open(save_file, "rb") as file:
+        wanted = {(int(dev, 16), int(ino)) for dev, ino in _ROW.findall(file.read())}
+    found = []
+    for top in tops:
+        if not wanted:
+            break
+        for path, inode in _walk(os.fsencode(top)):
+            if inode in wanted:
+                wanted.discard(inode)
+                names = os.listxattr(path, follow_symlinks=False)
+                found += [[*inode, name, _value(path, name)] for name in sorted(names)]
+    return {"xattrs": found}
+
+
+def _value(path: bytes, name: str) -> str:
+    return base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode()
+
+
+def _walk(top: bytes) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    status = os.lstat(top)
+    device = status.st_dev
+    yield top, (device, status.st_ino)
+    folders = [top] if os.path.isdir(top) and not os.path.islink(top) else []
+    while folders:
+        with os.scandir(folders.pop()) as listing:
+            for entry in listing:
+                yield entry.path, (device, entry.inode())
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+
+
+def main() -> None:
+    """Do what stdin says, and say on stdout what came of it."""
+    order = json.load(sys.stdin)
+    try:
+        if order["action"] == "put":
+            result = put(order["subject"])
+        else:
+            result = collect(order["subject"], order["faked"], order["save_file"])
+    except OSError as error:
+        named = os.fsdecode(error.filename or b"?")
+        problem = f"{named}: extended attributes cannot be kept: {error.strerror}"
+        result = {"error": ["SessionError", [problem], "fakeroot carries values of up to about 2000 bytes."]}
+    json.dump(result, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The functions of libarchive that are used here, each checked, with typed errors.
+
+libarchive-c finds and loads the library. Its own wrappers log warnings and go on, and
+its writer passes names through the locale; so the few functions needed are bound here
+once more, with every return code checked: a warning is an error, except where a caller
+says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from typing import TYPE_CHECKING, Any
+
+from libarchive import ffi
+
+from .errors import ArchiveError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+OK, EOF, WARN = 0, 1, -20
+MINIMUM_VERSION = 3_004_000
+
+_slow = ctypes.CDLL(ffi.libarchive._name, handle=ffi.libarchive._handle)  # noqa: SLF001 - CDLL has no public name for them
+# Calls of a microsecond: letting go of the interpreter's lock would cost more than they do.
+_fast = ctypes.PyDLL(ffi.libarchive._name, handle=ffi.libarchive._handle)  # noqa: SLF001
+
+
+def message(archive: int) -> str:
+    """Give libarchive's own words for the last thing that went wrong with ``archive``."""
+    return (_error_string(archive) or b"no reason given").decode("utf-8", "replace")
+
+
+def check(archive: int, code: int, doing: str) -> int:
+    """Return ``code`` where it is no complaint, else raise :class:`ArchiveError`."""
+    if code < OK:
+        error = f"libarchive: {doing}: {message(archive)} (status {code})"
+        raise ArchiveError(error)
+    return code
+
+
+def _bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    function = getattr(library, f"archive_{name}")
+    function.restype = result
+    function.argtypes = arguments
+    return function
+
+
+if ffi.version_number() < MINIMUM_VERSION:
+    raise UnavailableError(
+        f"libarchive {ffi.version_number()} is too old: 3.4.0 or newer is needed",
+        hint="Install a newer libarchive, or name one in the environment variable LIBARCHIVE.",
+    )
+
+_error_string = _bind(_fast, "error_string", c_char_p, c_void_p)
+_P = c_void_p
+
+entry_new = _bind(_fast, "entry_new", _P)
+entry_free = _bind(_fast, "entry_free", None, _P)
+entry_clear = _bind(_fast, "entry_clear", _P, _P)
+entry_set_mode = _bind(_fast, "entry_set_mode", None, _P, c_int)
+entry_set_size = _bind(_fast, "entry_set_size", None, _P, c_int64)
+entry_set_uid = _bind(_fast, "entry_set_uid", None, _P, c_int64)
+entry_set_gid = _bind(_fast, "entry_set_gid", None, _P, c_int64)
+entry_set_mtime = _bind(_fast, "entry_set_mtime", None, _P, c_int64, ctypes.c_long)
+entry_set_rdev = _bind(_fast, "entry_set_rdev", None, _P, c_uint64)
+entry_copy_pathname = _bind(_fast, "entry_copy_pathname", None, _P, c_char_p)
+entry_copy_symlink = _bind(_fast, "entry_copy_symlink", None, _P, c_char_p)
+entry_copy_hardlink = _bind(_fast, "entry_copy_hardlink", None, _P, c_char_p)
+entry_xattr_add = _bind(_fast, "entry_xattr_add_entry", None, _P, c_char_p, c_char_p, c_size_t)
+entry_pathname = _bind(_fast, "entry_pathname", c_char_p, _P)
+entry_hardlink = _bind(_fast, "entry_hardlink", c_char_p, _P)
+entry_symlink = _bind(_fast, "entry_symlink", c_char_p, _P)
+entry_mode = _bind(_fast, "entry_mode", c_int, _P)
+entry_size = _bind(_fast, "entry_size", c_int64, _P)
+entry_size_is_set = _bind(_fast, "entry_size_is_set", c_int, _P)
+entry_uid = _bind(_fast, "entry_uid", c_int64, _P)
+entry_gid = _bind(_fast, "entry_gid", c_int64, _P)
+entry_mtime = _bind(_fast, "entry_mtime", c_int64, _P)
+entry_rdev = _bind(_fast, "entry_rdev", c_uint64, _P)
+entry_xattr_reset = _bind(_fast, "entry_xattr_reset", c_int, _P)
+entry_xattr_next = _bind(
+    _fast, "entry_xattr_next", c_int, _P,
+    ctypes.POINTER(c_char_p), ctypes.POINTER(c_void_p), ctypes.POINTER(c_size_t),
+)  # fmt: skip
+
+write_new = _bind(_fast, "write_new", _P)
+write_free = _bind(_fast, "write_free", c_int, _P)
+write_fail = _bind(_fast, "write_fail", c_int, _P)
+write_close = _bind(_fast, "write_close", c_int, _P)
+write_set_format_pax_restricted = _bind(_fast, "write_set_format_pax_restricted", c_int, _P)
+write_set_options = _bind(_fast, "write_set_options", c_int, _P, c_char_p)
+write_set_bytes_per_block = _bind(_fast, "write_set_bytes_per_block", c_int, _P, c_int)
+write_set_bytes_in_last_block = _bind(_fast, "write_set_bytes_in_last_block", c_int, _P, c_int)
+write_open_memory = _bind(_fast, "write_open_memory", c_int, _P, _P, c_size_t, _P)
+write_header = _bind(_fast, "write_header", c_int, _P, _P)
+write_data = _bind(_fast, "write_data", ctypes.c_ssize_t, _P, _P, c_size_t)
+write_finish_entry = _bind(_fast, "write_finish_entry", c_int, _P)
+
+read_new = _bind(_fast, "read_new", _P)
+read_free = _bind(_fast, "read_free", c_int, _P)
+read_support_filter_all = _bind(_fast, "read_support_filter_all", c_int, _P)
+read_support_format_tar = _bind(_fast, "read_support_format_tar", c_int, _P)
+read_support_format_mtree = _bind(_fast, "read_support_format_mtree", c_int, _P)
+read_open_filename = _bind(_slow, "read_open_filename", c_int, _P, c_char_p, c_size_t)
+read_next_header2 = _bind(_slow, "read_next_header2", c_int, _P, _P)
+read_data_into_fd = _bind(_slow, "read_data_into_fd", c_int, _P, c_int)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.newlocale.restype = c_void_p
+_libc.newlocale.argtypes = (c_int, c_char_p, c_void_p)
+_libc.uselocale.restype = c_void_p
+_libc.uselocale.argtypes = (c_void_p,)
+_libc.freelocale.argtypes = (c_void_p,)
+_LC_CTYPE_MASK = 1
+
+
+@contextlib.contextmanager
+def utf8_locale() -> Iterator[None]:
+    """Make names UTF-8 for this thread, whatever the process's locale is.
+
+    Under a C locale libarchive marks each non-ASCII name with a ``hdrcharset`` record,
+    so that without this the digest would depend on who runs the build.
+    """
+    locale = _libc.newlocale(_LC_CTYPE_MASK, b"C.UTF-8", None)
+    if not locale:
+        raise UnavailableError("the C library has no locale C.UTF-8", hint="Install libc-bin (glibc 2.35 has it built in).")
+    before = _libc.uselocale(locale)
+    try:
+        yield
+    finally:
+        _libc.uselocale(before)
+        _libc.freelocale(locale)

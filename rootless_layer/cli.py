@@ -1,0 +1,223 @@
+"""The command ``rootless-layer``: it turns its arguments into a spec and calls the core."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from . import __version__
+from .errors import RootlessLayerError, ScriptError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .layer import Progress
+    from .spec import LayerSpec
+
+EXIT_STATUS = """\
+\b
+Exit status:
+  0    the layer is whole in its place
+  N    the script's own, where a script failed (128 + N: killed by the signal N)
+  2    the arguments are wrong
+  65   an input cannot be used       66   a source cannot be read, or changed
+  69   this machine lacks a program or a kernel feature
+  70   libarchive or this program failed
+  71   the fakeroot daemon failed    73   the output cannot be written
+  76   a program went around fakeroot, so that owners would be wrong
+  77   a script changed an immutable store path
+  124  a script took longer than --timeout
+  130, 143  interrupted, terminated
+"""
+
+
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP came."""
+
+
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated(number)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="rootless-layer")
+def main() -> None:
+    """Make OCI layers from trees and scripts: no root, no VM, no daemon."""
+
+
+@main.command(epilog=EXIT_STATUS)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@click.option("--closure", "closures", multiple=True, metavar="FILE|DIR",
+              help="Store paths with their references: an exportReferencesGraph file, JSON of structured attributes or"
+              " `nix path-info --json -r`, closureInfo's directory, or a list of store paths.")
+@click.option("--store-path", "store_paths", multiple=True, metavar="PATH", help="One more store path; repeatable.")
+@click.option("--store-root", default="/", metavar="DIR", help="Where the store lies, as in `nix --store DIR`.")
+@click.option("--copy-to-root", "contents", multiple=True, metavar="PATH", help="Merge this tree into the root; repeatable.")
+@click.option("--link", type=click.Choice(["hard", "symbolic", "copy"]), default="hard", show_default=True,
+              help="How a root file stands for a store file.")
+@click.option("--keep-dirlinks", is_flag=True, help="A directory goes where another tree has a link to a directory.")
+@click.option("--rootfs", metavar="DIR|TAR", help="Start from this root filesystem.")
+@click.option("--rootfs-listing", metavar="MTREE", help="Owners, modes and devices of a --rootfs DIR, as an mtree file.")
+@click.option("--script", "scripts", multiple=True, metavar="FILE", help="Run this script; repeatable, in order.")
+@click.option("--view", type=click.Choice(["root", "directory"]), default="root", show_default=True,
+              help="What a script sees: the tree as /, or this machine with the tree as working directory.")
+@click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Add to the scripts' environment; repeatable.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Kill a script that takes longer.")
+@click.option("--closure-writable", is_flag=True, help="Give the scripts copies of the store paths, to change.")
+@click.option("--stage", type=click.Choice(["auto", "bind", "hardlink", "copy"]), default="auto", show_default=True,
+              help="How store paths get in front of a script; hardlink is for trusted scripts only.")
+@click.option("--compression", default="none", show_default=True, metavar="KIND[:LEVEL]", help="none, gzip (0 to 3) or zstd (1 to 19).")
+@click.option("--blob", type=click.Choice(["stored", "derived"]), default="stored", show_default=True,
+              help="Write the blob, or only what makes it again.")
+@click.option("--source-date-epoch", type=int, metavar="SECONDS", help="Later times become this one.  [default: the variable, else 1]")
+@click.option("--uid", type=int, default=0, show_default=True, help="Who owns what no script made.")
+@click.option("--gid", type=int, default=0, show_default=True, help="Which group owns it.")
+@click.option("-o", "--output", required=True, metavar="DIR", help="Put the layer here.")
+@click.option("--json", "as_json", is_flag=True, help="Print layer.json.")
+@click.option("--list", "as_list", is_flag=True, help="Print the layer's listing, with owners.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own values
+    """Build a layer from a closure, trees or a root filesystem, and scripts.
+
+    The scripts run as root, as far as they can tell. The layer is the same, byte for byte,
+    whoever builds it: DIR gets layer.json, the listing layer.mtree, and blobs/sha256/.
+    """
+    from .layer import build_layer  # noqa: PLC0415 - for a quick --help
+
+    spec = _spec(options)
+    show = _Shower(quiet=options["quiet"])
+    layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
+    show.end()
+    if options["as_json"]:
+        click.echo(json.dumps(layer.to_json(), indent=2, sort_keys=True))
+    if options["as_list"]:
+        from .report import listing  # noqa: PLC0415
+
+        for line in listing(layer.tree):
+            click.echo(line)
+    elif not options["as_json"] and not options["quiet"]:
+        click.echo(layer.descriptor.digest)
+
+
+def _spec(options: dict[str, Any]) -> LayerSpec:
+    from .closure import Closure, closure_of_paths, load_closure  # noqa: PLC0415
+    from .spec import Compression, LayerSpec, Script  # noqa: PLC0415
+
+    root = options["store_root"]
+    root = os.path.abspath(root)
+    closures = [load_closure(source, store_root=root) for source in options["closures"]]
+    if options["store_paths"]:
+        closures.append(closure_of_paths(options["store_paths"], root))
+    scripts = [Script.file(path) for path in options["scripts"]]
+    if options["command"]:
+        scripts.append(Script.command(options["command"]))
+    epoch = options["source_date_epoch"]
+    if epoch is None:
+        epoch = _environment_epoch()
+    kind, _, level = options["compression"].partition(":")
+    if level and not level.isdigit():
+        raise click.BadParameter(f"{options['compression']}: write it as KIND or KIND:LEVEL", param_hint="--compression")
+    environment = {}
+    for pair in options["environment"]:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{pair}: write it as NAME=VALUE", param_hint="--env")
+        environment[name] = value
+    return LayerSpec(
+        closure=closures[0].merge(*closures[1:]) if closures else None,
+        contents=options["contents"],
+        rootfs=options["rootfs"],
+        rootfs_listing=options["rootfs_listing"],
+        scripts=tuple(scripts),
+        view=options["view"],
+        environment=environment,
+        timeout=options["timeout"],
+        writable_closure=options["closure_writable"],
+        link=options["link"],
+        keep_dirlinks=options["keep_dirlinks"],
+        uid=options["uid"],
+        gid=options["gid"],
+        epoch=epoch,
+        compression=Compression(kind, int(level) if level else -1),  # type: ignore[arg-type]
+    )
+
+
+def _environment_epoch() -> int:
+    text = os.environ.get("SOURCE_DATE_EPOCH", "1")
+    if not text.isdecimal():
+        raise click.BadParameter(f"{text!r} is not a number of seconds", param_hint="SOURCE_DATE_EPOCH")
+    return int(text)
+
+
+class _Shower:
+    """Shows progress on stderr: a line that changes on a terminal, notes elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.live = not quiet and sys.stderr.isatty()
+        self.shown = ""
+
+    def __call__(self, progress: Progress) -> None:
+        if self.quiet:
+            return
+        if progress.note:
+            self.end()
+            print(f"rootless-layer: {progress.note}", file=sys.stderr)
+        if not self.live:
+            return
+        text = f"{progress.stage}…"
+        if progress.total:
+            text = f"{progress.stage} {min(progress.done, progress.total) >> 20} of {progress.total >> 20} MiB"
+        if text != self.shown:
+            if progress.stage == "run":
+                self.end()  # the scripts write to the same terminal
+            else:
+                sys.stderr.write(f"\r\x1b[K{text}")
+                sys.stderr.flush()
+            self.shown = text
+
+    def end(self) -> None:
+        """Clear the line."""
+        if self.live and self.shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self.shown = ""
+
+
+def run() -> NoReturn:
+    """Be the command: every way that it can end has its exit status."""
+    gc.disable()  # a short life of many small values, none of them in a circle
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
+    try:
+        main(standalone_mode=False)
+        status = 0
+    except click.exceptions.Exit as exit_:
+        status = exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except ScriptError as error:
+        status = _say(error, error.status)
+    except RootlessLayerError as error:
+        status = _say(error, error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        status = _say("interrupted; nothing was kept", 128 + signal.SIGINT)
+    except _Terminated as terminated:
+        status = _say("terminated; nothing was kept", 128 + int(terminated.args[0]))
+    except BrokenPipeError:
+        status = 128 + signal.SIGPIPE
+        sys.stdout = None
+    sys.exit(status)
+
+
+def _say(error: object, status: int) -> int:
+    for line in str(error).splitlines():
+        print(f"rootless-layer: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,300 @@
+"""Store paths, and closures of them in every form that Nix gives.
+
+``load_closure`` tells by looking which of these forms it was given:
+
+- the text of ``exportReferencesGraph``: per path a line each with the path, its deriver
+  or nothing, the number of its references, and the references;
+- its JSON under ``__structuredAttrs``: the list, or the whole ``.attrs.json``;
+- ``nix path-info --json -r``: a list until Nix 2.18, an object by path since 2.19, or
+  ``--json-format 2`` (Nix 2.33), where paths stand without their store directory;
+- the directory that nixpkgs's ``closureInfo`` makes, or a file of it: ``store-paths``,
+  or ``registration``, which is the first form with two more lines after each path, the
+  hash and the size of its NAR, as in ``nix-store --dump-db``;
+- a list of store paths, a line each, as from ``nix-store -qR``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+import reprlib
+from collections.abc import Iterable, Mapping  # noqa: TC003 (cattrs resolves the types)
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+import attrs
+
+from .errors import ClosureError
+
+# Nix base 32 has no e, o, t and u; a name has 1 to 211 characters (checkName and
+# MaxPathLen in Nix's src/libstore/path.cc and .hh). The store directory ends at the
+# first component that fits, for a store path never lies in another one.
+_STORE_PATH = re.compile(
+    r"((?:/(?!\.\.?/)[^/\x00-\x1f\x7f\ud800-\udfff]+)+?"
+    r"/[0-9a-df-np-sv-z]{32}-[0-9A-Za-z+._?=-]{1,211})(?:/.*)?",
+    re.DOTALL,
+)
+# Enough for every true number, and far from the 4,300 digits that int() refuses.
+_NUMBER = re.compile("[0-9]{1,20}")
+_FORMS = (
+    "Give an exportReferencesGraph file, the JSON of `nix path-info --json -r`, what "
+    "closureInfo makes, or a list of store paths, a line each."
+)
+_quoting = reprlib.Repr()
+_quoting.maxstring = 300
+_show = _quoting.repr  # escapes a value, and cuts the middle out of a long one
+StrPath = str | os.PathLike[str]
+
+
+def _check_path(_instance: object, _attribute: object, value: str) -> None:
+    # JSON gives values of any type.
+    match = _STORE_PATH.fullmatch(value) if isinstance(value, str) else None
+    if not match or match[1] != value:
+        advice = match[1] if match else "/nix/store/<32 base-32 characters>-<name>"
+        raise ClosureError(f"{_show(value)} is not a store path: give {advice}")
+
+
+@attrs.frozen(order=True)
+class StorePath:
+    """A store path, such as ``/nix/store/<digest>-<name>``; ordered by ``path``.
+
+    ``path`` is absolute, and what Nix and the layer call it; ``Closure.location`` tells
+    where on this machine that is. Anything but a store path raises ClosureError, a path
+    inside of one as well: no StorePath is malformed.
+    """
+
+    path: str = attrs.field(validator=_check_path)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a store path; raise ClosureError if ``text`` is not exactly one."""
+        return cls(text)
+
+    @classmethod
+    def containing(cls, path: str) -> Self | None:
+        """Find the store path that ``path`` is or lies in; None if there is none.
+
+        ``path`` is absolute. ``..`` is resolved in the text: no link is followed.
+        """
+        # normpath keeps two leading slashes, to which POSIX allows a meaning.
+        match = _STORE_PATH.fullmatch(re.sub("^//", "/", posixpath.normpath(path)))
+        return cls(match[1]) if match else None
+
+    @property
+    def store_dir(self) -> str:
+        """The store's directory, such as ``/nix/store``."""
+        return posixpath.dirname(self.path)
+
+    @property
+    def base(self) -> str:
+        """The last component: digest, dash and name."""
+        return posixpath.basename(self.path)
+
+    @property
+    def digest(self) -> str:
+        """The 32 characters before the dash."""
+        return self.base[:32]
+
+    @property
+    def name(self) -> str:
+        """What follows the dash, such as ``bash-5.2``."""
+        return self.base[33:]
+
+
+def _freeze(
+    graph: Mapping[StorePath, Iterable[StorePath]],
+) -> Mapping[StorePath, frozenset[StorePath]]:
+    ordered = {path: frozenset(graph[path]) - {path} for path in sorted(graph)}
+    return MappingProxyType(ordered)
+
+
+def _clean_root(root: StrPath) -> str:
+    if not (text := os.fspath(root)).startswith("/") or "\0" in text:
+        raise ClosureError(f"the store root {_show(text)} is not an absolute path")
+    return text.rstrip("/") or "/"
+
+
+@attrs.frozen
+class Closure:
+    """Store paths of one store, and which of them refer to which.
+
+    ``references`` is immutable and ordered by path. Self references, which Nix records,
+    are dropped: without them the graph has no cycles. A path whose references nobody
+    gave, as in a plain list, has none. ``store_root`` is the absolute directory of this
+    machine that holds the store: DIR after ``nix --store DIR``, else ``/``.
+
+    Raises ClosureError for paths of several stores, and for a relative store root.
+    """
+
+    references: Mapping[StorePath, frozenset[StorePath]] = attrs.field(
+        factory=dict,
+        converter=_freeze,
+        eq=lambda graph: frozenset(graph.items()),  # attrs hashes what it compares
+    )
+    store_root: str = attrs.field(default="/", converter=_clean_root)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a graph over several stores."""
+        every = set(self.references).union(*self.references.values())
+        if len(stores := sorted({path.store_dir for path in every})) > 1:
+            raise ClosureError(f"paths of several stores: {', '.join(stores)}")
+
+    @property
+    def paths(self) -> tuple[StorePath, ...]:
+        """Every path, in order."""
+        return tuple(self.references)
+
+    @property
+    def store_dir(self) -> str:
+        """The directory of every path; of a closure without paths, ``/nix/store``."""
+        return next((path.store_dir for path in self.references), "/nix/store")
+
+    def location(self, path: StorePath) -> str:
+        """Give where ``path`` lies on this machine."""
+        return self.store_root.rstrip("/") + path.path
+
+    def merge(self, *others: Closure) -> Closure:
+        """Unite closures; raise ClosureError if they are not of one store and root."""
+        parts = [part for part in (self, *others) if part.references] or [self]
+        if len(roots := sorted({part.store_root for part in parts})) > 1:
+            raise ClosureError(f"paths under several roots: {', '.join(roots)}")
+        graph: dict[StorePath, frozenset[StorePath]] = {}
+        for part in parts:
+            for path, references in part.references.items():
+                graph[path] = references.union(graph.get(path, ()))
+        return Closure(graph, roots[0])
+
+    def check(self) -> None:
+        """Raise one ClosureError for all paths not there and references not given."""
+        problems = []
+        for path, references in self.references.items():
+            if not os.path.lexists(place := self.location(path)):
+                problems.append(f"{path.path}: there is nothing at {_show(place)}")
+            missing = sorted(references - self.references.keys())
+            problems += [f"{path.path}: refers to {p.path}, not given" for p in missing]
+        if problems:
+            hint = "Build or fetch the paths, and give the whole closure (-r or -R)."
+            raise ClosureError(*problems, hint=hint)
+
+
+def closure_of_paths(paths: Iterable[str], store_root: StrPath = "/") -> Closure:
+    """Make a closure without references; one ClosureError has all malformed paths."""
+    reader = _Reader()
+    for path in paths:
+        reader.add(("", path))
+    return reader.closure(store_root)
+
+
+def load_closure(source: StrPath, *, store_root: StrPath = "/") -> Closure:
+    """Read a closure from a file or a directory of any form that the module names.
+
+    An empty file is an empty closure, as closureInfo writes it. ``Closure.check`` tells
+    whether the paths exist and the references are whole. Raises one ClosureError that
+    has every problem, each with its file and its place there.
+    """
+    name = os.fspath(source)
+    is_dir = os.path.isdir(name)  # noqa: PTH112 (Path.is_dir may raise)
+    reader = _Reader()
+    for part in ("/store-paths", "/registration") if is_dir else ("",):
+        reader.load(name + part)
+    return reader.closure(store_root)
+
+
+@attrs.define
+class _Reader:
+    """Reads files; gathers their graph, and their problems to raise them at once."""
+
+    file: str = ""
+    store_dir: object = None  # completes what JSON gives as base names
+    graph: dict[StorePath, set[StorePath]] = attrs.field(factory=dict)
+    problems: list[str] = attrs.field(factory=list)
+
+    def blame(self, place: str, problem: str) -> None:
+        self.problems.append(": ".join(filter(None, (self.file, place, problem))))
+
+    def add(self, *items: tuple[str, Any]) -> None:
+        """Add a path and its references, each after its place in the file."""
+        found = []
+        for place, value in items:
+            bare = self.store_dir and isinstance(value, str) and "/" not in value
+            try:
+                found.append(StorePath(f"{self.store_dir}/{value}" if bare else value))
+            except ClosureError as error:
+                self.blame(place, str(error))
+        for path in found[:1]:  # the wrong one after a problem, but then none is used
+            self.graph.setdefault(path, set()).update(found[1:])
+
+    def closure(self, store_root: StrPath) -> Closure:
+        try:
+            closure = Closure(self.graph, store_root)
+        except ClosureError as error:
+            self.blame("", str(error))
+        if self.problems:
+            raise ClosureError(*self.problems, hint=_FORMS if self.file else "")
+        return closure
+
+    def load(self, file: str) -> None:
+        self.file = file
+        try:
+            text = Path(file).read_bytes().decode()
+            is_json = text.lstrip().startswith(("[", "{"))
+            (self.load_json if is_json else self.load_lines)(text)
+        except (OSError, ValueError, RecursionError) as error:
+            # No file, a NUL in its name, not UTF-8; JSON that is malformed or too deep.
+            self.blame("", f"cannot be read: {error}")
+
+    def load_lines(self, text: str) -> None:
+        # splitlines would also split at form feeds and U+2028.
+        lines = text.removesuffix("\n").split("\n") if text else []
+        numbered = [(f"line {number}", line) for number, line in enumerate(lines, 1)]
+        if re.fullmatch("-?[0-9]+", "".join(lines[2:3])):  # a count, or a NAR's size
+            self.load_records(numbered, 3 if lines[1][:1] in {"", "/"} else 5)
+            if not text.endswith("\n"):
+                self.blame(numbered[-1][0], "is cut short: no newline ends it")
+        elif lines and not lines[0].startswith("/"):
+            self.blame("line 1", f"{_show(lines[0])} begins none of the known forms")
+        else:
+            for line in numbered:
+                self.add(line)
+
+    def load_records(self, lines: list[tuple[str, str]], size: int) -> None:
+        """Read path, hash and size (only if ``size`` is 5), deriver, count, paths."""
+        at = 0
+        while (end := at + size) <= len(lines):
+            (place, count), left = lines[end - 1], len(lines) - end
+            if not _NUMBER.fullmatch(count) or int(count) > left:
+                self.blame(place, f"{_show(count)} references, but {left} lines left")
+                return  # where the next record begins is anyone's guess
+            self.add(lines[at], *lines[end : end + int(count)])
+            at = end + int(count)
+        if any(line for _, line in lines[at:]):
+            self.blame(lines[at][0], "the record that begins here is cut short")
+
+    def load_json(self, text: str) -> None:
+        graph = json.loads(text)
+        if isinstance(graph, dict) and any(isinstance(v, list) for v in graph.values()):
+            names = graph.get("exportReferencesGraph")  # always in an .attrs.json
+            names = names if isinstance(names, dict) else ("graph", "closure")
+            graphs = [graph[key] for key in names if isinstance(graph.get(key), list)]
+            if len(graphs) != 1:
+                self.blame("", f"holds {len(graphs)} references graphs: give just one")
+            graph = next(iter(graphs), [])
+        elif isinstance(graph, dict) and isinstance(graph.get("info"), dict):
+            self.store_dir, graph = graph.get("storeDir"), graph["info"]
+        if isinstance(graph, list):
+            graph = [(e.get("path") if isinstance(e, dict) else e, e) for e in graph]
+        else:
+            graph = graph.items()
+        for number, (path, entry) in enumerate(graph, 1):
+            place = f"entry {number}"
+            match entry:
+                case None | {"valid": False}:
+                    self.blame(place, f"{_show(path)} is not in the store: build it")
+                case {"references": list(others)}:
+                    self.store_dir = entry.get("storeDir", self.store_dir)
+                    self.add((place, path), *((place, other) for other in others))
+                case _:
+                    self.blame(place, f"{_show(path)} has no list of references")

@@ -1,0 +1,63 @@
+"""The installed fakeroot: where its daemon and its library are."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import UnavailableError
+
+MINIMUM_VERSION = (1, 25)
+_HINT = "Install fakeroot 1.25 or newer (Debian: apt install fakeroot)."
+_ASSIGNMENT = re.compile(r"^(\w+)=(?:\"([^\"]*)\"|(\S*))$", re.MULTILINE)
+_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+_START_SECONDS = 10
+
+class Programs(NamedTuple):
+    """The absolute paths of the daemon and of the library that is preloaded."""
+
+    faked: str
+    library: str
+
+
+def find_programs(path: str | None = None) -> Programs:
+    """Find faked and libfakeroot by the variables that the ``fakeroot`` wrapper sets.
+
+    The wrapper alone knows where its distribution keeps them. ``path`` is searched for
+    it, by default ``PATH``. Raises :class:`UnavailableError` where fakeroot is missing,
+    incomplete or too old.
+    """
+    wrapper = shutil.which("fakeroot", path=path)
+    if wrapper is None:
+        message = "the program fakeroot is not installed"
+        raise UnavailableError(message, hint=_HINT)
+    text = Path(wrapper).read_text(encoding="utf-8", errors="replace")
+    variables: dict[str, str] = {}
+    for name, quoted, bare in _ASSIGNMENT.findall(text):
+        if name not in variables:
+            variables[name] = _VARIABLE.sub(lambda match: variables.get(match[1], ""), quoted or bare)
+    names = variables.get("FAKEROOT_LIB") or variables.get("LIB") or ""
+    libraries = [Path(folder, names) for folder in variables.get("PATHS", "").split(":")]
+    library = next((str(candidate) for candidate in libraries if names and candidate.is_file()), None)
+    faked = variables.get("FAKED", "")
+    if library is None or not os.access(faked, os.X_OK):
+        message = f"{wrapper}: names no daemon and library that exist (FAKED={faked or '?'}, library {names or '?'} in {variables.get('PATHS', '?')})"
+        raise UnavailableError(message, hint=_HINT)
+    _check_version(faked)
+    return Programs(os.path.realpath(faked), os.path.realpath(library))
+
+
+def _check_version(faked: str) -> None:
+    command = [faked, "--version"]
+    said = subprocess.run(  # noqa: S603
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_START_SECONDS
+    ).stdout
+    match = re.search(r"(\d+)\.(\d+)", said)
+    if match is None or (int(match[1]), int(match[2])) < MINIMUM_VERSION:
+        message = f"{faked}: version {match[0] if match else said.strip() or '?'} is too old"
+        raise UnavailableError(message, hint=_HINT)

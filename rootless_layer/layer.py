@@ -1,0 +1,288 @@
+"""``build_layer(spec) -> Layer``: the one path from what is asked for to a layer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from .archive import serialise
+from .compression import BlobWriter
+from .errors import InputError, OutputError, UnavailableError
+from .listing import lines
+from .oci import MEDIA_TYPES, Descriptor
+from .plan import Plan, plan, read_directory
+from .scan import check_sources, scan
+from .session import Session
+from .stage import Method, Stager, remove
+from .tree import Entry, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .spec import Blob, LayerSpec, Stage
+
+LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256", "files"
+_ASIDE = ".rootless-layer-"
+
+
+@attrs.frozen(slots=True)
+class Progress:
+    """How far a build is: its stage, bytes done and in all (0 where unknown), and a note for a person."""
+
+    stage: Literal["plan", "stage", "run", "scan", "write", "done"]
+    done: int = 0
+    total: int = 0
+    note: str = ""
+
+
+@attrs.frozen(slots=True)
+class Layer:
+    """A complete layer: what it is, what is in it, and where it lies.
+
+    ``diff_id`` is the digest of the uncompressed tar stream, ``uncompressed_size`` its
+    size in bytes. ``directory`` holds ``layer.json``, the listing and, where the blob is
+    *stored*, the blob; a *derived* layer's bytes come again from the files that the
+    listing names.
+    """
+
+    descriptor: Descriptor
+    diff_id: str
+    uncompressed_size: int
+    tree: Tree
+    directory: Path
+    blob: Blob
+    made_from: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what ``layer.json`` says."""
+        return self.descriptor.to_json() | {
+            "diffId": self.diff_id,
+            "uncompressedSize": self.uncompressed_size,
+            "entries": len(self.tree),
+            "blob": self.blob,
+            "listing": LISTING,
+            "madeFrom": self.made_from,
+        }
+
+
+def build_layer(
+    spec: LayerSpec,
+    output: str | os.PathLike[str],
+    *,
+    stage: Stage = "auto",
+    blob: Blob = "stored",
+    progress: Callable[[Progress], None] | None = None,
+) -> Layer:
+    """Build a layer and put it in the directory ``output``, whole or not at all.
+
+    ``stage`` says how the store paths get in front of the scripts and ``blob`` whether
+    the blob is written; neither changes the layer's digest. ``progress`` is called on
+    the calling thread. Raises :class:`RootlessLayerError`; its kinds are drawn in
+    :mod:`rootless_layer.errors`.
+    """
+    tell = progress or (lambda _progress: None)
+    target = Path(output).absolute()
+    _check_output(target)
+    with _aside(target) as folder, contextlib.ExitStack() as stack:
+        work = _work_directory(spec, stack)
+        tree = _tree(spec, stage, work, tell, stack)
+        if blob == "derived":
+            tree = _keep_own_files(tree, work, folder)
+        layer = _write(spec, tree, folder, target, blob, tell)
+    tell(Progress("done", layer.uncompressed_size, layer.uncompressed_size))
+    return layer
+
+
+def _work_directory(spec: LayerSpec, stack: contextlib.ExitStack) -> str:
+    """Make a directory for what lasts as long as the build, where one is needed."""
+    if not spec.scripts and (spec.rootfs is None or os.path.isdir(spec.rootfs)):
+        return ""
+    work = tempfile.mkdtemp(prefix="rootless-layer-")
+    stack.callback(remove, os.fsencode(work))
+    return work
+
+
+def _tree(spec: LayerSpec, stage: Stage, work: str, tell: Callable[[Progress], None], stack: contextlib.ExitStack) -> Tree:
+    """Plan the tree, and where there are scripts run them over it."""
+    tell(Progress("plan"))
+    session = stack.enter_context(Session.open(work)) if spec.scripts else None
+    planned = plan(spec, _rootfs(spec, work))
+    if session is None:
+        return planned.tree
+    method = _method(stage, session, spec)
+    if session.fallback:
+        tell(Progress("stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}"))
+    tell(Progress("stage", note=f"store paths by {method}"))
+    stager = Stager(os.fsencode(work), planned, own_sources=os.fsencode(work) + b"/rootfs/")
+    staged = stager.stage(
+        method,
+        mounting=session.isolation == "namespaces",
+        root_view=spec.view == "root",
+        writable_store=spec.writable_closure,
+    )
+    tell(Progress("run"))
+    record = session.run(spec, staged, stager)
+    tell(Progress("scan"))
+    check_sources(staged)
+    tree, notes = scan(staged, record, epoch=spec.epoch, writable_store=spec.writable_closure)
+    for note in notes:
+        tell(Progress("scan", note=note))
+    return tree
+
+
+def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
+    if spec.rootfs is None:
+        return []
+    from .tarball import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
+
+    if os.path.isdir(spec.rootfs):
+        owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
+        return read_directory(spec.rootfs, spec, owners)
+    if spec.rootfs_listing:
+        message = f"{spec.rootfs_listing}: an mtree file goes with a directory; {spec.rootfs} has its own owners"
+        raise InputError(message)
+    return read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
+
+
+def _method(stage: Stage, session: Session, spec: LayerSpec) -> Method:
+    mounting = session.isolation == "namespaces"
+    if stage == "bind" and not mounting:
+        message = f"nothing can be mounted here: {session.fallback}"
+        raise UnavailableError(message, hint="Use --stage copy, or auto.")
+    if spec.writable_closure:
+        return "copy"
+    if stage == "auto":
+        return "bind" if mounting else "copy"
+    return stage
+
+
+def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
+    """Keep the bytes that end with the session, by digest: what the scripts made."""
+    prefix = os.fsencode(work) + b"/"
+    files = folder / FILES
+    kept = []
+    for entry in tree:
+        if work and entry.source is not None and entry.source.startswith(prefix) and entry.link is None:
+            files.mkdir(exist_ok=True)
+            with open(entry.source, "rb") as source:
+                digest = hashlib.file_digest(source, "sha256").hexdigest()
+            path = os.fsencode(files / digest)
+            if not os.path.exists(path):
+                shutil.copyfile(entry.source, path)
+            kept.append(attrs.evolve(entry, source=path, stamp=None))
+        else:
+            kept.append(entry)
+    return Tree.of(kept)
+
+
+def _write(spec: LayerSpec, tree: Tree, folder: Path, target: Path, blob: Blob, tell: Callable[[Progress], None]) -> Layer:
+    entries = tree.archived()
+    total = sum(entry.size for entry in entries if entry.link is None)
+    with contextlib.ExitStack() as stack:
+        file = None
+        if blob == "stored":
+            (folder / BLOBS).mkdir(parents=True)
+            file = stack.enter_context(open(folder / BLOBS / "blob", "wb", buffering=0))
+        writer = stack.enter_context(BlobWriter(spec.compression, file))
+
+        def consume(part: memoryview) -> None:
+            writer.write(part)
+            tell(Progress("write", writer.uncompressed_size, total))
+
+        serialise(entries, consume)
+        writer.finish()
+        if file is not None:
+            os.fsync(file.fileno())
+    if blob == "stored":
+        (folder / BLOBS / "blob").rename(folder / BLOBS / writer.digest.removeprefix("sha256:"))
+    descriptor = Descriptor(MEDIA_TYPES[spec.compression.kind], writer.digest, writer.size)
+    layer = Layer(descriptor, writer.diff_id, writer.uncompressed_size, tree, target, blob, made_from(spec))
+    with open(folder / LISTING, "wb") as listing:
+        listing.writelines(lines(tree, files=os.fsencode(folder) + b"/" if blob == "derived" else None))
+    (folder / LAYER_JSON).write_text(json.dumps(layer.to_json(), indent=2, sort_keys=True) + "\n")
+    return layer
+
+
+def made_from(spec: LayerSpec) -> dict[str, Any]:
+    """Tell what a layer was made from, the same on every machine."""
+    made: dict[str, Any] = {"epoch": spec.epoch}
+    if spec.closure is not None:
+        made["closure"] = [path.path for path in spec.closure.paths]
+    if spec.contents:
+        made["contents"] = list(spec.contents)
+    if spec.rootfs:
+        made["rootfs"] = spec.rootfs
+    if spec.scripts:
+        made["view"] = spec.view
+        made["scripts"] = [
+            {
+                "name": script.name,
+                "digest": f"sha256:{hashlib.sha256(script.data or b'').hexdigest()}" if script.data is not None else None,
+                "arguments": list(script.arguments),
+            }
+            for script in spec.scripts
+        ]
+    return made
+
+
+def _check_output(target: Path) -> None:
+    """Refuse to replace what is not a layer."""
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir() or (any(target.iterdir()) and not (target / LAYER_JSON).is_file()):
+        message = f"{target}: is there already, and is not a layer"
+        raise OutputError(message, hint="Name another directory with -o, or remove it.")
+
+
+@contextlib.contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """Give a directory beside the target, which takes its place in the end, or goes."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=target.parent))
+    except OSError as error:
+        message = f"{target}: cannot be written: {error.strerror}"
+        raise OutputError(message, hint="Name a directory that you may write to with -o.") from error
+    try:
+        try:
+            yield folder
+            _publish(folder, target)
+        except OSError as error:
+            message = f"{error.filename or target}: {error.strerror}"
+            raise OutputError(message, hint="Nothing was kept. Make room, or write elsewhere with -o.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    folder.chmod(stat.S_IMODE(0o777 & ~_umask()))
+    for path in (folder / LAYER_JSON, folder / LISTING, folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    if os.path.lexists(target):
+        # A directory cannot be replaced in one step; for a moment neither is there.
+        old = folder.with_name(f"{folder.name}-old")
+        target.rename(old)
+        folder.rename(target)
+        shutil.rmtree(old)
+    else:
+        folder.rename(target)
+
+
+def _umask() -> int:
+    """Read the umask without setting it, which other threads would see."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022

@@ -1,0 +1,158 @@
+"""The kernel's namespaces, mounts and capabilities, through their system calls.
+
+Only the standard library is used: the session's processes import this at their start.
+Python 3.11 has no ``os.unshare``, and no Python has ``mount``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import struct
+
+from .errors import UnavailableError
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+MNT_DETACH = 2
+
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
+_MOUNT_ATTR_RDONLY = 1
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_NUMBERS = {  # pivot_root, mount_setattr, capset
+    "x86_64": (155, 442, 126),
+    "aarch64": (41, 442, 91),
+}
+_CAPABILITY_VERSION_3 = 0x20080522
+
+# What root needs to work on the tree: the rest is faked, or would let a script lift the
+# read-only mounts that protect the sources (CAP_SYS_ADMIN above all).
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT = 1, 2, 3, 4, 5, 18
+KEPT_CAPABILITIES = frozenset(
+    {_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT}
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+
+
+def _checked(result: int, doing: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{doing}: {os.strerror(code)}")
+    return result
+
+
+def numbers() -> tuple[int, int, int]:
+    """Give this machine's numbers of pivot_root, mount_setattr and capset."""
+    machine = platform.machine()
+    if machine not in _NUMBERS:
+        message = f"sessions are not supported on {machine}, only on {' and '.join(sorted(_NUMBERS))}"
+        raise UnavailableError(message)
+    return _NUMBERS[machine]
+
+
+def syscall(number: int, *arguments: object) -> int:
+    """Make a system call; raise :class:`OSError` where it fails."""
+    return _checked(_libc.syscall(ctypes.c_long(number), *arguments), f"system call {number}")
+
+
+def prctl(option: int, *arguments: int) -> None:
+    """Call prctl(2) with up to four numbers."""
+    padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:4]]
+    _checked(_libc.prctl(option, *padded), f"prctl {option}")
+
+
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel send ``number`` when the parent process, whose pid is given, ends."""
+    prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() not in (parent, 0):  # 0: the parent is outside of this PID namespace
+        os.kill(os.getpid(), number)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant that loses its own."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def no_new_privileges() -> None:
+    """Let no program gain privilege by execve; a seccomp filter needs it."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by ``flags``."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def become_root_of_own_namespace(flags: int) -> None:
+    """Enter a new user namespace, and those of ``flags``, with the caller mapped to 0:0."""
+    uid, gid = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER | flags)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+            file.write(text)
+
+
+def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) -> None:
+    """Call mount(2)."""
+    shown = f"mount {os.fsdecode(source or kind or b'')} on {os.fsdecode(target)}"
+    _checked(_libc.mount(source, target, kind, flags, None), shown)
+
+
+def bind(source: bytes, target: bytes, *, read_only: bool, recursive: bool = False) -> None:
+    """Show ``source`` at ``target``; read-only means whatever lies below, too."""
+    mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
+    if read_only:
+        set_read_only(target, recursive=recursive)
+
+
+def set_read_only(target: bytes, *, recursive: bool) -> None:
+    """Make the mount at ``target`` read-only, keeping its other flags (Linux 5.12)."""
+    _set_attributes(target, struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0), recursive=recursive)
+
+
+def set_writable(target: bytes) -> None:
+    """Make the mount at ``target`` writable again, keeping its other flags (Linux 5.12)."""
+    _set_attributes(target, struct.pack("=QQQQ", 0, _MOUNT_ATTR_RDONLY, 0, 0), recursive=False)
+
+
+def _set_attributes(target: bytes, attributes: bytes, *, recursive: bool) -> None:
+    flags = _AT_RECURSIVE if recursive else 0
+    syscall(
+        numbers()[1], _AT_FDCWD, ctypes.c_char_p(target), flags, ctypes.c_char_p(attributes), ctypes.c_size_t(len(attributes))
+    )
+
+
+def make_private() -> None:
+    """Keep every mount from here on from reaching other namespaces."""
+    mount(None, b"/", None, MS_REC | MS_PRIVATE)
+
+
+def pivot_into(root: bytes) -> None:
+    """Make the mount at ``root`` the root, and let go of the old one altogether."""
+    os.chdir(root)
+    syscall(numbers()[0], ctypes.c_char_p(b"."), ctypes.c_char_p(b"."))
+    _checked(_libc.umount2(b".", MNT_DETACH), "umount the old root")
+    os.chdir("/")
+
+
+def drop_capabilities() -> None:
+    """Give up, for good, every capability but those of :data:`KEPT_CAPABILITIES`."""
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:  # noqa: PTH123
+        last = int(file.read())
+    for number in range(last + 1):
+        if number not in KEPT_CAPABILITIES:
+            prctl(_PR_CAPBSET_DROP, number)
+    kept = sum(1 << number for number in KEPT_CAPABILITIES)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    data = struct.pack("=IIIIII", kept, kept, 0, kept >> 32, kept >> 32, 0)
+    syscall(numbers()[2], ctypes.c_char_p(header), ctypes.c_char_p(data))

@@ -1,0 +1,242 @@
+"""Where each path of the layer comes from, before any script has run."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .errors import ClosureError, ConflictError, InputError, SourceError
+from .source import entry_of, walk, xattrs_of
+from .tree import Entry, Tree, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .closure import Closure
+    from .spec import LayerSpec
+
+_DOWN = 40
+"""As many symbolic links are followed as the kernel follows (path_resolution(7))."""
+_COMPARED_BYTES = 1 << 20
+
+
+@attrs.frozen(slots=True)
+class StoreLocation:
+    """A store path: where it stands in the tree, and where it lies on this machine."""
+
+    path: bytes
+    source: bytes
+
+
+@attrs.frozen(slots=True)
+class Plan:
+    """The tree as it is before a script runs, and the store paths in it."""
+
+    tree: Tree
+    store: tuple[StoreLocation, ...] = ()
+
+
+def store_locations(closure: Closure | None) -> tuple[StoreLocation, ...]:
+    """Give the places of a closure's store paths, in the order of their paths."""
+    if closure is None:
+        return ()
+    return tuple(
+        StoreLocation(os.fsencode(path.path).lstrip(b"/"), os.fsencode(closure.location(path))) for path in closure.paths
+    )
+
+
+def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
+    """Lay out the root filesystem's entries, the closure and the contents.
+
+    Raises :class:`ClosureError` and :class:`SourceError` for inputs that are not there or
+    cannot be read, :class:`ConflictError` where two give the same path differently.
+    """
+    merge = _Merge(spec)
+    for entry in rootfs:
+        merge.add(entry, spec.rootfs or "the root filesystem")
+    if spec.closure is not None:
+        spec.closure.check()
+    store = store_locations(spec.closure)
+    for location in store:
+        merge.add_store(location)
+    for content in spec.contents:
+        merge.add_content(content, store)
+    if merge.problems:
+        raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
+    return Plan(Tree.of(merge.entries.values()), store)
+
+
+def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:
+    """Read a directory as a root filesystem, hard links and extended attributes kept.
+
+    Real root sees the owners on disk; for anybody else they are whoever unpacked it, so
+    everything is root's. ``owners``, from an mtree file, has the last word on owner, mode
+    and device.
+    """
+    believed = os.geteuid() == 0
+    entries = []
+    first: dict[tuple[int, int], bytes] = {}
+    for path, on_disk, status in sorted(walk(os.fsencode(os.path.realpath(top)))):
+        uid, gid = (status.st_uid, status.st_gid) if believed else (0, 0)
+        entry = entry_of(path, on_disk, status, spec.epoch, uid, gid)
+        if stat.S_ISSOCK(entry.mode):
+            continue  # it belongs to a process; no archive holds one
+        try:
+            entry = attrs.evolve(entry, xattrs=xattrs_of(on_disk))
+        except OSError as error:
+            message = f"{os.fsdecode(on_disk)}: its extended attributes cannot be read: {error.strerror}"
+            raise SourceError(message) from error
+        if status.st_nlink > 1 and entry.is_regular:
+            inode = status.st_dev, status.st_ino
+            if inode in first:
+                entry = attrs.evolve(entry, link=first[inode])
+            first.setdefault(inode, path)
+        listed = (owners or {}).get(path)
+        if listed is not None:
+            device = listed.rdev or entry.rdev
+            kind = stat.S_IFMT(listed.mode) if device else stat.S_IFMT(entry.mode)
+            entry = attrs.evolve(entry, uid=listed.uid, gid=listed.gid, rdev=device, mode=kind | stat.S_IMODE(listed.mode))
+            if device:
+                entry = attrs.evolve(entry, size=0, source=None, stamp=None)
+        entries.append(entry)
+    if not entries or not entries[0].is_dir:
+        message = f"{top}: a root filesystem is a directory or a tar archive"
+        raise InputError(message)
+    return entries
+
+
+class _Merge:
+    """The entries so far, and who gave them."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        self.spec = spec
+        self.entries: dict[bytes, Entry] = {}
+        self.origins: dict[bytes, str] = {}
+        self.problems: list[str] = []
+
+    def add(self, entry: Entry, origin: str) -> None:
+        """Add an entry; what is there already stays, and must agree."""
+        there = self.entries.setdefault(entry.path, entry)
+        if there is entry:
+            self.origins[entry.path] = origin
+        elif not _agree(there, entry):
+            self.problems.append(
+                f"{shown(entry.path)}: {self.origins.get(entry.path, 'the closure')} and {origin} give it differently"
+                f" ({stat.filemode(there.mode)} and {stat.filemode(entry.mode)})"
+            )
+
+    def add_store(self, location: StoreLocation) -> None:
+        """Add a store path under its own name."""
+        spec, entries, prefix = self.spec, self.entries, location.path
+        for relative, on_disk, status in walk(location.source):
+            path = prefix + b"/" + relative if relative else prefix
+            entries[path] = entry_of(path, on_disk, status, spec.epoch, spec.uid, spec.gid)
+
+    def add_content(self, content: str, store: tuple[StoreLocation, ...]) -> None:
+        """Merge a tree into the root; in the store or not."""
+        spec = self.spec
+        location, prefix = self._locate(content, store)
+        redirects: dict[bytes, bytes] = {}
+        for relative, on_disk, status in sorted(walk(location)):
+            if not relative:
+                if not stat.S_ISDIR(status.st_mode):
+                    message = f"{content}: is not a directory, so it cannot be merged into the root"
+                    raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
+                continue
+            if stat.S_ISSOCK(status.st_mode):
+                continue
+            above, _, name = relative.rpartition(b"/")
+            above = redirects.get(above, above)
+            path = above + b"/" + name if above else name
+            entry = entry_of(path, on_disk, status, spec.epoch, spec.uid, spec.gid)
+            if entry.is_dir:
+                # What is read-only in the store is for root to write in the root.
+                entry = attrs.evolve(entry, mode=entry.mode | stat.S_IWUSR)
+                there = self.entries.get(path)
+                if spec.keep_dirlinks and there is not None and there.target is not None:
+                    redirects[relative] = self._follow(path, content)
+                    continue
+                if path != relative:
+                    redirects[relative] = path
+            elif prefix and entry.is_regular and entry.size and spec.link != "copy":
+                entry = self._stand_for(entry, prefix + b"/" + relative)
+            self.add(entry, content)
+
+    def _stand_for(self, entry: Entry, stored: bytes) -> Entry:
+        if self.spec.link == "hard":
+            return attrs.evolve(entry, link=stored)
+        target = b"/" + stored
+        return attrs.evolve(entry, mode=stat.S_IFLNK | 0o777, target=target, size=0, source=None)
+
+    def _locate(self, content: str, store: tuple[StoreLocation, ...]) -> tuple[bytes, bytes]:
+        """Find where a content lies on disk, and under which store entry, if it is of the closure."""
+        path = os.fsencode(os.path.abspath(content))
+        root = os.fsencode(self.spec.closure.store_root.rstrip("/")) if self.spec.closure is not None else b""
+        for _ in range(_DOWN):
+            for location in store:
+                for name, base in ((b"/" + location.path, location.path), (location.source, location.path)):
+                    if path == name or path.startswith(name + b"/"):
+                        below = path[len(name) :]
+                        on_disk = location.source + below
+                        if not os.path.islink(on_disk):
+                            if not os.path.lexists(on_disk):
+                                message = f"{content}: does not exist (looked for {os.fsdecode(on_disk)})"
+                                raise ClosureError(message)
+                            return on_disk, base + below
+                        path = os.path.normpath(os.path.join(os.path.dirname(b"/" + base + below), os.readlink(on_disk)))
+                        break
+                else:
+                    continue
+                break
+            else:
+                on_disk = path if os.path.lexists(path) else root + path
+                if not os.path.lexists(on_disk):
+                    message = f"{content}: does not exist"
+                    raise SourceError(message)
+                if not os.path.islink(on_disk):
+                    return on_disk, b""
+                path = os.path.normpath(os.path.join(os.path.dirname(on_disk), os.readlink(on_disk)))
+        message = f"{content}: too many symbolic links"
+        raise SourceError(message)
+
+    def _follow(self, path: bytes, content: str) -> bytes:
+        """Resolve a symbolic link to a directory within the tree."""
+        for _ in range(_DOWN):
+            there = self.entries.get(path)
+            if there is None or there.target is None:
+                break
+            path = os.path.normpath(os.path.join(b"/", os.path.dirname(path), there.target)).lstrip(b"/")
+        if there is None or not there.is_dir:
+            self.problems.append(f"{shown(path)}: {content} has a directory where a link to no directory stands")
+        return path
+
+
+def _agree(one: Entry, other: Entry) -> bool:
+    """Say whether two entries may stand for the same path."""
+    if one.is_dir and other.is_dir:
+        return True
+    if stat.S_IFMT(one.mode) != stat.S_IFMT(other.mode) or one.target != other.target or one.rdev != other.rdev:
+        return False
+    if not one.is_regular:
+        return True
+    return one.mode == other.mode and same_data(one.source, other.source, one.size, other.size)
+
+
+def same_data(one: bytes | None, other: bytes | None, size: int, other_size: int) -> bool:
+    """Compare two files' bytes; raises :class:`SourceError` where one cannot be read."""
+    if size != other_size or one is None or other is None:
+        return size == other_size and one == other
+    if one == other:
+        return True
+    try:
+        with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:  # noqa: PTH123 - bytes
+            while (data := first.read(_COMPARED_BYTES)) == second.read(_COMPARED_BYTES):
+                if not data:
+                    return True
+    except OSError as error:
+        message = f"{os.fsdecode(error.filename or one)}: cannot be read: {error.strerror}"
+        raise SourceError(message) from error
+    return False

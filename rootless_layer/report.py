@@ -1,0 +1,35 @@
+"""What a layer holds, for a person to read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from .tree import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .tree import Entry, Tree
+
+
+def listing(tree: Tree) -> Iterator[str]:
+    """List a tree as ``ls -l`` does: mode, owner, size or device, path, and what it links to."""
+    for entry in tree:
+        size = str(entry.size)
+        if entry.rdev:
+            size = f"{os.major(entry.rdev)},{os.minor(entry.rdev)}"
+        owner = f"{entry.uid}:{entry.gid}"
+        yield f"{stat.filemode(entry.mode)} {owner:>9} {size:>10} {shown(entry.path)}{_rest(entry)}"
+
+
+def _rest(entry: Entry) -> str:
+    rest = ""
+    if entry.target is not None:
+        rest = f" -> {entry.target.decode('utf-8', 'backslashreplace')}"
+    elif entry.link is not None:
+        rest = f" link to {shown(entry.link)}"
+    if entry.xattrs:
+        rest += " [" + ", ".join(name.decode("utf-8", "backslashreplace") for name, _ in entry.xattrs) + "]"
+    return rest

@@ -1,0 +1,237 @@
+"""What the scripts left: a :class:`Tree` from the staged tree and the ownership record."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .errors import SourceError, StoreChangedError
+from .plan import same_data
+from .source import entry_of, walk
+from .stage import SCAFFOLD, Staged
+from .tree import Entry, Tree, shown, stamp
+
+if TYPE_CHECKING:
+    from .ownership import Inode, OwnershipRecord, Row
+
+_MOST_SHOWN = 10
+_HINT = "Store paths are immutable; give the scripts copies that they may change with --closure-writable."
+
+
+def scan(staged: Staged, record: OwnershipRecord, *, epoch: int, writable_store: bool) -> tuple[Tree, list[str]]:
+    """Read the staged tree after its session; give it with a note on each thing left out.
+
+    An entry that the scripts left alone is the planned one, its source and hard link as
+    they were. Raises :class:`StoreChangedError` where they changed a store path, or
+    wished to; :class:`RecordError` where the record and the tree contradict each other.
+    """
+    scanning = _Scan(staged, record, epoch, writable_store=writable_store)
+    return scanning.tree(), scanning.notes
+
+
+def check_sources(staged: Staged) -> None:
+    """Compare the sources that nothing else protects with what they were.
+
+    Raises :class:`SourceError`, naming each that changed.
+    """
+    changed = []
+    for source, before in staged.checked.items():
+        try:
+            same = stamp(os.lstat(source)) == before
+        except OSError:
+            same = False
+        if not same:
+            changed.append(f"{os.fsdecode(source)}: changed while the scripts ran")
+    if changed:
+        raise SourceError(*changed[:_MOST_SHOWN], hint="Nothing was built. Use --stage bind or copy for scripts like this one.")
+
+
+class _Scan:
+    def __init__(self, staged: Staged, record: OwnershipRecord, epoch: int, *, writable_store: bool) -> None:
+        self.staged = staged
+        self.record = record
+        self.epoch = epoch
+        self.planned = staged.plan.tree.entries
+        self.store_prefixes = () if writable_store else tuple(location.path for location in staged.plan.store)
+        self.used: set[Inode] = set()
+        self.groups: dict[Inode, list[bytes]] = {}
+        self.notes: list[str] = []
+        self.changed: list[str] = []
+
+    def tree(self) -> Tree:
+        found: dict[bytes, Entry] = {}
+        staged = self.staged
+        for path, on_disk, status in sorted(walk(staged.top)):
+            inode = status.st_dev, status.st_ino
+            self.used.add(inode)
+            if path in staged.points:
+                if staged.points[path] != inode:
+                    self.changed.append(f"{shown(path)}: a script replaced the store path")
+                continue
+            if path in staged.scaffold or path.startswith(SCAFFOLD + b"/"):
+                entry = self._scaffold(path, on_disk, status)
+            else:
+                entry = self._entry(path, on_disk, status)
+            if entry is not None:
+                found[path] = entry
+        self._drop_bare_scaffold(found)
+        self._add_store(found)
+        self._check_store_rows()
+        if self.changed:
+            raise StoreChangedError(*self.changed[:_MOST_SHOWN], hint=_HINT)
+        return self._resolve_links(found)
+
+    def _entry(self, path: bytes, on_disk: bytes, status: os.stat_result) -> Entry | None:
+        inode = status.st_dev, status.st_ino
+        row = self.record.owner(shown(path), status)
+        xattrs = self.record.xattrs.get(inode, ())
+        if stat.S_ISSOCK(row.mode):
+            self.notes.append(f"{shown(path)}: a socket is not part of a layer; left out")
+            return None
+        planned = self.planned.get(path)
+        if planned is not None and self._untouched(planned, status, row, xattrs):
+            return planned
+        entry = self._new(path, on_disk, status, row, xattrs)
+        if status.st_nlink > 1 and entry.is_regular:
+            self.groups.setdefault(inode, []).append(path)
+        if planned is not None and planned.is_regular and planned.metadata == entry.metadata:
+            source = planned.source if planned.stamp is not None else None
+            if source is not None and source != on_disk and os.path.lexists(source):
+                return planned if same_data(source, on_disk, planned.size, entry.size) else entry
+        return entry
+
+    def _untouched(self, planned: Entry, status: os.stat_result, row: Row, xattrs: object) -> bool:
+        """Say whether a file is as it was staged; the inode's change time cannot be forged."""
+        before = self.staged.stamps[planned.path]
+        if planned.is_dir:
+            same = before[:2] == (status.st_dev, status.st_ino)
+        else:
+            same = before == stamp(status)
+        if not same:
+            return False
+        attributes = (row.uid, row.gid, row.rdev if planned.rdev else 0, xattrs) == (
+            planned.uid, planned.gid, planned.rdev, planned.xattrs,
+        )  # fmt: skip
+        return attributes and (row.mode == planned.mode or planned.target is not None)
+
+    def _new(self, path: bytes, on_disk: bytes, status: os.stat_result, row: Row, xattrs: tuple[tuple[bytes, bytes], ...]) -> Entry:
+        entry = entry_of(path, on_disk, status, self.epoch, row.uid, row.gid)
+        if entry.target is not None:
+            return attrs.evolve(entry, xattrs=xattrs)
+        if entry.is_regular and not stat.S_ISREG(row.mode):  # a device or fifo that fakeroot made
+            device = row.rdev if stat.S_ISCHR(row.mode) or stat.S_ISBLK(row.mode) else 0
+            entry = attrs.evolve(entry, size=0, source=None, stamp=None, rdev=device)
+        return attrs.evolve(entry, mode=row.mode, xattrs=xattrs)
+
+    def _scaffold(self, path: bytes, on_disk: bytes, status: os.stat_result) -> Entry | None:
+        """Leave out what stands for the view only, unless a script made it its own."""
+        source = self.staged.scaffold.get(path)
+        inode = status.st_dev, status.st_ino
+        if source is not None:
+            return self._node(path, on_disk, status, source)
+        if path == SCAFFOLD or path.startswith(SCAFFOLD + b"/"):
+            return None
+        before = self.staged.stamps[path]
+        untouched = before[:2] == inode if stat.S_ISDIR(status.st_mode) else before == stamp(status)
+        if untouched and inode not in self.record.rows and not stat.S_ISDIR(status.st_mode):
+            return None
+        return self._entry(path, on_disk, status)
+
+    def _node(self, path: bytes, on_disk: bytes, status: os.stat_result, source: bytes) -> Entry | None:
+        """A device of this machine was mounted there: what a script gave it is recorded for that."""
+        node = os.stat(source)
+        row = self.record.rows.get((node.st_dev, node.st_ino))
+        if row is not None and not path.startswith(SCAFFOLD + b"/"):
+            return Entry(path=path, mode=row.mode, uid=row.uid, gid=row.gid, mtime=self.epoch, rdev=row.rdev)
+        return self._entry(path, on_disk, status) if path in self.planned else None
+
+    def _drop_bare_scaffold(self, found: dict[bytes, Entry]) -> None:
+        """Leave out directories that stand for the view only, where nothing was put in them."""
+        for path, mounted in self.staged.scaffold.items():
+            entry = found.get(path)
+            if mounted is not None or entry is None or not entry.is_dir or path == SCAFFOLD:
+                continue
+            before = self.staged.stamps[path]
+            if before[:2] in self.record.rows or any(other.startswith(path + b"/") for other in found):
+                continue
+            del found[path]
+
+    def _add_store(self, found: dict[bytes, Entry]) -> None:
+        """Add what was mounted, as planned; where it was copied in, check it."""
+        for prefix in self.store_prefixes:
+            if prefix in self.staged.points and prefix not in self.changed:
+                there = os.path.lexists(self.staged.top + b"/" + prefix)
+                if not there:
+                    self.changed.append(f"{shown(prefix)}: a script moved or removed the store path")
+        under = tuple(prefix + b"/" for prefix in self.store_prefixes)
+        inside = set(self.store_prefixes)
+        mounted = self.staged.points
+        current = b""
+        for path, entry in self.planned.items():
+            if path in inside:
+                current = path
+            elif not (current and path.startswith(current + b"/")):
+                continue
+            if current in mounted:
+                found[path] = entry
+            elif found.get(path) is not entry:
+                self.changed.append(f"{shown(path)}: a script changed or removed the store path's file")
+        if under:
+            self._check_added(found, under)
+
+    def _check_added(self, found: dict[bytes, Entry], under: tuple[bytes, ...]) -> None:
+        for path in found:
+            if path not in self.planned and path.startswith(under):
+                self.changed.append(f"{shown(path)}: a script added a file to the store path")
+
+    def _check_store_rows(self) -> None:
+        """Find wishes to change a mounted store path: the kernel refused them, the record has them."""
+        foreign = {
+            inode: row
+            for inode, row in self.record.rows.items()
+            if inode not in self.used and self.staged.rows.get(inode) != row or inode in self.record.xattrs
+        }
+        if not foreign or not self.staged.points:
+            return
+        inodes = dict(self.staged.private) or {
+            entry.stamp[:2]: path
+            for path, entry in self.planned.items()
+            if entry.stamp is not None and path.startswith(tuple(self.staged.points))
+        }
+        for inode, row in foreign.items():
+            path = inodes.get(inode)
+            if path is None or inode in self.used:
+                continue
+            entry = self.planned[path]
+            wished = (row.mode, row.uid, row.gid) != (entry.mode, entry.uid, entry.gid) and entry.target is None
+            owner = (row.uid, row.gid) != (entry.uid, entry.gid)
+            if wished or owner or self.record.xattrs.get(inode, ()) != entry.xattrs:
+                what = f"{stat.filemode(row.mode)} {row.uid}:{row.gid}"
+                self.changed.append(f"{shown(path)}: a script wished to change the store path's file (to {what})")
+
+    def _resolve_links(self, found: dict[bytes, Entry]) -> Tree:
+        """Give each group of hard links one target, named directly."""
+        for paths in self.groups.values():
+            self._link_group(paths, found)
+        for path, entry in found.items():
+            # A planned link whose target was removed or changed carries its data itself.
+            if entry.link is not None and entry is self.planned.get(path) and found.get(entry.link) is not self.planned[entry.link]:
+                found[path] = attrs.evolve(entry, link=None)
+        return Tree.of(found.values())
+
+    def _link_group(self, paths: list[bytes], found: dict[bytes, Entry]) -> None:
+        """Link the names of one inode: to the store's file where it is one's copy, else to the first."""
+        kept = [path for path in paths if found[path] is self.planned.get(path)]
+        target = next((found[path].link or path for path in kept if self._stored(found[path].link or path)), None)
+        for path in paths:
+            if target is None:
+                target = path
+                found[path] = attrs.evolve(found[path], link=None)
+            elif path != target:
+                found[path] = attrs.evolve(found[path], link=target)
+
+    def _stored(self, path: bytes) -> bool:
+        return any(path.startswith(location.path + b"/") or path == location.path for location in self.staged.plan.store)

@@ -1,0 +1,283 @@
+"""A session: the scripts of a layer, run over a staged tree, and the record they leave."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import attrs
+
+from . import errors
+from .errors import BypassError, DaemonError, ScriptError, UnavailableError
+from .fakeroot import find_programs
+from .ownership import OwnershipRecord, save_file
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .ownership import Inode
+    from .spec import LayerSpec, Script
+    from .stage import Staged, Stager
+
+Isolation = Literal["namespaces", "chroot", "none"]
+
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.worker import main; main()"
+)
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_END_SECONDS = 30
+_TIMED_OUT = 124
+_NOT_STARTED = frozenset({126, 127})
+
+
+def environment(spec: LayerSpec, *, mounted: bool) -> dict[str, str]:
+    """Give the scripts' environment: the same on every machine, and what the spec adds.
+
+    In the root view ``PATH`` ends with the ``bin`` directories of the closure, so that a
+    script finds its programs there when they are not linked into the root.
+    """
+    path = _PATH
+    if spec.view == "root" and spec.closure is not None:
+        path = ":".join((_PATH, *(f"{stored.path}/bin" for stored in spec.closure.paths)))
+    fixed = {
+        "HOME": "/root",
+        "LOGNAME": "root",
+        "USER": "root",
+        "PATH": path,
+        "SOURCE_DATE_EPOCH": str(spec.epoch),
+        "TERM": "dumb",
+    }
+    if spec.view == "directory" and mounted:
+        fixed["TMPDIR"] = "/tmp"  # noqa: S108 - the session's own
+    return fixed | dict(spec.environment)
+
+
+@attrs.define(slots=True)
+class Session:
+    """The processes of a session, seen from the caller's side.
+
+    ``isolation`` says how the scripts are kept from everything else: by *namespaces*, by
+    a *chroot* (real root where there are no namespaces), or not at all. ``fallback`` is
+    why it is not the first of these.
+    """
+
+    work: str
+    process: subprocess.Popen[bytes]
+    isolation: Isolation
+    programs: tuple[str, str]
+    fallback: str = ""
+
+    @classmethod
+    def open(cls, work: str) -> Self:
+        """Start the processes and isolate them as well as this machine allows.
+
+        ``work`` is the directory of the session's files, which they remove when the
+        caller is killed. Raises :class:`UnavailableError` without fakeroot.
+        """
+        programs = find_programs()
+        reasons: list[str] = []
+        isolations: list[tuple[Isolation, bool]] = [("namespaces", True), ("namespaces", False)]
+        isolations.append(("chroot" if os.geteuid() == 0 else "none", False))
+        for isolation, pid_namespace in isolations:
+            process = _spawn()
+            session = cls(work, process, isolation, (programs.faked, programs.library), "; ".join(dict.fromkeys(reasons)))
+            try:
+                session._send({"isolation": isolation, "pid_namespace": pid_namespace, "work": work})  # noqa: SLF001
+                answer = session._receive()  # noqa: SLF001
+            except BaseException:
+                session.close()
+                raise
+            if "ready" in answer:
+                return session
+            reasons.append(str(answer.get("unavailable", "the session's process ended")))
+            session._settle()  # noqa: SLF001
+            session.close()
+        message = f"no session can be started here: {'; '.join(reasons)}"
+        raise UnavailableError(message)
+
+    def __enter__(self) -> Self:
+        """Give the session itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the session, whatever it is doing."""
+        self.close()
+
+    def close(self) -> None:
+        """End the session's processes; when this returns they are gone."""
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()  # type: ignore[union-attr]
+        try:
+            self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()  # type: ignore[union-attr]
+
+    def _settle(self) -> None:
+        """Let the processes end by themselves: closing their stdin has them remove the files."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_SECONDS)
+
+    def run(self, spec: LayerSpec, staged: Staged, stager: Stager) -> OwnershipRecord:
+        """Run the spec's scripts in order; give what they recorded.
+
+        Raises :class:`ScriptError` for the first that fails, :class:`BypassError` where a
+        program went around libfakeroot, :class:`DaemonError` where the session broke.
+        """
+        saved, load = f"{self.work}/save", f"{self.work}/load"
+        with open(load, "wb") as file:  # noqa: PTH123
+            file.write(save_file(staged.rows.items()))
+        mounted = self.isolation == "namespaces"
+        library = self.programs[1]
+        scripts = [self._script(spec, stager, index, script, mounted=mounted) for index, script in enumerate(spec.scripts)]
+        if spec.view == "root" and self.isolation != "none":
+            shown_library = self._show(stager, b"libfakeroot.so", library, mounted=mounted)
+            for script in scripts:
+                script["library"] = shown_library
+        self._send({
+            "view": spec.view,
+            "tree": staged.top,
+            "binds": [list(mount) for mount in staged.mounts],
+            "scaffold": [[source, path] for path, source in stager.scaffold.items() if source is not None],
+            "scripts": scripts,
+            "environment": environment(spec, mounted=mounted),
+            "timeout": spec.timeout,
+            "load": load if staged.rows else None,
+            "save_file": saved,
+            "xattrs": _staged_xattrs(staged),
+            "faked": self.programs[0],
+            "library": library,
+        })  # fmt: skip
+        result = self._receive()
+        while "script" in result:
+            result = self._receive()
+        self._settle()
+        return self._record(result, spec, saved)
+
+    def _show(self, stager: Stager, name: bytes, source: str, *, mounted: bool) -> str:
+        """Make a file of this machine appear in the root view; give its path there."""
+        path = stager.add(name, os.fsencode(source))
+        if not mounted:
+            with open(source, "rb") as file, open(stager.top + b"/" + path, "wb") as copy:  # noqa: PTH123
+                copy.write(file.read())
+            os.chmod(stager.top + b"/" + path, 0o755)  # noqa: PTH101
+        return "/" + os.fsdecode(path)
+
+    def _script(self, spec: LayerSpec, stager: Stager, index: int, script: Script, *, mounted: bool) -> dict[str, Any]:
+        path = None
+        if script.data is not None:
+            path = f"{self.work}/script-{index}"
+            with open(path, "wb") as file:  # noqa: PTH123
+                file.write(script.data)
+            os.chmod(path, 0o555)  # noqa: PTH101
+            if spec.view == "root" and self.isolation != "none":
+                path = self._show(stager, b"script-%d" % index, path, mounted=mounted)
+        arguments = list(script.arguments) if path is None else [path, *script.arguments]
+        if path is not None and not (script.data or b"").startswith(b"#!"):
+            arguments = ["sh", "-e", *arguments]
+        return {"arguments": arguments, "shown": script.name, "library": self.programs[1]}
+
+    def _record(self, result: dict[str, Any], spec: LayerSpec, saved: str) -> OwnershipRecord:
+        bypasses = [
+            f"{program}: {call} of {path} went around fakeroot, so its wish is not recorded"
+            for program, call, path in result.get("bypasses", ())
+        ]
+        failed = result.get("failed")
+        if bypasses:
+            if failed:
+                bypasses.append(_failure(spec.scripts[failed[0]], failed, spec.timeout))
+            raise BypassError(
+                *bypasses,
+                hint="Use programs that libfakeroot is loaded into: dynamic ones, with LD_PRELOAD left as it is.",
+            )
+        if "error" in result:
+            name, problems, hint = result["error"]
+            raise getattr(errors, name)(*problems, hint=hint)
+        if failed:
+            raise ScriptError(_failure(spec.scripts[failed[0]], failed, spec.timeout), status=_status(failed))
+        with open(saved, "rb") as file:  # noqa: PTH123
+            record = OwnershipRecord.parse(file.read())
+        xattrs: dict[Inode, list[tuple[bytes, bytes]]] = {}
+        for dev, ino, name, value in result["xattrs"]:
+            xattrs.setdefault((dev, ino), []).append((os.fsencode(name), base64.b64decode(value)))
+        return attrs.evolve(
+            record,
+            xattrs={inode: tuple(sorted(pairs)) for inode, pairs in xattrs.items()},
+            unseen={(dev, ino): program for dev, ino, program in result["unseen"]},
+            set_id_refused=result["set_id_refused"],
+        )
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = json.dumps(_portable(message)).encode() + b"\n"
+        try:
+            self.process.stdin.write(data)  # type: ignore[union-attr]
+            self.process.stdin.flush()  # type: ignore[union-attr]
+        except BrokenPipeError as error:
+            message_ = "the session's processes ended before it began"
+            raise DaemonError(message_) from error
+
+    def _receive(self) -> dict[str, Any]:
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        if not line.endswith(b"\n"):
+            message = "the session's processes were ended by something else"
+            raise DaemonError(message, hint="Nothing was built; nothing was left behind.")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _spawn() -> subprocess.Popen[bytes]:
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-I", "-S", "-c", _START, home],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the caller, which ends the session in order
+    )
+
+
+def _portable(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Carry paths as JSON whatever the locale: each byte a character."""
+    if isinstance(value, str):
+        return os.fsencode(value).decode("latin-1")
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, list | tuple):
+        return [_portable(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _portable(part) for name, part in value.items()}
+    return value
+
+
+def _staged_xattrs(staged: Staged) -> list[list[object]]:
+    return [
+        [staged.top + b"/" + entry.path, name, base64.b64encode(value)]
+        for entry in staged.plan.tree
+        for name, value in entry.xattrs
+        if entry.path in staged.stamps and entry.link is None
+    ]
+
+
+def _status(failed: list[Any]) -> int:
+    _index, kind, number = failed
+    return 128 + number if kind == "signal" else int(number)
+
+
+def _failure(script: Script, failed: list[Any], timeout: float | None) -> str:
+    _index, kind, number = failed
+    if kind == "exit":
+        return f"{script.name}: the script failed with exit status {number}"
+    if kind == "signal":
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        return f"{script.name}: the script was killed by the signal {name}"
+    if kind == "timeout":
+        return f"{script.name}: the script did not end within {timeout:g} seconds, so it was killed"
+    return str(kind)

@@ -1,0 +1,304 @@
+"""A tree on disk, made from a :class:`Tree`: what the scripts see and change.
+
+Every file outside of the store is a copy of its own (a reflink where the file system has
+them), so whatever a script does to it never reaches a source. The store paths are mounted
+read-only from where they lie (*bind*) or from links or copies of them; where nothing can be
+mounted they are copied into the tree itself. Files are made as fakeroot would have them:
+the true owner, and any mode that would shut the builder out, in the ownership record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import time
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+from .errors import OutputError, SourceError
+from .ownership import Row
+from .tree import Entry, Stamp, shown, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .ownership import Inode
+    from .plan import Plan
+
+Method = Literal["bind", "hardlink", "copy"]
+
+SCAFFOLD = b".rootless-layer"
+"""The directory of the root view that holds libfakeroot and the scripts."""
+_NODES = (b"full", b"null", b"random", b"tty", b"urandom", b"zero")
+_DEVICE_LINKS = {
+    b"fd": b"/proc/self/fd",
+    b"stdin": b"/proc/self/fd/0",
+    b"stdout": b"/proc/self/fd/1",
+    b"stderr": b"/proc/self/fd/2",
+}
+_CHUNK = 1 << 30
+_COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, which stamps inodes before Linux 6.13
+_NO_REFLINK = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM})
+
+
+@attrs.frozen(slots=True)
+class Staged:
+    """A staged tree.
+
+    ``top`` is its directory; ``stamps`` what each staged file outside of the store was
+    when it was made; ``rows`` what the session's record begins with. ``mounts`` are the
+    store paths to be mounted (the source and the path in the tree) and ``points`` the
+    inodes they are mounted upon; ``private`` the inodes of copies made to be mounted.
+    ``scaffold`` is what was added for the view only, by
+    path, with what is mounted there, or nothing for directories and links. ``checked`` are the sources to compare afterwards,
+    where nothing else protects them.
+    """
+
+    top: bytes
+    plan: Plan
+    stamps: Mapping[bytes, Stamp]
+    rows: Mapping[Inode, Row]
+    mounts: tuple[tuple[bytes, bytes], ...]
+    points: Mapping[bytes, Inode]
+    private: Mapping[Inode, bytes]
+    scaffold: Mapping[bytes, bytes | None]
+    checked: Mapping[bytes, Stamp]
+
+
+@contextlib.contextmanager
+def _writing(path: bytes) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{os.fsdecode(error.filename or path)}: the tree for the scripts cannot be made: {error.strerror}"
+        raise OutputError(message, hint="Set TMPDIR to a directory with room.") from error
+
+
+class Stager:
+    """Makes the tree in a directory of its own, an entry at a time."""
+
+    def __init__(self, work: bytes, plan: Plan, *, own_sources: bytes = b"") -> None:
+        """Stage below ``work``; sources below ``own_sources`` are moved, not copied."""
+        self.work = work
+        self.top = work + b"/tree"
+        self.plan = plan
+        self.own_sources = own_sources
+        self.stamps: dict[bytes, Stamp] = {}
+        self.rows: dict[Inode, Row] = {}
+        self.points: dict[bytes, Inode] = {}
+        self.private: dict[Inode, bytes] = {}
+        self.scaffold: dict[bytes, bytes | None] = {}
+
+    def stage(self, method: Method, *, mounting: bool, root_view: bool, writable_store: bool) -> Staged:
+        """Make the whole tree.
+
+        With ``mounting`` the store paths get places to be mounted upon, else they are
+        copied (or linked) in; a writable store is always copied in. Raises
+        :class:`SourceError` and :class:`OutputError`.
+        """
+        inside = writable_store or not mounting
+        linked = method == "hardlink" and not writable_store
+        self._make_top(private=not inside and method != "bind")
+        mounts: list[tuple[bytes, bytes]] = []
+        store = {location.path: location for location in self.plan.store}
+        under: bytes | None = None
+        for entry in self.plan.tree:
+            path = entry.path
+            if path in store:
+                under = path + b"/"
+                # A link that is a store path is made in the tree: nothing can be mounted upon it.
+                if not inside and not stat.S_ISLNK(entry.mode):
+                    self._make_point(entry)
+                    mounts.append((store[path].source if method == "bind" else self.work + b"/" + path, path))
+            elif under is None or not path.startswith(under):
+                under = None
+                self._make(entry, linked=False)
+                continue
+            if inside or stat.S_ISLNK(entry.mode) and path in store:
+                self._make(entry, linked=linked)
+            elif method == "bind":
+                self._own_row(entry)
+            else:
+                self._make(entry, linked=linked, top=self.work)
+        if root_view:
+            self._make_scaffold(mounting=mounting)
+        self._let_clock_tick()
+        checked = self._source_stamps() if linked or not mounting else {}
+        return Staged(
+            self.top, self.plan, self.stamps, self.rows, tuple(mounts), self.points, self.private, self.scaffold, checked
+        )
+
+    def _make_top(self, *, private: bool) -> None:
+        with _writing(self.top):
+            os.mkdir(self.top, 0o700)
+            # Directories inherit a group from a set-group-ID parent, which a session cannot map.
+            os.chown(self.top, -1, os.getegid())
+            if private and self.plan.store:
+                os.makedirs(self.work + b"/" + os.path.dirname(self.plan.store[0].path), 0o700, exist_ok=True)
+
+    def _source_stamps(self) -> dict[bytes, Stamp]:
+        """Take the stamps of every source that nothing but a check afterwards protects."""
+        sources = {entry.source for entry in self.plan.tree if entry.source is not None}
+        return {source: stamp(os.lstat(source)) for source in sources if os.path.lexists(source)}
+
+    def _own_row(self, entry: Entry) -> None:
+        """Give a mounted file its owner, which fakeroot takes to be root where nobody says otherwise."""
+        if (entry.uid or entry.gid) and entry.stamp is not None:
+            self.rows[entry.stamp[:2]] = Row(entry.mode, entry.uid, entry.gid, 0)
+
+    def _make_point(self, entry: Entry) -> None:
+        path = self.top + b"/" + entry.path
+        with _writing(path):
+            if entry.is_dir:
+                os.mkdir(path, 0o755)
+            else:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            status = os.lstat(path)
+        self.points[entry.path] = status.st_dev, status.st_ino
+
+    def _make(self, entry: Entry, *, linked: bool, top: bytes = b"") -> None:
+        path = (top or self.top) + (b"/" + entry.path if entry.path else b"")
+        mode = entry.mode
+        with _writing(path):
+            if stat.S_ISDIR(mode):
+                if entry.path:
+                    os.mkdir(path, 0o700)
+                # Also a directory that its owner may not enter has to be filled, and removed.
+                os.chmod(path, stat.S_IMODE(mode) & 0o1777 | 0o700)
+            elif stat.S_ISLNK(mode):
+                os.symlink(entry.target or b"", path)
+            elif stat.S_ISREG(mode):
+                self._make_file(entry, path, linked=linked)
+            elif stat.S_ISFIFO(mode):
+                os.mkfifo(path)
+                os.chmod(path, stat.S_IMODE(mode) | 0o600)
+            else:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                os.chmod(path, stat.S_IMODE(mode) & 0o777 | 0o600)
+            if not stat.S_ISDIR(mode) and not linked:
+                os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)
+            status = os.lstat(path)
+        if top:
+            self.private[status.st_dev, status.st_ino] = entry.path
+        else:
+            self.stamps[entry.path] = stamp(status)
+        self._make_row(entry, status)
+
+    def _make_row(self, entry: Entry, status: os.stat_result) -> None:
+        same = status.st_mode == entry.mode or stat.S_ISLNK(entry.mode)
+        if entry.uid or entry.gid or not same:
+            self.rows[status.st_dev, status.st_ino] = Row(entry.mode, entry.uid, entry.gid, entry.rdev)
+
+    def _make_file(self, entry: Entry, path: bytes, *, linked: bool) -> None:
+        source = entry.source
+        if entry.link is not None and not self._in_store(entry.link):
+            os.link(self.top + b"/" + entry.link, path)  # a hard link of the root filesystem's own
+            return
+        if source is not None and self.own_sources and source.startswith(self.own_sources):
+            os.rename(source, path)
+        elif source is not None and linked:
+            os.link(source, path, follow_symlinks=False)
+            return
+        else:
+            _copy(entry, path)
+        os.chmod(path, stat.S_IMODE(entry.mode) & 0o1777 | 0o600)
+
+    def _in_store(self, path: bytes) -> bool:
+        return any(path.startswith(location.path + b"/") or path == location.path for location in self.plan.store)
+
+    def _make_scaffold(self, *, mounting: bool) -> None:
+        self._scaffold_directory(SCAFFOLD)
+        if not mounting:
+            return
+        self._scaffold_directory(b"proc")
+        self._scaffold_directory(b"dev")
+        for name in _NODES:
+            if os.path.exists(b"/dev/" + name):
+                self._scaffold_file(b"dev/" + name, b"/dev/" + name)
+        for name, target in _DEVICE_LINKS.items():
+            path = b"dev/" + name
+            if not os.path.lexists(self.top + b"/" + path):
+                os.symlink(target, self.top + b"/" + path)
+                self.scaffold[path] = None
+                self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
+
+    def _scaffold_directory(self, path: bytes) -> None:
+        there = self.plan.tree.entries.get(path)
+        if there is not None and there.is_dir and path != SCAFFOLD:
+            return
+        if there is not None:
+            message = f"{shown(path)}: the root view needs a directory of its own there"
+            raise SourceError(message, hint="Leave it out of the contents, or use the directory view.")
+        with _writing(path):
+            os.mkdir(self.top + b"/" + path, 0o755)
+        self.scaffold[path] = None
+        self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
+
+    def _scaffold_file(self, path: bytes, source: bytes) -> None:
+        """Make a place to mount a device of this machine upon; a planned one keeps its own inode."""
+        with _writing(path):
+            if not os.path.lexists(self.top + b"/" + path):
+                os.close(os.open(self.top + b"/" + path, os.O_CREAT | os.O_WRONLY, 0o600))
+                self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
+        self.scaffold[path] = source
+
+    def add(self, name: bytes, source: bytes) -> bytes:
+        """Make a place in the scaffold's directory for a file to be shown at; give its path."""
+        path = SCAFFOLD + b"/" + name
+        self._scaffold_file(path, source)
+        return path
+
+    def _let_clock_tick(self) -> None:
+        # A change within the clock tick of the staging would leave the same ctime, and be missed.
+        latest = max((found[4] for found in self.stamps.values()), default=0)
+        while time.clock_gettime_ns(_COARSE_CLOCK) <= latest:
+            time.sleep(0.001)
+
+
+def _copy(entry: Entry, path: bytes) -> None:
+    """Copy a source's bytes; share them where the file system can."""
+    target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            source = os.open(entry.source or b"", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            message = f"{os.fsdecode(entry.source or b'')}: cannot be read: {error.strerror}"
+            raise SourceError(message, hint="Make it readable for the user who builds, or leave it out.") from error
+        try:
+            copied = _transfer(source, target)
+            same = entry.stamp is None or stamp(os.fstat(source))[:4] == entry.stamp[:4]
+        finally:
+            os.close(source)
+    finally:
+        os.close(target)
+    if copied != entry.size or not same:
+        message = f"{os.fsdecode(entry.source or b'')}: changed while it was being copied"
+        raise SourceError(message, hint="Build again when nothing else writes to it.")
+
+
+def _transfer(source: int, target: int) -> int:
+    copied = 0
+    try:
+        while count := os.copy_file_range(source, target, _CHUNK):
+            copied += count
+    except OSError as error:
+        if error.errno not in _NO_REFLINK or copied:
+            raise
+        while count := os.sendfile(target, source, None, _CHUNK):
+            copied += count
+    return copied
+
+
+def remove(folder: bytes) -> None:
+    """Remove a staged tree, also where a script took away its owner's access."""
+    for here, folders, _files in os.walk(folder):
+        for name in folders:
+            path = os.path.join(here, name)
+            with contextlib.suppress(OSError):
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)

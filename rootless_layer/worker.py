@@ -1,0 +1,441 @@
+"""The session's own processes: they isolate the scripts, run them, and watch over them.
+
+The calling process starts this module as a fresh interpreter (it may have threads, which
+a fork would break), gives it a plan as one line of JSON on stdin, and reads a result, one
+line of JSON, from its stdout. Two processes come of it:
+
+- the *keeper* enters the namespaces and waits. When stdin closes, the caller is gone: the
+  keeper ends the session and removes its files, so that also a killed build leaves nothing;
+- the *init* of the session (process 1, where there is a PID namespace) starts faked, runs
+  the scripts one after the other, answers the seccomp listener, ends what the scripts leave
+  running, and has the extended attributes read before the daemon ends.
+
+Only the standard library is used, and of it little: this starts in 30 ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from . import namespace, seccomp
+from .errors import DaemonError, RootlessLayerError, UnavailableError
+from .faked import Daemon
+from .watch import Watch
+
+TIMED_OUT = 124
+_GRACE_SECONDS = 10
+_STARTED = b"\0"
+
+Plan = dict[str, Any]
+
+
+class _Aborted(BaseException):
+    """The keeper wants the session to end now."""
+
+
+def _raise_aborted(_number: int, _frame: object) -> NoReturn:
+    raise _Aborted
+
+
+def main() -> NoReturn:
+    """Be the keeper; never return."""
+    plan = _native(json.loads(_first_line()))
+    try:
+        if plan["isolation"] == "namespaces":
+            namespace.become_root_of_own_namespace(
+                namespace.CLONE_NEWNS | namespace.CLONE_NEWIPC | (namespace.CLONE_NEWPID if plan["pid_namespace"] else 0)
+            )
+        namespace.adopt_orphans()
+        seccomp.program()
+    except (OSError, RootlessLayerError) as error:
+        _report({"unavailable": str(error)})
+        os._exit(1)
+    keeper = os.getpid()
+    orders, relay = os.pipe()
+    init = os.fork()
+    if init == 0:
+        os.close(relay)
+        os.close(0)
+        _be_init(plan, keeper, orders)
+    os.close(orders)
+    handle = os.pidfd_open(init)
+    if not _wait(relay, handle):
+        os.kill(init, signal.SIGTERM)
+        if not select.select([handle], [], [], _GRACE_SECONDS)[0]:
+            os.kill(init, signal.SIGKILL)
+        os.waitpid(init, 0)
+        _kill_children(())
+        _remove(plan["work"])
+    else:
+        os.waitpid(init, 0)
+        _kill_children(())
+    os._exit(0)
+
+
+def _wait(relay: int, init: int) -> bool:
+    """Hand the caller's words on until the session ends; false when the caller is gone."""
+    while True:
+        ready = select.select([0, init], [], [])[0]
+        if init in ready:
+            return True
+        words = os.read(0, 1 << 16)
+        if not words:
+            return False
+        with contextlib.suppress(BrokenPipeError):
+            while words:
+                words = words[os.write(relay, words) :]
+
+
+def _first_line() -> bytes:
+    """Read stdin up to the end of a line, and not a byte further."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            os._exit(1)
+        line += byte
+    return line
+
+
+def _native(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Undo what the caller does to bytes so that JSON can carry them in any locale."""
+    if isinstance(value, str):
+        return os.fsdecode(value.encode("latin-1"))
+    if isinstance(value, list):
+        return [_native(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _native(part) for name, part in value.items()}
+    return value
+
+
+def _report(result: Plan) -> None:
+    data = json.dumps(result).encode() + b"\n"
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
+    try:
+        signal.signal(signal.SIGTERM, _raise_aborted)
+        namespace.die_with_parent(keeper, signal.SIGTERM)
+        unavailable = _isolate(plan)
+        if unavailable:
+            _report({"unavailable": unavailable})
+            os._exit(1)
+        _report({"ready": True})
+        with open(orders, "rb") as file:  # noqa: PTH123
+            line = file.readline()
+        if not line:
+            os._exit(1)
+        result = _Session(plan | _native(json.loads(line))).run()
+    except RootlessLayerError as error:
+        result = {"error": [type(error).__name__, list(error.problems), error.hint]}
+    except OSError as error:
+        result = {"error": ["SessionError", [f"the session failed: {error}"], ""]}
+    except _Aborted:
+        os._exit(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _report(result)
+    os._exit(0)
+
+
+class _Session:
+    """The scripts of one plan and what watches over them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.watch = Watch(plan["library"])
+
+    def run(self) -> Plan:
+        """Run every script, and give what the caller is to know."""
+        plan = self.plan
+        _raise_descriptor_limit()
+        refused = _set_id_refused(plan["work"])
+        daemon = Daemon(plan["faked"], plan["save_file"], plan["load"])
+        result: Plan = {"set_id_refused": refused}
+        try:
+            if plan["xattrs"]:
+                result |= self._agent(daemon, "put", plan["xattrs"])
+            for index, script in enumerate(plan["scripts"]):
+                if "error" in result:
+                    break
+                _report({"script": index})
+                status = self._script(daemon, script)
+                if status:
+                    result["failed"] = [index, *status]
+                    break
+            else:
+                result |= self._agent(daemon, "collect", [plan["tree"], *(source for source, _ in plan["binds"])])
+        finally:
+            _kill_children({daemon.pid})
+            daemon.stop()
+        result["bypasses"] = self.watch.bypasses
+        result["unseen"] = [list(inode) + [name] for inode, name in self.watch.unseen_modes.items()]
+        return result
+
+    def _script(self, daemon: Daemon, script: Plan) -> tuple[str, int] | None:
+        """Run one script to its end, and everything it started; nothing is success."""
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            ours.close()
+            _be_script(self.plan, script, daemon, theirs)
+        theirs.close()
+        handle = os.pidfd_open(child)
+        message, descriptors, _flags, _address = socket.recv_fds(ours, 1 << 16, 1)
+        if message[:1] != _STARTED:
+            os.waitpid(child, 0)
+            name, text, hint = json.loads(message) if message else ("SessionError", "a script could not be started", "")
+            raise UnavailableError(text, hint=hint) if name == "UnavailableError" else DaemonError(text, hint=hint)
+        (listener,) = descriptors
+        ended = self._attend(listener, handle, daemon)
+        failure = ours.recv(1 << 16) if ended else b""  # an exec that failed; else the end of the stream
+        ours.close()
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+        _kill_children({daemon.pid, child})
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        # Whatever its orphans did until they were killed has been answered or was never made.
+        os.close(listener)
+        os.close(handle)
+        if daemon.died:
+            message_ = "faked, which keeps the record, was ended by something else"
+            raise DaemonError(message_, hint="Does a script kill processes that are not its own?")
+        if failure:
+            return failure.decode("utf-8", "replace"), 127 if status == 127 else 126
+        if not ended:
+            return "timeout", TIMED_OUT
+        if status < 0:
+            return "signal", -status
+        return ("exit", status) if status else None
+
+    def _attend(self, listener: int, handle: int, daemon: Daemon) -> bool:
+        """Answer the listener until the script ends; false when its time is up."""
+        limit = self.plan["timeout"]
+        deadline = None if limit is None else time.monotonic() + limit
+        poller = select.poll()
+        for descriptor in (listener, handle, daemon.handle):
+            poller.register(descriptor, select.POLLIN)
+        while True:
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            events = dict(poller.poll(wait))
+            if events.get(listener, 0) & select.POLLIN:
+                self.watch.attend(listener)
+            elif listener in events:
+                poller.unregister(listener)  # no process is left under the filter
+            if handle in events or daemon.handle in events:
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+
+    def _agent(self, daemon: Daemon, action: str, subject: object) -> Plan:
+        """Run the agent, which libfakeroot sees, to write or read extended attributes."""
+        reading, writing = os.pipe()
+        path = f"{self.plan['work']}/agent.json"
+        with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib is slow to import
+            json.dump({"action": action, "subject": subject, "faked": daemon.pid, "save_file": self.plan["save_file"]}, file)
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(path, os.O_RDONLY), 0)
+            os.dup2(writing, 1)
+            agent = os.path.join(os.path.dirname(__file__), "agent.py")  # noqa: PTH118, PTH120
+            os.execve(  # noqa: S606
+                sys.executable, [sys.executable, "-I", "-S", agent], os.environ | daemon.environment(self.plan["library"])
+            )
+        os.close(writing)
+        answer = b""
+        while select.select([reading, daemon.handle], [], [])[0] == [reading]:
+            part = os.read(reading, 1 << 16)
+            if not part:
+                break
+            answer += part
+        os.close(reading)
+        if daemon.died:
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        if not answer:
+            message = "the extended attributes could not be read inside the session"
+            raise DaemonError(message)
+        result: Plan = json.loads(answer)
+        return result
+
+
+def _isolate(plan: Plan) -> str:
+    """Finish what must be done from within the namespaces; give what is against it."""
+    if plan["isolation"] != "namespaces":
+        namespace.adopt_orphans()
+        return ""
+    try:
+        namespace.make_private()
+        if plan["pid_namespace"]:
+            _mount_proc(b"/proc")
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def _mount_proc(target: bytes) -> None:
+    flags = namespace.MS_NOSUID | namespace.MS_NODEV | namespace.MS_NOEXEC
+    namespace.mount(b"proc", target, b"proc", flags)
+
+
+def _raise_descriptor_limit() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _set_id_refused(work: str) -> bool:
+    """Say whether this machine refuses set-ID bits on a file of one's own (a Nix sandbox does)."""
+    path = f"{work}/set-id"
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        os.fchmod(descriptor, 0o4711)
+    except PermissionError:
+        return True
+    finally:
+        os.close(descriptor)
+        os.unlink(path)  # noqa: PTH108
+    return False
+
+
+def _children() -> list[int]:
+    me = os.getpid()
+    found = []
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+                if int(file.read().rpartition(b")")[2].split()[1]) == me:
+                    found.append(int(name))
+    return found
+
+
+def _kill_children(but: object) -> None:
+    """Kill every descendant except those named; orphans come to this process."""
+    spared = frozenset(but)  # type: ignore[call-overload]
+    while True:
+        victims = [pid for pid in _children() if pid not in spared]
+        if not victims:
+            return
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in victims:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _remove(folder: str) -> None:
+    """Remove a tree as rm -rf does, also where a script took away its own access."""
+    import shutil  # noqa: PLC0415 - slow to import, and needed only when the caller was killed
+
+    for here, folders, _files in os.walk(folder):
+        for name in folders:
+            path = os.path.join(here, name)  # noqa: PTH118
+            if not os.path.islink(path):  # noqa: PTH114
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700)  # noqa: PTH101
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _be_script(plan: Plan, script: Plan, daemon: Daemon, caller: socket.socket) -> NoReturn:
+    try:
+        try:
+            os.setsid()
+            os.umask(0o022)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(2, 1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _enter_view(plan)
+            listener = seccomp.install()
+        except RootlessLayerError as error:
+            caller.send(json.dumps([type(error).__name__, str(error), error.hint]).encode())
+            os._exit(1)
+        except OSError as error:
+            caller.send(json.dumps(["DaemonError", f"the view of the script cannot be made: {error}", ""]).encode())
+            os._exit(1)
+        socket.send_fds(caller, [_STARTED], [listener])
+        os.close(listener)
+        environment = plan["environment"] | daemon.environment(script["library"])
+        if extra := plan["environment"].get("LD_PRELOAD"):
+            environment["LD_PRELOAD"] += f":{extra}"
+        caller.send(_exec(script, environment).encode())
+    finally:
+        os._exit(127)
+
+
+def _exec(script: Plan, environment: dict[str, str]) -> str:
+    """Become the script; come back with what is wrong where that cannot be."""
+    arguments = list(script["arguments"])
+    search = environment["PATH"].split(":")
+    for candidate in [arguments[0]] if "/" in arguments[0] else [f"{folder}/{arguments[0]}" for folder in search]:
+        try:
+            os.execve(candidate, arguments, environment)  # noqa: S606
+        except FileNotFoundError:
+            if os.path.exists(candidate):  # noqa: PTH110
+                return f"{script['shown']}: the interpreter that its first line names is not there"
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            return f"{candidate}: cannot be executed: {os.strerror(error.errno or errno.EIO)}"
+    return f"{arguments[0]}: not found in the view of the script (PATH={environment['PATH']})"
+
+
+def _enter_view(plan: Plan) -> None:
+    tree = os.fsencode(plan["tree"])
+    if plan["isolation"] == "namespaces":
+        namespace.unshare(namespace.CLONE_NEWNS)
+        namespace.make_private()
+        (_mount_root_view if plan["view"] == "root" else _mount_directory_view)(plan, tree)
+        namespace.drop_capabilities()
+    elif plan["isolation"] == "chroot":
+        os.chroot(tree)
+        os.chdir("/")
+        namespace.drop_capabilities()
+    else:
+        os.chdir(tree)
+
+
+def _mount_store(plan: Plan, tree: bytes) -> None:
+    namespace.bind(tree, tree, read_only=False)
+    for source, target in plan["binds"]:
+        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
+
+
+def _mount_root_view(plan: Plan, tree: bytes) -> None:
+    _mount_store(plan, tree)
+    for source, target in plan["scaffold"]:
+        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=not source.startswith("/dev/"))
+    if plan["pid_namespace"]:
+        _mount_proc(tree + b"/proc")
+    else:
+        namespace.bind(b"/proc", tree + b"/proc", read_only=False, recursive=True)
+    namespace.set_read_only(tree + b"/proc", recursive=True)
+    namespace.pivot_into(tree)
+
+
+def _mount_directory_view(plan: Plan, tree: bytes) -> None:
+    """Show the whole machine read-only, but for the tree and a /tmp of the session's own."""
+    _mount_store(plan, tree)
+    scratch = os.fsencode(plan["work"]) + b"/tmp"
+    below = scratch + b"/root"
+    os.makedirs(below, exist_ok=True)  # noqa: PTH103
+    namespace.set_read_only(b"/", recursive=True)
+    namespace.bind(scratch, scratch, read_only=False)
+    namespace.set_writable(scratch)
+    namespace.bind(tree, below, read_only=False, recursive=True)
+    namespace.set_writable(below)
+    namespace.bind(scratch, b"/tmp", read_only=False, recursive=True)
+    os.chdir("/tmp/root")
