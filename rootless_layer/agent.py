@@ -14,7 +14,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ROW = re.compile(rb"dev=([0-9a-f]+),ino=(\d+),")
 

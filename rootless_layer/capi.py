@@ -41,11 +41,12 @@ def check(archive: int, code: int, doing: str) -> int:
     return code
 
 
-def _bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    function = getattr(library, f"archive_{name}")
+def _bind(library: ctypes.CDLL, name: str, result: object, *arguments: object) -> Callable[..., Any]:
+    function: Any = getattr(library, f"archive_{name}")
     function.restype = result
     function.argtypes = arguments
-    return function
+    bound: Callable[..., Any] = function
+    return bound
 
 
 if ffi.version_number() < MINIMUM_VERSION:

@@ -53,29 +53,58 @@ def main() -> None:
 
 @main.command(epilog=EXIT_STATUS)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-@click.option("--closure", "closures", multiple=True, metavar="FILE|DIR",
-              help="Store paths with their references: an exportReferencesGraph file, JSON of structured attributes or"
-              " `nix path-info --json -r`, closureInfo's directory, or a list of store paths.")
+@click.option(
+    "--closure",
+    "closures",
+    multiple=True,
+    metavar="FILE|DIR",
+    help="Store paths with their references: an exportReferencesGraph file, JSON of structured attributes or"
+    " `nix path-info --json -r`, closureInfo's directory, or a list of store paths.",
+)
 @click.option("--store-path", "store_paths", multiple=True, metavar="PATH", help="One more store path; repeatable.")
 @click.option("--store-root", default="/", metavar="DIR", help="Where the store lies, as in `nix --store DIR`.")
 @click.option("--copy-to-root", "contents", multiple=True, metavar="PATH", help="Merge this tree into the root; repeatable.")
-@click.option("--link", type=click.Choice(["hard", "symbolic", "copy"]), default="hard", show_default=True,
-              help="How a root file stands for a store file.")
+@click.option(
+    "--link",
+    type=click.Choice(["hard", "symbolic", "copy"]),
+    default="hard",
+    show_default=True,
+    help="How a root file stands for a store file.",
+)
 @click.option("--keep-dirlinks", is_flag=True, help="A directory goes where another tree has a link to a directory.")
 @click.option("--rootfs", metavar="DIR|TAR", help="Start from this root filesystem.")
 @click.option("--rootfs-listing", metavar="MTREE", help="Owners, modes and devices of a --rootfs DIR, as an mtree file.")
 @click.option("--script", "scripts", multiple=True, metavar="FILE", help="Run this script; repeatable, in order.")
-@click.option("--view", type=click.Choice(["root", "directory"]), default="root", show_default=True,
-              help="What a script sees: the tree as /, or this machine with the tree as working directory.")
+@click.option(
+    "--view",
+    type=click.Choice(["root", "directory"]),
+    default="root",
+    show_default=True,
+    help="What a script sees: the tree as /, or this machine with the tree as working directory.",
+)
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Add to the scripts' environment; repeatable.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Kill a script that takes longer.")
 @click.option("--closure-writable", is_flag=True, help="Give the scripts copies of the store paths, to change.")
-@click.option("--stage", type=click.Choice(["auto", "bind", "hardlink", "copy"]), default="auto", show_default=True,
-              help="How store paths get in front of a script; hardlink is for trusted scripts only.")
-@click.option("--compression", default="none", show_default=True, metavar="KIND[:LEVEL]", help="none, gzip (0 to 3) or zstd (1 to 19).")
-@click.option("--blob", type=click.Choice(["stored", "derived"]), default="stored", show_default=True,
-              help="Write the blob, or only what makes it again.")
-@click.option("--source-date-epoch", type=int, metavar="SECONDS", help="Later times become this one.  [default: the variable, else 1]")
+@click.option(
+    "--stage",
+    type=click.Choice(["auto", "bind", "hardlink", "copy"]),
+    default="auto",
+    show_default=True,
+    help="How store paths get in front of a script; hardlink is for trusted scripts only.",
+)
+@click.option(
+    "--compression", default="none", show_default=True, metavar="KIND[:LEVEL]", help="none, gzip (0 to 3) or zstd (1 to 19)."
+)
+@click.option(
+    "--blob",
+    type=click.Choice(["stored", "derived"]),
+    default="stored",
+    show_default=True,
+    help="Write the blob, or only what makes it again.",
+)
+@click.option(
+    "--source-date-epoch", type=int, metavar="SECONDS", help="Later times become this one.  [default: the variable, else 1]"
+)
 @click.option("--uid", type=int, default=0, show_default=True, help="Who owns what no script made.")
 @click.option("--gid", type=int, default=0, show_default=True, help="Which group owns it.")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Put the layer here.")
@@ -106,7 +135,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
 
 
 def _spec(options: dict[str, Any]) -> LayerSpec:
-    from .closure import Closure, closure_of_paths, load_closure  # noqa: PLC0415
+    from .closure import closure_of_paths, load_closure  # noqa: PLC0415
     from .spec import Compression, LayerSpec, Script  # noqa: PLC0415
 
     root = options["store_root"]
@@ -144,7 +173,7 @@ def _spec(options: dict[str, Any]) -> LayerSpec:
         uid=options["uid"],
         gid=options["gid"],
         epoch=epoch,
-        compression=Compression(kind, int(level) if level else -1),  # type: ignore[arg-type]
+        compression=Compression(kind, int(level) if level else -1),
     )
 
 
@@ -168,7 +197,7 @@ class _Shower:
             return
         if progress.note:
             self.end()
-            print(f"rootless-layer: {progress.note}", file=sys.stderr)
+            click.echo(f"rootless-layer: {progress.note}", err=True)
         if not self.live:
             return
         text = f"{progress.stage}…"
@@ -213,11 +242,13 @@ def run() -> NoReturn:
         status = _say("terminated; nothing was kept", 128 + int(terminated.args[0]))
     except BrokenPipeError:
         status = 128 + signal.SIGPIPE
-        sys.stdout = None
-    sys.exit(status)
+        os._exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # tearing down a hundred thousand values takes as long as a small build
 
 
 def _say(error: object, status: int) -> int:
     for line in str(error).splitlines():
-        print(f"rootless-layer: {line}", file=sys.stderr)
+        click.echo(f"rootless-layer: {line}", err=True)
     return status

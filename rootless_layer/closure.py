@@ -196,7 +196,7 @@ def load_closure(source: StrPath, *, store_root: StrPath = "/") -> Closure:
     has every problem, each with its file and its place there.
     """
     name = os.fspath(source)
-    is_dir = os.path.isdir(name)  # noqa: PTH112 (Path.is_dir may raise)
+    is_dir = os.path.isdir(name)
     reader = _Reader()
     for part in ("/store-paths", "/registration") if is_dir else ("",):
         reader.load(name + part)
@@ -284,10 +284,7 @@ class _Reader:
             graph = next(iter(graphs), [])
         elif isinstance(graph, dict) and isinstance(graph.get("info"), dict):
             self.store_dir, graph = graph.get("storeDir"), graph["info"]
-        if isinstance(graph, list):
-            graph = [(e.get("path") if isinstance(e, dict) else e, e) for e in graph]
-        else:
-            graph = graph.items()
+        graph = [(e.get("path") if isinstance(e, dict) else e, e) for e in graph] if isinstance(graph, list) else graph.items()
         for number, (path, entry) in enumerate(graph, 1):
             place = f"entry {number}"
             match entry:

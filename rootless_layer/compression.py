@@ -49,14 +49,14 @@ class _Stored:
 
 def _codec(compression: Compression, stored: _Stored) -> Any:  # noqa: ANN401 - two libraries' own types
     if compression.kind == "gzip":
-        from isal.igzip_threaded import _ThreadedGzipWriter  # noqa: PLC0415, PLC2701 - slow to import; see below
+        from isal.igzip_threaded import _ThreadedGzipWriter  # noqa: PLC0415 - slow to import; see below
 
         # The public open() puts a buffer in between, that cuts the stream elsewhere.
         return _ThreadedGzipWriter(stored, "wb", level=compression.level, threads=_threads(), block_size=_BLOCK)
     import zstandard  # noqa: PLC0415 - slow to import
 
     compressor = zstandard.ZstdCompressor(level=compression.level, threads=_threads(), write_content_size=False)
-    return compressor.stream_writer(stored, closefd=False)
+    return compressor.stream_writer(stored, closefd=False)  # type: ignore[arg-type]
 
 
 class BlobWriter:

@@ -71,7 +71,7 @@ class UnrepresentableError(InputError):
 
 
 class UnavailableError(RootlessLayerError):
-    """This machine lacks a program or a kernel feature that is needed."""
+    """The machine lacks a program or a kernel feature that is needed."""
 
     exit_code = 69
 

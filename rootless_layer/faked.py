@@ -102,7 +102,7 @@ class Daemon:
         if died:
             message = "faked, which keeps the record, was ended by something else"
             raise DaemonError(message, hint="Does a script kill processes that are not its own?")
-        if not os.path.exists(self.save_file):  # noqa: PTH110 - pathlib is slow to import
+        if not os.path.exists(self.save_file):
             message = f"{self.save_file}: faked wrote no record"
             raise DaemonError(message, hint="Is the disk full?")
 

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ _HINT = "Install fakeroot 1.25 or newer (Debian: apt install fakeroot)."
 _ASSIGNMENT = re.compile(r"^(\w+)=(?:\"([^\"]*)\"|(\S*))$", re.MULTILINE)
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 _START_SECONDS = 10
+
 
 class Programs(NamedTuple):
     """The absolute paths of the daemon and of the library that is preloaded."""
@@ -46,7 +46,8 @@ def find_programs(path: str | None = None) -> Programs:
     library = next((str(candidate) for candidate in libraries if names and candidate.is_file()), None)
     faked = variables.get("FAKED", "")
     if library is None or not os.access(faked, os.X_OK):
-        message = f"{wrapper}: names no daemon and library that exist (FAKED={faked or '?'}, library {names or '?'} in {variables.get('PATHS', '?')})"
+        places = variables.get("PATHS", "?")
+        message = f"{wrapper}: names no daemon and library that exist (FAKED={faked or '?'}, {names or '?'} in {places})"
         raise UnavailableError(message, hint=_HINT)
     _check_version(faked)
     return Programs(os.path.realpath(faked), os.path.realpath(library))

@@ -7,19 +7,20 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .archive import serialise
+from .child import Child, may_fork
 from .compression import BlobWriter
-from .errors import InputError, OutputError, UnavailableError
+from .errors import InputError, UnavailableError
 from .listing import lines
 from .oci import MEDIA_TYPES, Descriptor
-from .plan import Plan, plan, read_directory
+from .output import aside, check_replaceable
+from .pipeline import serialise
+from .plan import plan, read_directory
 from .scan import check_sources, scan
 from .session import Session
 from .stage import Method, Stager, remove
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from .spec import Blob, LayerSpec, Stage
 
 LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256", "files"
-_ASIDE = ".rootless-layer-"
 
 
 @attrs.frozen(slots=True)
@@ -91,13 +91,13 @@ def build_layer(
     """
     tell = progress or (lambda _progress: None)
     target = Path(output).absolute()
-    _check_output(target)
-    with _aside(target) as folder, contextlib.ExitStack() as stack:
+    check_replaceable(target, LAYER_JSON)
+    with aside(target) as folder, contextlib.ExitStack() as stack:
         work = _work_directory(spec, stack)
         tree = _tree(spec, stage, work, tell, stack)
         if blob == "derived":
             tree = _keep_own_files(tree, work, folder)
-        layer = _write(spec, tree, folder, target, blob, tell)
+        layer = attrs.evolve(_write(spec, tree, folder, blob, tell), directory=target)
     tell(Progress("done", layer.uncompressed_size, layer.uncompressed_size))
     return layer
 
@@ -184,7 +184,7 @@ def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
     return Tree.of(kept)
 
 
-def _write(spec: LayerSpec, tree: Tree, folder: Path, target: Path, blob: Blob, tell: Callable[[Progress], None]) -> Layer:
+def _write(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Callable[[Progress], None]) -> Layer:
     entries = tree.archived()
     total = sum(entry.size for entry in entries if entry.link is None)
     with contextlib.ExitStack() as stack:
@@ -198,18 +198,41 @@ def _write(spec: LayerSpec, tree: Tree, folder: Path, target: Path, blob: Blob, 
             writer.write(part)
             tell(Progress("write", writer.uncompressed_size, total))
 
+        listed = stack.enter_context(_listing(tree, folder, relative=blob == "derived"))
         serialise(entries, consume)
         writer.finish()
+        listed()
         if file is not None:
             os.fsync(file.fileno())
     if blob == "stored":
         (folder / BLOBS / "blob").rename(folder / BLOBS / writer.digest.removeprefix("sha256:"))
     descriptor = Descriptor(MEDIA_TYPES[spec.compression.kind], writer.digest, writer.size)
-    layer = Layer(descriptor, writer.diff_id, writer.uncompressed_size, tree, target, blob, made_from(spec))
-    with open(folder / LISTING, "wb") as listing:
-        listing.writelines(lines(tree, files=os.fsencode(folder) + b"/" if blob == "derived" else None))
+    layer = Layer(descriptor, writer.diff_id, writer.uncompressed_size, tree, folder, blob, made_from(spec))
     (folder / LAYER_JSON).write_text(json.dumps(layer.to_json(), indent=2, sort_keys=True) + "\n")
     return layer
+
+
+@contextlib.contextmanager
+def _listing(tree: Tree, folder: Path, *, relative: bool) -> Iterator[Callable[[], None]]:
+    """Write the listing, in a process of its own where there may be one; give what waits for it."""
+
+    def write() -> None:
+        with open(folder / LISTING, "wb") as file:
+            file.writelines(lines(tree, files=os.fsencode(folder) + b"/" if relative else None))
+
+    if not may_fork():
+        yield write
+        return
+    child = Child(write)
+
+    def wait() -> None:
+        if not child.wait():
+            write()  # and let whatever is wrong be raised here
+
+    try:
+        yield wait
+    finally:
+        child.stop()
 
 
 def made_from(spec: LayerSpec) -> dict[str, Any]:
@@ -232,57 +255,3 @@ def made_from(spec: LayerSpec) -> dict[str, Any]:
             for script in spec.scripts
         ]
     return made
-
-
-def _check_output(target: Path) -> None:
-    """Refuse to replace what is not a layer."""
-    if not os.path.lexists(target):
-        return
-    if not target.is_dir() or (any(target.iterdir()) and not (target / LAYER_JSON).is_file()):
-        message = f"{target}: is there already, and is not a layer"
-        raise OutputError(message, hint="Name another directory with -o, or remove it.")
-
-
-@contextlib.contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """Give a directory beside the target, which takes its place in the end, or goes."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=target.parent))
-    except OSError as error:
-        message = f"{target}: cannot be written: {error.strerror}"
-        raise OutputError(message, hint="Name a directory that you may write to with -o.") from error
-    try:
-        try:
-            yield folder
-            _publish(folder, target)
-        except OSError as error:
-            message = f"{error.filename or target}: {error.strerror}"
-            raise OutputError(message, hint="Nothing was kept. Make room, or write elsewhere with -o.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(folder: Path, target: Path) -> None:
-    folder.chmod(stat.S_IMODE(0o777 & ~_umask()))
-    for path in (folder / LAYER_JSON, folder / LISTING, folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    if os.path.lexists(target):
-        # A directory cannot be replaced in one step; for a moment neither is there.
-        old = folder.with_name(f"{folder.name}-old")
-        target.rename(old)
-        folder.rename(target)
-        shutil.rmtree(old)
-    else:
-        folder.rename(target)
-
-
-def _umask() -> int:
-    """Read the umask without setting it, which other threads would see."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return 0o022

@@ -7,6 +7,7 @@ Python 3.11 has no ``os.unshare``, and no Python has ``mount``.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import signal
@@ -35,9 +36,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # What root needs to work on the tree: the rest is faked, or would let a script lift the
 # read-only mounts that protect the sources (CAP_SYS_ADMIN above all).
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT = 1, 2, 3, 4, 5, 18
-KEPT_CAPABILITIES = frozenset(
-    {_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT}
-)
+KEPT_CAPABILITIES = frozenset({_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -66,7 +65,7 @@ def syscall(number: int, *arguments: object) -> int:
 
 
 def prctl(option: int, *arguments: int) -> None:
-    """Call prctl(2) with up to four numbers."""
+    """Set an option of this process by number, with up to four numbers."""
     padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:4]]
     _checked(_libc.prctl(option, *padded), f"prctl {option}")
 
@@ -98,12 +97,12 @@ def become_root_of_own_namespace(flags: int) -> None:
     uid, gid = os.geteuid(), os.getegid()
     unshare(CLONE_NEWUSER | flags)
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
 
 
 def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) -> None:
-    """Call mount(2)."""
+    """Mount a file system, or a part of one, at a place."""
     shown = f"mount {os.fsdecode(source or kind or b'')} on {os.fsdecode(target)}"
     _checked(_libc.mount(source, target, kind, flags, None), shown)
 
@@ -147,11 +146,14 @@ def pivot_into(root: bytes) -> None:
 
 def drop_capabilities() -> None:
     """Give up, for good, every capability but those of :data:`KEPT_CAPABILITIES`."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:  # noqa: PTH123
-        last = int(file.read())
-    for number in range(last + 1):
+    for number in range(64):
         if number not in KEPT_CAPABILITIES:
-            prctl(_PR_CAPBSET_DROP, number)
+            try:
+                prctl(_PR_CAPBSET_DROP, number)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # beyond the kernel's last one
+                    break
+                raise
     kept = sum(1 << number for number in KEPT_CAPABILITIES)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     data = struct.pack("=IIIIII", kept, kept, 0, kept >> 32, kept >> 32, 0)

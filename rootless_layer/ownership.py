@@ -12,14 +12,17 @@ disk.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
 from .errors import RecordError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
 
 Inode = tuple[int, int]
 """Device and inode number."""

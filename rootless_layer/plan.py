@@ -80,8 +80,8 @@ def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None 
     entries = []
     first: dict[tuple[int, int], bytes] = {}
     for path, on_disk, status in sorted(walk(os.fsencode(os.path.realpath(top)))):
-        uid, gid = (status.st_uid, status.st_gid) if believed else (0, 0)
-        entry = entry_of(path, on_disk, status, spec.epoch, uid, gid)
+        owner = (status.st_uid, status.st_gid) if believed else (0, 0)
+        entry = entry_of(path, on_disk, status, spec.epoch, owner)
         if stat.S_ISSOCK(entry.mode):
             continue  # it belongs to a process; no archive holds one
         try:
@@ -133,14 +133,14 @@ class _Merge:
         spec, entries, prefix = self.spec, self.entries, location.path
         for relative, on_disk, status in walk(location.source):
             path = prefix + b"/" + relative if relative else prefix
-            entries[path] = entry_of(path, on_disk, status, spec.epoch, spec.uid, spec.gid)
+            entries[path] = entry_of(path, on_disk, status, spec.epoch, (spec.uid, spec.gid))
 
     def add_content(self, content: str, store: tuple[StoreLocation, ...]) -> None:
         """Merge a tree into the root; in the store or not."""
         spec = self.spec
         location, prefix = self._locate(content, store)
         redirects: dict[bytes, bytes] = {}
-        for relative, on_disk, status in sorted(walk(location)):
+        for relative, on_disk, status in walk(location):
             if not relative:
                 if not stat.S_ISDIR(status.st_mode):
                     message = f"{content}: is not a directory, so it cannot be merged into the root"
@@ -151,7 +151,7 @@ class _Merge:
             above, _, name = relative.rpartition(b"/")
             above = redirects.get(above, above)
             path = above + b"/" + name if above else name
-            entry = entry_of(path, on_disk, status, spec.epoch, spec.uid, spec.gid)
+            entry = entry_of(path, on_disk, status, spec.epoch, (spec.uid, spec.gid))
             if entry.is_dir:
                 # What is read-only in the store is for root to write in the root.
                 entry = attrs.evolve(entry, mode=entry.mode | stat.S_IWUSR)
@@ -232,7 +232,7 @@ def same_data(one: bytes | None, other: bytes | None, size: int, other_size: int
     if one == other:
         return True
     try:
-        with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:  # noqa: PTH123 - bytes
+        with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:
             while (data := first.read(_COMPARED_BYTES)) == second.read(_COMPARED_BYTES):
                 if not data:
                     return True

@@ -106,19 +106,17 @@ class _Scan:
     def _untouched(self, planned: Entry, status: os.stat_result, row: Row, xattrs: object) -> bool:
         """Say whether a file is as it was staged; the inode's change time cannot be forged."""
         before = self.staged.stamps[planned.path]
-        if planned.is_dir:
-            same = before[:2] == (status.st_dev, status.st_ino)
-        else:
-            same = before == stamp(status)
-        if not same:
+        if not (before[:2] == (status.st_dev, status.st_ino) if planned.is_dir else before == stamp(status)):
             return False
         attributes = (row.uid, row.gid, row.rdev if planned.rdev else 0, xattrs) == (
             planned.uid, planned.gid, planned.rdev, planned.xattrs,
         )  # fmt: skip
         return attributes and (row.mode == planned.mode or planned.target is not None)
 
-    def _new(self, path: bytes, on_disk: bytes, status: os.stat_result, row: Row, xattrs: tuple[tuple[bytes, bytes], ...]) -> Entry:
-        entry = entry_of(path, on_disk, status, self.epoch, row.uid, row.gid)
+    def _new(
+        self, path: bytes, on_disk: bytes, status: os.stat_result, row: Row, xattrs: tuple[tuple[bytes, bytes], ...]
+    ) -> Entry:
+        entry = entry_of(path, on_disk, status, self.epoch, (row.uid, row.gid))
         if entry.target is not None:
             return attrs.evolve(entry, xattrs=xattrs)
         if entry.is_regular and not stat.S_ISREG(row.mode):  # a device or fifo that fakeroot made
@@ -141,9 +139,10 @@ class _Scan:
         return self._entry(path, on_disk, status)
 
     def _node(self, path: bytes, on_disk: bytes, status: os.stat_result, source: bytes) -> Entry | None:
-        """A device of this machine was mounted there: what a script gave it is recorded for that."""
+        """Read what a script gave a device of this machine, which was mounted there."""
         node = os.stat(source)
-        row = self.record.rows.get((node.st_dev, node.st_ino))
+        rows = self.record.rows
+        row = rows.get((node.st_dev, node.st_ino)) or (rows.get((status.st_dev, status.st_ino)) if status.st_rdev else None)
         if row is not None and not path.startswith(SCAFFOLD + b"/"):
             return Entry(path=path, mode=row.mode, uid=row.uid, gid=row.gid, mtime=self.epoch, rdev=row.rdev)
         return self._entry(path, on_disk, status) if path in self.planned else None
@@ -162,10 +161,8 @@ class _Scan:
     def _add_store(self, found: dict[bytes, Entry]) -> None:
         """Add what was mounted, as planned; where it was copied in, check it."""
         for prefix in self.store_prefixes:
-            if prefix in self.staged.points and prefix not in self.changed:
-                there = os.path.lexists(self.staged.top + b"/" + prefix)
-                if not there:
-                    self.changed.append(f"{shown(prefix)}: a script moved or removed the store path")
+            if prefix in self.staged.points and not os.path.lexists(self.staged.top + b"/" + prefix):
+                self.changed.append(f"{shown(prefix)}: a script moved or removed the store path")
         under = tuple(prefix + b"/" for prefix in self.store_prefixes)
         inside = set(self.store_prefixes)
         mounted = self.staged.points
@@ -192,7 +189,7 @@ class _Scan:
         foreign = {
             inode: row
             for inode, row in self.record.rows.items()
-            if inode not in self.used and self.staged.rows.get(inode) != row or inode in self.record.xattrs
+            if (inode not in self.used and self.staged.rows.get(inode) != row) or inode in self.record.xattrs
         }
         if not foreign or not self.staged.points:
             return
@@ -218,7 +215,11 @@ class _Scan:
             self._link_group(paths, found)
         for path, entry in found.items():
             # A planned link whose target was removed or changed carries its data itself.
-            if entry.link is not None and entry is self.planned.get(path) and found.get(entry.link) is not self.planned[entry.link]:
+            if (
+                entry.link is not None
+                and entry is self.planned.get(path)
+                and found.get(entry.link) is not self.planned[entry.link]
+            ):
                 found[path] = attrs.evolve(entry, link=None)
         return Tree.of(found.values())
 

@@ -68,7 +68,9 @@ _AARCH64 = _COMMON | {
 _AUDIT = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
 _TABLES = {"x86_64": {"x86_64": _X86_64, "i386": _I386}, "aarch64": {"aarch64": _AARCH64}}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
-_NAMES = {(_AUDIT[abi], number): name for tables in _TABLES.values() for abi, table in tables.items() for name, number in table.items()}
+_NAMES = {
+    (_AUDIT[abi], number): name for tables in _TABLES.values() for abi, table in tables.items() for name, number in table.items()
+}
 
 
 class Notification(NamedTuple):
@@ -137,8 +139,11 @@ def install() -> int:
             _SECCOMP[platform.machine()], ctypes.c_uint(_SET_MODE_FILTER), ctypes.c_uint(_NEW_LISTENER), ctypes.c_char_p(header)
         )
     except OSError as error:
-        message = f"the kernel refuses a seccomp listener ({os.strerror(error.errno or 0)}), so programs that bypass fakeroot could not be noticed"
-        raise UnavailableError(message, hint="Linux 5.5 or newer is needed, and no other listener around this process.") from error
+        reason = os.strerror(error.errno or 0)
+        message = f"the kernel refuses a seccomp listener ({reason}), so what bypasses fakeroot could not be noticed"
+        raise UnavailableError(
+            message, hint="Linux 5.5 or newer is needed, and no other listener around this process."
+        ) from error
 
 
 def receive(listener: int) -> Notification | None:

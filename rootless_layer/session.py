@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from . import errors
 from .errors import BypassError, DaemonError, ScriptError, UnavailableError
 from .fakeroot import find_programs
 from .ownership import OwnershipRecord, save_file
+from .stage import SCAFFOLD
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,13 +29,10 @@ if TYPE_CHECKING:
 
 Isolation = Literal["namespaces", "chroot", "none"]
 
-_START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.worker import main; main()"
-)
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.worker import main; main()"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _END_SECONDS = 30
-_TIMED_OUT = 124
-_NOT_STARTED = frozenset({126, 127})
+_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
 
 def environment(spec: LayerSpec, *, mounted: bool) -> dict[str, str]:
@@ -88,15 +87,15 @@ class Session:
             process = _spawn()
             session = cls(work, process, isolation, (programs.faked, programs.library), "; ".join(dict.fromkeys(reasons)))
             try:
-                session._send({"isolation": isolation, "pid_namespace": pid_namespace, "work": work})  # noqa: SLF001
-                answer = session._receive()  # noqa: SLF001
+                session._send({"isolation": isolation, "pid_namespace": pid_namespace, "work": work})
+                answer = session._receive()
             except BaseException:
                 session.close()
                 raise
             if "ready" in answer:
                 return session
             reasons.append(str(answer.get("unavailable", "the session's process ended")))
-            session._settle()  # noqa: SLF001
+            session._settle()
             session.close()
         message = f"no session can be started here: {'; '.join(reasons)}"
         raise UnavailableError(message)
@@ -105,9 +104,7 @@ class Session:
         """Give the session itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End the session, whatever it is doing."""
         self.close()
 
@@ -134,28 +131,23 @@ class Session:
         program went around libfakeroot, :class:`DaemonError` where the session broke.
         """
         saved, load = f"{self.work}/save", f"{self.work}/load"
-        with open(load, "wb") as file:  # noqa: PTH123
+        with open(load, "wb") as file:
             file.write(save_file(staged.rows.items()))
-        mounted = self.isolation == "namespaces"
-        library = self.programs[1]
-        scripts = [self._script(spec, stager, index, script, mounted=mounted) for index, script in enumerate(spec.scripts)]
-        if spec.view == "root" and self.isolation != "none":
-            shown_library = self._show(stager, b"libfakeroot.so", library, mounted=mounted)
-            for script in scripts:
-                script["library"] = shown_library
+        scripts = [self._script(spec, stager, index, script) for index, script in enumerate(spec.scripts)]
         self._send({
             "view": spec.view,
             "tree": staged.top,
             "binds": [list(mount) for mount in staged.mounts],
-            "scaffold": [[source, path] for path, source in stager.scaffold.items() if source is not None],
             "scripts": scripts,
-            "environment": environment(spec, mounted=mounted),
+            "preload": self._library(spec, stager),
+            "scaffold": [[source, path] for path, source in stager.scaffold.items() if source is not None],
+            "environment": environment(spec, mounted=self.isolation == "namespaces"),
             "timeout": spec.timeout,
             "load": load if staged.rows else None,
             "save_file": saved,
             "xattrs": _staged_xattrs(staged),
             "faked": self.programs[0],
-            "library": library,
+            "library": self.programs[1],
         })  # fmt: skip
         result = self._receive()
         while "script" in result:
@@ -163,28 +155,50 @@ class Session:
         self._settle()
         return self._record(result, spec, saved)
 
-    def _show(self, stager: Stager, name: bytes, source: str, *, mounted: bool) -> str:
-        """Make a file of this machine appear in the root view; give its path there."""
-        path = stager.add(name, os.fsencode(source))
-        if not mounted:
-            with open(source, "rb") as file, open(stager.top + b"/" + path, "wb") as copy:  # noqa: PTH123
-                copy.write(file.read())
-            os.chmod(stager.top + b"/" + path, 0o755)  # noqa: PTH101
-        return "/" + os.fsdecode(path)
-
-    def _script(self, spec: LayerSpec, stager: Stager, index: int, script: Script, *, mounted: bool) -> dict[str, Any]:
-        path = None
+    def _script(self, spec: LayerSpec, stager: Stager, index: int, script: Script) -> dict[str, Any]:
+        """Say how a script is started, with its file where its view can see it."""
+        arguments = list(script.arguments)
         if script.data is not None:
-            path = f"{self.work}/script-{index}"
-            with open(path, "wb") as file:  # noqa: PTH123
-                file.write(script.data)
-            os.chmod(path, 0o555)  # noqa: PTH101
-            if spec.view == "root" and self.isolation != "none":
-                path = self._show(stager, b"script-%d" % index, path, mounted=mounted)
-        arguments = list(script.arguments) if path is None else [path, *script.arguments]
-        if path is not None and not (script.data or b"").startswith(b"#!"):
-            arguments = ["sh", "-e", *arguments]
-        return {"arguments": arguments, "shown": script.name, "library": self.programs[1]}
+            path = self._place(spec, stager, b"script-%d" % index, script.data)
+            arguments = [path, *arguments] if script.data.startswith(b"#!") else ["sh", "-e", path, *arguments]
+        if spec.view == "root" and self.isolation == "none":
+            arguments = [*self._proot(stager), *arguments]
+        return {"arguments": arguments, "shown": script.name}
+
+    def _place(self, spec: LayerSpec, stager: Stager, name: bytes, data: bytes) -> str:
+        """Write a file for the scripts, and give its path as they see it."""
+        mounted = self.isolation == "namespaces"
+        folder = os.fsencode(self.work)
+        if spec.view == "root" and not mounted:
+            folder = stager.top + b"/" + SCAFFOLD
+        elif spec.view == "directory" and mounted:
+            folder += b"/tmp/" + SCAFFOLD  # which the view shows as /tmp
+            os.makedirs(folder, exist_ok=True)
+        with open(folder + b"/" + name, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), 0o555)
+        if spec.view == "root":
+            return "/" + os.fsdecode(stager.add(name, folder + b"/" + name))
+        return os.fsdecode((b"/tmp/" + SCAFFOLD if mounted else folder) + b"/" + name)
+
+    def _proot(self, stager: Stager) -> list[str]:
+        """Show the tree as / by proot(1), the last resort: it is slow, and bends some system calls."""
+        proot = shutil.which("proot")
+        if proot is None:
+            message = f"the root view needs namespaces, which this machine refuses ({self.fallback}), or proot"
+            raise UnavailableError(message, hint="Allow user namespaces, install proot, or use --view directory.")
+        binds = ["/proc", self.programs[1], *(f"/dev/{name}" for name in _DEVICES)]
+        return [proot, "-r", os.fsdecode(stager.top), "-w", "/", *(word for bind in binds for word in ("-b", bind))]
+
+    def _library(self, spec: LayerSpec, stager: Stager) -> str:
+        """Give the path of libfakeroot as the scripts see it."""
+        library = self.programs[1]
+        if spec.view == "directory" or self.isolation == "none":
+            return library
+        if self.isolation == "namespaces":
+            return "/" + os.fsdecode(stager.add(b"libfakeroot.so", os.fsencode(library)))
+        with open(library, "rb") as file:
+            return self._place(spec, stager, b"libfakeroot.so", file.read())
 
     def _record(self, result: dict[str, Any], spec: LayerSpec, saved: str) -> OwnershipRecord:
         bypasses = [
@@ -204,7 +218,7 @@ class Session:
             raise getattr(errors, name)(*problems, hint=hint)
         if failed:
             raise ScriptError(_failure(spec.scripts[failed[0]], failed, spec.timeout), status=_status(failed))
-        with open(saved, "rb") as file:  # noqa: PTH123
+        with open(saved, "rb") as file:
             record = OwnershipRecord.parse(file.read())
         xattrs: dict[Inode, list[tuple[bytes, bytes]]] = {}
         for dev, ino, name, value in result["xattrs"]:
@@ -235,7 +249,7 @@ class Session:
 
 
 def _spawn() -> subprocess.Popen[bytes]:
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-I", "-S", "-c", _START, home],
         stdin=subprocess.PIPE,

@@ -4,56 +4,56 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from .errors import SourceError
 from .tree import Entry, stamp
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 Found = tuple[bytes, bytes, os.stat_result]
 """The path below the top (``b""`` for the top itself), the path on disk, what lstat says."""
 
+# SELinux labels come from the policy of whoever runs the image; overlayfs's are its own.
+_LOCAL = (b"security.selinux", b"trusted.", b"user.overlay.", b"system.nfs4")
 _HINT = "Make it readable for the user who builds, or leave it out."
 
 
-def walk(top: bytes) -> Iterator[Found]:
-    """Go through a tree, parents before children, in no other order; links are not followed.
+def walk(top: bytes) -> list[Found]:
+    """Read a tree, parents before children, in no other order; links are not followed.
 
     Raises :class:`SourceError` for what cannot be read, naming it.
     """
     try:
         status = os.lstat(top)
-        yield b"", top, status
-        if not stat.S_ISDIR(status.st_mode):
-            return
-        folders = [(b"", top)]
+        found = [(b"", top, status)]
+        folders = [(b"", top)] if stat.S_ISDIR(status.st_mode) else []
         while folders:
             above, folder = folders.pop()
             with os.scandir(folder) as listing:
                 for item in listing:
                     relative = above + item.name
-                    path = item.path
-                    yield relative, path, item.stat(follow_symlinks=False)
-                    if item.is_dir(follow_symlinks=False):
-                        folders.append((relative + b"/", path))
+                    status = item.stat(follow_symlinks=False)
+                    found.append((relative, item.path, status))
+                    if stat.S_ISDIR(status.st_mode):
+                        folders.append((relative + b"/", item.path))
     except OSError as error:
         named = os.fsdecode(error.filename or top)
         message = f"{named}: cannot be read: {error.strerror}"
         raise SourceError(message, hint=_HINT) from error
+    return found
 
 
-def entry_of(path: bytes, on_disk: bytes, status: os.stat_result, epoch: int, uid: int, gid: int) -> Entry:
-    """Make the entry for one file of a source, with the owner given.
+def entry_of(path: bytes, on_disk: bytes, status: os.stat_result, epoch: int, owner: tuple[int, int]) -> Entry:
+    """Make the entry for one file of a source, with the owner given as uid and gid.
 
     Times are clamped to ``epoch`` (a directory's does not count: it depends on how the
     tree was made), fractions of a second dropped.
     """
     mode = status.st_mode
+    uid, gid = owner
+    seconds = status.st_mtime_ns // 1_000_000_000
+    seconds = min(seconds, epoch)
     if stat.S_ISREG(mode):
         return Entry(
-            path=path, mode=mode, uid=uid, gid=gid, mtime=min(int(status.st_mtime), epoch),
+            path=path, mode=mode, uid=uid, gid=gid, mtime=seconds,
             size=status.st_size, source=on_disk, stamp=stamp(status),
         )  # fmt: skip
     if stat.S_ISDIR(mode):
@@ -61,16 +61,14 @@ def entry_of(path: bytes, on_disk: bytes, status: os.stat_result, epoch: int, ui
     target = os.readlink(on_disk) if stat.S_ISLNK(mode) else None
     return Entry(
         path=path, mode=stat.S_IFLNK | 0o777 if target is not None else mode, uid=uid, gid=gid,
-        mtime=min(int(status.st_mtime), epoch), target=target, stamp=stamp(status),
+        mtime=seconds, target=target, stamp=stamp(status),
         rdev=status.st_rdev if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else 0,
     )  # fmt: skip
 
 
 def xattrs_of(on_disk: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Read a file's extended attributes, but for those that belong to the machine it is on."""
-    found = []
-    for name in sorted(os.fsencode(name) for name in os.listxattr(on_disk, follow_symlinks=False)):
-        # SELinux labels come from the policy of whoever runs the image; overlayfs's are its own.
-        if not name.startswith((b"security.selinux", b"trusted.", b"user.overlay.", b"system.nfs4")):
-            found.append((name, os.getxattr(on_disk, name, follow_symlinks=False)))
-    return tuple(found)
+    names = (os.fsencode(name) for name in os.listxattr(on_disk, follow_symlinks=False))
+    return tuple(
+        (name, os.getxattr(on_disk, name, follow_symlinks=False)) for name in sorted(names) if not name.startswith(_LOCAL)
+    )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
 
-from .closure import Closure
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .closure import Closure
 
 View = Literal["root", "directory"]
 Link = Literal["hard", "symbolic", "copy"]
@@ -111,9 +114,7 @@ def _timeout(_spec: object, attribute: attrs.Attribute[float | None], value: flo
 
 def _environment(_spec: object, _attribute: object, value: Mapping[str, str]) -> None:
     problems = [
-        f"environment: {name!r} cannot be set"
-        for name, text in value.items()
-        if not name or "=" in name or "\0" in name + text
+        f"environment: {name!r} cannot be set" for name, text in value.items() if not name or "=" in name or "\0" in name + text
     ]
     if problems:
         raise InputError(*problems)

@@ -118,7 +118,7 @@ class Stager:
                 under = None
                 self._make(entry, linked=False)
                 continue
-            if inside or stat.S_ISLNK(entry.mode) and path in store:
+            if inside or (stat.S_ISLNK(entry.mode) and path in store):
                 self._make(entry, linked=linked)
             elif method == "bind":
                 self._own_row(entry)
@@ -212,12 +212,12 @@ class Stager:
 
     def _make_scaffold(self, *, mounting: bool) -> None:
         self._scaffold_directory(SCAFFOLD)
-        if not mounting:
-            return
         self._scaffold_directory(b"proc")
         self._scaffold_directory(b"dev")
         for name in _NODES:
             if os.path.exists(b"/dev/" + name):
+                if not mounting and not self._make_node(name):
+                    continue
                 self._scaffold_file(b"dev/" + name, b"/dev/" + name)
         for name, target in _DEVICE_LINKS.items():
             path = b"dev/" + name
@@ -245,6 +245,16 @@ class Stager:
                 os.close(os.open(self.top + b"/" + path, os.O_CREAT | os.O_WRONLY, 0o600))
                 self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
         self.scaffold[path] = source
+
+    def _make_node(self, name: bytes) -> bool:
+        """Make a device for a chroot, where this machine lets us."""
+        device = os.stat(b"/dev/" + name)
+        try:
+            os.mknod(self.top + b"/dev/" + name, device.st_mode, device.st_rdev)
+            os.chmod(self.top + b"/dev/" + name, stat.S_IMODE(device.st_mode))
+        except OSError:
+            return False
+        return True
 
     def add(self, name: bytes, source: bytes) -> bytes:
         """Make a place in the scaffold's directory for a file to be shown at; give its path."""

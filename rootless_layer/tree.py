@@ -8,13 +8,16 @@ encoding, and because their order does not depend on a locale.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import attrs
 
 from .errors import UnrepresentableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 Stamp = tuple[int, int, int, int, int]
 """What tells whether a file is still the same: dev, ino, size, mtime_ns, ctime_ns."""
@@ -102,18 +105,8 @@ class Tree:
             if entry.path in by_path:
                 problems.append(f"{shown(entry.path)}: the path occurs twice")
             by_path[entry.path] = entry
-        for path in list(by_path):
-            parent = path
-            while parent:
-                parent = parent.rpartition(b"/")[0]
-                above = by_path.get(parent)
-                if above is None:
-                    by_path[parent] = Entry(path=parent, mode=ROOT_MODE)
-                    continue
-                if not stat.S_ISDIR(above.mode):
-                    problems.append(f"{shown(path)}: {shown(parent)} is not a directory")
-                break
         by_path.setdefault(b"", Entry(path=b"", mode=ROOT_MODE))
+        problems += _complete(by_path)
         for path, entry in by_path.items():
             if b".wh." in path and path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
                 problems.append(f"{shown(path)}: a layer cannot hold a name that begins with .wh.")
@@ -147,3 +140,22 @@ class Tree:
         if (root.mode, root.uid, root.gid, root.xattrs) == (ROOT_MODE, 0, 0, ()):
             del plain[0]
         return plain + links
+
+
+def _complete(by_path: dict[bytes, Entry]) -> list[str]:
+    """Add the parents that are missing; list those that are no directories."""
+    problems = []
+    checked: set[bytes] = set()
+    for path in list(by_path):
+        parent = path
+        while parent:
+            parent = parent.rpartition(b"/")[0]
+            if parent in checked:
+                break
+            if parent not in by_path:
+                by_path[parent] = Entry(path=parent, mode=ROOT_MODE)
+            elif not by_path[parent].is_dir:
+                problems.append(f"{shown(path)}: {shown(parent)} is not a directory")
+                break
+            checked.add(parent)
+    return problems

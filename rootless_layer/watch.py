@@ -48,7 +48,7 @@ class Watch:
         """Watch for programs that have not loaded a library of this name."""
         self.bypasses: list[tuple[str, str, str]] = []
         self.unseen_modes: dict[tuple[int, int], str] = {}
-        self._name = os.path.basename(library).encode()  # noqa: PTH119 - pathlib is slow to import
+        self._name = os.path.basename(library).encode()
         self._seen: set[tuple[int, int]] = set()
         self._pins: list[int] = []
 
@@ -78,7 +78,7 @@ class Watch:
         key = notification.pid, notification.instruction
         if key not in self._seen:
             try:
-                with open(f"/proc/{notification.pid}/maps", "rb") as file:  # noqa: PTH123
+                with open(f"/proc/{notification.pid}/maps", "rb") as file:
                     if self._name not in file.read():
                         return False
             except OSError:
@@ -106,8 +106,8 @@ class Watch:
 
 def _program(pid: int) -> str:
     try:
-        name = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115
-        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
+        name = os.readlink(f"/proc/{pid}/exe")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
             arguments = file.read().rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
     except OSError:
         return f"process {pid}"
@@ -116,7 +116,7 @@ def _program(pid: int) -> str:
 
 def _text(pid: int, address: int) -> bytes:
     """Read a string from a process's memory."""
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         text = b""
         while b"\0" not in text and len(text) < _PATH_MAX:
             # Not across a page that may not be there.
@@ -136,7 +136,7 @@ def _path(notification: seccomp.Notification) -> str:
     folder, argument = _PATHS.get(notification.name, (None, None))
     try:
         if argument is None:
-            return os.readlink(f"/proc/{notification.pid}/fd/{_signed(notification.arguments[folder or 0])}")  # noqa: PTH115
+            return os.readlink(f"/proc/{notification.pid}/fd/{_signed(notification.arguments[folder or 0])}")
         return os.fsdecode(_text(notification.pid, notification.arguments[argument]))
     except OSError:
         return "?"

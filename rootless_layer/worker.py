@@ -16,7 +16,6 @@ Only the standard library is used, and of it little: this starts in 30 ms.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import resource
@@ -30,11 +29,11 @@ from typing import Any, NoReturn
 from . import namespace, seccomp
 from .errors import DaemonError, RootlessLayerError, UnavailableError
 from .faked import Daemon
+from .view import NOT_FOUND, STARTED, be_script, mount_proc
 from .watch import Watch
 
 TIMED_OUT = 124
 _GRACE_SECONDS = 10
-_STARTED = b"\0"
 
 Plan = dict[str, Any]
 
@@ -133,7 +132,7 @@ def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
             _report({"unavailable": unavailable})
             os._exit(1)
         _report({"ready": True})
-        with open(orders, "rb") as file:  # noqa: PTH123
+        with open(orders, "rb") as file:
             line = file.readline()
         if not line:
             os._exit(1)
@@ -180,7 +179,7 @@ class _Session:
             _kill_children({daemon.pid})
             daemon.stop()
         result["bypasses"] = self.watch.bypasses
-        result["unseen"] = [list(inode) + [name] for inode, name in self.watch.unseen_modes.items()]
+        result["unseen"] = [[*inode, name] for inode, name in self.watch.unseen_modes.items()]
         return result
 
     def _script(self, daemon: Daemon, script: Plan) -> tuple[str, int] | None:
@@ -189,11 +188,11 @@ class _Session:
         child = os.fork()
         if child == 0:
             ours.close()
-            _be_script(self.plan, script, daemon, theirs)
+            be_script(self.plan, script, daemon, theirs)
         theirs.close()
         handle = os.pidfd_open(child)
         message, descriptors, _flags, _address = socket.recv_fds(ours, 1 << 16, 1)
-        if message[:1] != _STARTED:
+        if message != STARTED:
             os.waitpid(child, 0)
             name, text, hint = json.loads(message) if message else ("SessionError", "a script could not be started", "")
             raise UnavailableError(text, hint=hint) if name == "UnavailableError" else DaemonError(text, hint=hint)
@@ -212,7 +211,7 @@ class _Session:
             message_ = "faked, which keeps the record, was ended by something else"
             raise DaemonError(message_, hint="Does a script kill processes that are not its own?")
         if failure:
-            return failure.decode("utf-8", "replace"), 127 if status == 127 else 126
+            return failure.decode("utf-8", "replace"), NOT_FOUND
         if not ended:
             return "timeout", TIMED_OUT
         if status < 0:
@@ -242,13 +241,13 @@ class _Session:
         """Run the agent, which libfakeroot sees, to write or read extended attributes."""
         reading, writing = os.pipe()
         path = f"{self.plan['work']}/agent.json"
-        with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib is slow to import
+        with open(path, "w", encoding="ascii") as file:
             json.dump({"action": action, "subject": subject, "faked": daemon.pid, "save_file": self.plan["save_file"]}, file)
         child = os.fork()
         if child == 0:
             os.dup2(os.open(path, os.O_RDONLY), 0)
             os.dup2(writing, 1)
-            agent = os.path.join(os.path.dirname(__file__), "agent.py")  # noqa: PTH118, PTH120
+            agent = os.path.join(os.path.dirname(__file__), "agent.py")
             os.execve(  # noqa: S606
                 sys.executable, [sys.executable, "-I", "-S", agent], os.environ | daemon.environment(self.plan["library"])
             )
@@ -278,15 +277,10 @@ def _isolate(plan: Plan) -> str:
     try:
         namespace.make_private()
         if plan["pid_namespace"]:
-            _mount_proc(b"/proc")
+            mount_proc(b"/proc")
     except OSError as error:
         return str(error)
     return ""
-
-
-def _mount_proc(target: bytes) -> None:
-    flags = namespace.MS_NOSUID | namespace.MS_NODEV | namespace.MS_NOEXEC
-    namespace.mount(b"proc", target, b"proc", flags)
 
 
 def _raise_descriptor_limit() -> None:
@@ -305,16 +299,16 @@ def _set_id_refused(work: str) -> bool:
         return True
     finally:
         os.close(descriptor)
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(path)
     return False
 
 
 def _children() -> list[int]:
     me = os.getpid()
     found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208
+    for name in os.listdir("/proc"):
         if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
                 if int(file.read().rpartition(b")")[2].split()[1]) == me:
                     found.append(int(name))
     return found
@@ -341,101 +335,8 @@ def _remove(folder: str) -> None:
 
     for here, folders, _files in os.walk(folder):
         for name in folders:
-            path = os.path.join(here, name)  # noqa: PTH118
-            if not os.path.islink(path):  # noqa: PTH114
+            path = os.path.join(here, name)
+            if not os.path.islink(path):
                 with contextlib.suppress(OSError):
-                    os.chmod(path, 0o700)  # noqa: PTH101
+                    os.chmod(path, 0o700)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _be_script(plan: Plan, script: Plan, daemon: Daemon, caller: socket.socket) -> NoReturn:
-    try:
-        try:
-            os.setsid()
-            os.umask(0o022)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(2, 1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            _enter_view(plan)
-            listener = seccomp.install()
-        except RootlessLayerError as error:
-            caller.send(json.dumps([type(error).__name__, str(error), error.hint]).encode())
-            os._exit(1)
-        except OSError as error:
-            caller.send(json.dumps(["DaemonError", f"the view of the script cannot be made: {error}", ""]).encode())
-            os._exit(1)
-        socket.send_fds(caller, [_STARTED], [listener])
-        os.close(listener)
-        environment = plan["environment"] | daemon.environment(script["library"])
-        if extra := plan["environment"].get("LD_PRELOAD"):
-            environment["LD_PRELOAD"] += f":{extra}"
-        caller.send(_exec(script, environment).encode())
-    finally:
-        os._exit(127)
-
-
-def _exec(script: Plan, environment: dict[str, str]) -> str:
-    """Become the script; come back with what is wrong where that cannot be."""
-    arguments = list(script["arguments"])
-    search = environment["PATH"].split(":")
-    for candidate in [arguments[0]] if "/" in arguments[0] else [f"{folder}/{arguments[0]}" for folder in search]:
-        try:
-            os.execve(candidate, arguments, environment)  # noqa: S606
-        except FileNotFoundError:
-            if os.path.exists(candidate):  # noqa: PTH110
-                return f"{script['shown']}: the interpreter that its first line names is not there"
-        except NotADirectoryError:
-            continue
-        except OSError as error:
-            return f"{candidate}: cannot be executed: {os.strerror(error.errno or errno.EIO)}"
-    return f"{arguments[0]}: not found in the view of the script (PATH={environment['PATH']})"
-
-
-def _enter_view(plan: Plan) -> None:
-    tree = os.fsencode(plan["tree"])
-    if plan["isolation"] == "namespaces":
-        namespace.unshare(namespace.CLONE_NEWNS)
-        namespace.make_private()
-        (_mount_root_view if plan["view"] == "root" else _mount_directory_view)(plan, tree)
-        namespace.drop_capabilities()
-    elif plan["isolation"] == "chroot":
-        os.chroot(tree)
-        os.chdir("/")
-        namespace.drop_capabilities()
-    else:
-        os.chdir(tree)
-
-
-def _mount_store(plan: Plan, tree: bytes) -> None:
-    namespace.bind(tree, tree, read_only=False)
-    for source, target in plan["binds"]:
-        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
-
-
-def _mount_root_view(plan: Plan, tree: bytes) -> None:
-    _mount_store(plan, tree)
-    for source, target in plan["scaffold"]:
-        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=not source.startswith("/dev/"))
-    if plan["pid_namespace"]:
-        _mount_proc(tree + b"/proc")
-    else:
-        namespace.bind(b"/proc", tree + b"/proc", read_only=False, recursive=True)
-    namespace.set_read_only(tree + b"/proc", recursive=True)
-    namespace.pivot_into(tree)
-
-
-def _mount_directory_view(plan: Plan, tree: bytes) -> None:
-    """Show the whole machine read-only, but for the tree and a /tmp of the session's own."""
-    _mount_store(plan, tree)
-    scratch = os.fsencode(plan["work"]) + b"/tmp"
-    below = scratch + b"/root"
-    os.makedirs(below, exist_ok=True)  # noqa: PTH103
-    namespace.set_read_only(b"/", recursive=True)
-    namespace.bind(scratch, scratch, read_only=False)
-    namespace.set_writable(scratch)
-    namespace.bind(tree, below, read_only=False, recursive=True)
-    namespace.set_writable(below)
-    namespace.bind(scratch, b"/tmp", read_only=False, recursive=True)
-    os.chdir("/tmp/root")

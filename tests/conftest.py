@@ -63,7 +63,9 @@ class User:
         temporary = self.home / "tmp"
         return {"PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": str(temporary), **(extra or {})}
 
-    def run(self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 120, **more: Any) -> Result:
+    def run(
+        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 120, **more: Any
+    ) -> Result:
         """Run a command as this user, to its end."""
         done = subprocess.run(
             [str(word) for word in command], capture_output=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
@@ -71,7 +73,9 @@ class User:
         )  # fmt: skip
         return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
-    def start(self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **more: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **more: Any
+    ) -> subprocess.Popen[bytes]:
         """Start a command as this user."""
         return subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.DEVNULL, env=self.environment(env), cwd=self.home,
@@ -91,7 +95,9 @@ class User:
 
     def leftovers(self) -> list[str]:
         """Name the temporary trees that are left: there must be none."""
-        return sorted(os.listdir(self.home / "tmp")) + [name for name in os.listdir(self.home) if name.startswith(".rootless-layer-")]
+        return sorted(os.listdir(self.home / "tmp")) + [
+            name for name in os.listdir(self.home) if name.startswith(".rootless-layer-")
+        ]
 
 
 @pytest.fixture(scope="session")

@@ -116,9 +116,7 @@ def build_closure(out: Path, packages: Sequence[str], *, optimise: bool = False)
         def nix(program: str, *arguments: str) -> str:
             command = (program, "--store", str(store), *arguments)
             pipe = subprocess.PIPE
-            with subprocess.Popen(
-                command, env=environment, text=True, stdout=pipe, stderr=pipe
-            ) as process:
+            with subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe) as process:
                 try:
                     output, errors = process.communicate()
                 except BaseException:
@@ -171,9 +169,7 @@ def _environment(work: Path) -> dict[str, str]:
     ``/machine``, because the sandbox has an ``/etc`` of its own.
     """
     own = [f"/{name}" for name in ("usr", "bin", "lib", "lib64") if Path("/", name).exists()]
-    files = [
-        f"/machine/{name}=/{name}" for name in ("usr", "etc", "opt") if Path("/", name).exists()
-    ]
+    files = [f"/machine/{name}=/{name}" for name in ("usr", "etc", "opt") if Path("/", name).exists()]
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
     return kept | {
         "HOME": str(work),
@@ -188,9 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("out", metavar="OUT", type=Path, help="directory to make: a chroot store")
     parser.add_argument("packages", metavar="PACKAGE", nargs="*")
-    parser.add_argument(
-        "--optimise", action="store_true", help="hard-link files with the same data"
-    )
+    parser.add_argument("--optimise", action="store_true", help="hard-link files with the same data")
     options = parser.parse_intermixed_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()

@@ -33,17 +33,13 @@ GUIX = "/gnu/store/cs88p2hnci9msivdfw652b2wr4cm8lwh-c"
 def closure(graph: Graph, store_root: str = "/") -> Closure:
     """Make the closure that ``graph`` means, without any parser."""
     references = {StorePath(p): map(StorePath, refs) for p, refs in graph.items()}
-    return Closure(
-        {path: frozenset(refs) for path, refs in references.items()}, store_root
-    )
+    return Closure({path: frozenset(refs) for path, refs in references.items()}, store_root)
 
 
 def load(data: bytes | str) -> Closure:
     """Load ``data`` from a file."""
     with tempfile.NamedTemporaryFile() as file:
-        file.write(
-            data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-        )
+        file.write(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
         file.flush()
         return load_closure(file.name)
 
@@ -231,9 +227,7 @@ def test_check_names_every_problem(tmp_path: Path) -> None:
     (tmp_path / C[1:]).parent.mkdir(parents=True)
     (tmp_path / C[1:]).symlink_to("/nowhere")
     with pytest.raises(ClosureError) as caught:
-        closure(
-            {A: [B, C], B: [], C: [GUIX.replace("gnu", "nix") + "x"]}, str(tmp_path)
-        ).check()
+        closure({A: [B, C], B: [], C: [GUIX.replace("gnu", "nix") + "x"]}, str(tmp_path)).check()
     assert caught.value.problems == (
         f"{A}: there is nothing at '{tmp_path}{A}'",
         f"{C}: refers to {C}x, not given",
@@ -267,18 +261,13 @@ def test_closure_of_paths_names_every_problem() -> None:
 
 def records(graph: Graph, *head: str, deriver: str = "") -> str:
     """Write the text of exportReferencesGraph, or a registration with a ``head``."""
-    lines = (
-        [path, *head, deriver, str(len(references)), *references]
-        for path, references in graph.items()
-    )
+    lines = ([path, *head, deriver, str(len(references)), *references] for path, references in graph.items())
     return "".join(f"{line}\n" for record in lines for line in record)
 
 
 def registration(graph: Graph) -> str:
     """Write what closureInfo writes into its file ``registration``."""
-    return records(
-        graph, "sha256:1smd2f9wf12pcav5xaa0ykyj56ixnn3fjiyz0msgbv4fxyar1kw2", "99"
-    )
+    return records(graph, "sha256:1smd2f9wf12pcav5xaa0ykyj56ixnn3fjiyz0msgbv4fxyar1kw2", "99")
 
 
 def dump(graph: Graph) -> str:
@@ -288,26 +277,18 @@ def dump(graph: Graph) -> str:
 
 def listing(graph: Graph) -> list[dict[str, Any]]:
     """Give the list of ``__structuredAttrs`` and of ``nix path-info --json`` 2.8."""
-    return [
-        {"path": path, "narHash": "sha256-x", "narSize": 1, "references": references}
-        for path, references in graph.items()
-    ]
+    return [{"path": path, "narHash": "sha256-x", "narSize": 1, "references": references} for path, references in graph.items()]
 
 
 def structured(graph: Graph) -> str:
     """Write an ``.attrs.json``."""
     asked = {"exportReferencesGraph": {"what": list(graph)}, "patches": [], "n": 1}
-    return json.dumps(
-        {"builder": A, **asked, "what": listing(graph), "outputs": {"out": B}}
-    )
+    return json.dumps({"builder": A, **asked, "what": listing(graph), "outputs": {"out": B}})
 
 
 def keyed(graph: Graph, **more: str) -> dict[str, dict[str, Any]]:
     """Give what ``nix path-info --json`` 2.19 and later gives."""
-    return {
-        path: {"narSize": 1, "references": references, **more}
-        for path, references in graph.items()
-    }
+    return {path: {"narSize": 1, "references": references, **more} for path, references in graph.items()}
 
 
 def second(graph: Graph) -> dict[str, Any]:
@@ -369,18 +350,14 @@ def test_a_closure_info_is_read_back(graph: Graph) -> None:
     """The directory that closureInfo makes has the graph of its registration."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "registration").write_text(registration(graph))
-        Path(directory, "store-paths").write_text(
-            "".join(f"{path}\n" for path in graph)
-        )
+        Path(directory, "store-paths").write_text("".join(f"{path}\n" for path in graph))
         assert load_closure(Path(directory)) == closure(graph)
 
 
 def test_store_root_is_kept(tmp_path: Path) -> None:
     """The store root given to a loader is that of the closure."""
     (tmp_path / "list").write_text(A)
-    assert load_closure(tmp_path / "list", store_root=tmp_path).store_root == str(
-        tmp_path
-    )
+    assert load_closure(tmp_path / "list", store_root=tmp_path).store_root == str(tmp_path)
     with pytest.raises(ClosureError, match="absolute"):
         load_closure(tmp_path / "list", store_root="here")
 
@@ -500,9 +477,7 @@ def test_error_names_the_file_and_the_way_out(tmp_path: Path) -> None:
     assert "exportReferencesGraph" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x7fELF\x02", b"/nix/\xff", b"\xff\xfe[\0", b"\0" * 9]
-)
+@pytest.mark.parametrize("data", [b"\x7fELF\x02", b"/nix/\xff", b"\xff\xfe[\0", b"\0" * 9])
 def test_binary_files(data: bytes) -> None:
     """A binary file is one problem."""
     assert len(problems(data)) == 1
@@ -528,19 +503,11 @@ def test_directory_of_something_else(tmp_path: Path) -> None:
 keys = ["path", "references", "valid", "info", "storeDir", "exportReferencesGraph"]
 keys += ["graph", "closure", "/", A, B, A[11:]]
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.sampled_from([A, B, A[11:], "x"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([A, B, A[11:], "x"]),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(keys), inner),
 )
-line_values = st.sampled_from(
-    [A, B, f"{A}/x", GUIX, "", "0", "1", "-1", "2", "sha256:0", "\0"]
-)
-graph_files = st.builds(
-    lambda form, graph: FORMS[form](graph), st.sampled_from(list(FORMS)), graphs()
-)
+line_values = st.sampled_from([A, B, f"{A}/x", GUIX, "", "0", "1", "-1", "2", "sha256:0", "\0"])
+graph_files = st.builds(lambda form, graph: FORMS[form](graph), st.sampled_from(list(FORMS)), graphs())
 
 
 @settings(patient, max_examples=300)
@@ -568,9 +535,7 @@ def test_anything_is_a_closure_or_a_closure_error(data: bytes | str) -> None:
 
 
 @patient
-@given(
-    st.text() | st.just(A).flatmap(lambda path: st.text().map(lambda more: path + more))
-)
+@given(st.text() | st.just(A).flatmap(lambda path: st.text().map(lambda more: path + more)))
 def test_any_text_is_a_path_or_a_closure_error(text: str) -> None:
     """A text is a store path exactly if the store path that contains it is the text."""
     found = StorePath.containing(text)
@@ -585,9 +550,7 @@ def test_any_text_is_a_path_or_a_closure_error(text: str) -> None:
 @pytest.mark.parametrize("write", [records, registration])
 @patient
 @given(graph=graphs().filter(bool), data=st.data())
-def test_a_cut_graph_is_not_taken_for_whole(
-    write: Callable[[Graph], str], graph: Graph, data: st.DataObject
-) -> None:
+def test_a_cut_graph_is_not_taken_for_whole(write: Callable[[Graph], str], graph: Graph, data: st.DataObject) -> None:
     """A cut file is refused, or it ends after a record, or it is only a first path."""
     text = write(graph)
     cut = data.draw(st.integers(0, len(text) - 1).map(lambda length: text[:length]))
@@ -705,13 +668,9 @@ def test_real_structured_attributes(nix: Nix) -> None:
 def test_real_path_info(nix: Nix, tmp_path: Path) -> None:
     """``nix path-info --json -r`` has the closure; without -r its check fails."""
     command = ("nix", "path-info", "--json", nix.outputs["top"])
-    whole = load_closure(
-        printed(nix, tmp_path, *command, "-r"), store_root=nix.root / "store"
-    )
+    whole = load_closure(printed(nix, tmp_path, *command, "-r"), store_root=nix.root / "store")
     assert whole == expected_of(nix)
-    alone = load_closure(
-        printed(nix, tmp_path, *command), store_root=nix.root / "store"
-    )
+    alone = load_closure(printed(nix, tmp_path, *command), store_root=nix.root / "store")
     with pytest.raises(ClosureError, match="-low, not given"):
         alone.check()
     assert alone.merge(whole) == whole

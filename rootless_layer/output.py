@@ -1,0 +1,77 @@
+"""A directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ASIDE = ".rootless-layer-"
+
+
+def check_replaceable(target: Path, mark: str) -> None:
+    """Refuse to replace anything but an empty directory and one that holds the file ``mark``.
+
+    Raises :class:`OutputError`.
+    """
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir() or (any(target.iterdir()) and not (target / mark).is_file()):
+        message = f"{target}: is there already, and is not a layer"
+        raise OutputError(message, hint="Name another directory with -o, or remove it.")
+
+
+@contextlib.contextmanager
+def aside(target: Path) -> Iterator[Path]:
+    """Give a directory beside the target, which takes its place in the end, or goes.
+
+    Raises :class:`OutputError` where it cannot be written.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=target.parent))
+    except OSError as error:
+        message = f"{target}: cannot be written: {error.strerror}"
+        raise OutputError(message, hint="Name a directory that you may write to with -o.") from error
+    try:
+        try:
+            yield folder
+            _publish(folder, target)
+        except OSError as error:
+            message = f"{error.filename or target}: {error.strerror}"
+            raise OutputError(message, hint="Nothing was kept. Make room, or write elsewhere with -o.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    folder.chmod(0o777 & ~_umask())
+    for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    if os.path.lexists(target):
+        # A directory cannot be replaced in one step; for a moment neither is there.
+        old = folder.with_name(f"{folder.name}-old")
+        target.rename(old)
+        folder.rename(target)
+        shutil.rmtree(old)
+    else:
+        folder.rename(target)
+
+
+def _umask() -> int:
+    """Read the umask without setting it, which other threads would see."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022

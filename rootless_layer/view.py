@@ -1,0 +1,130 @@
+"""What a script sees, and how it is started there.
+
+In the *root* view the staged tree is ``/`` and nothing else is left of the machine; in the
+*directory* view the machine is there, read-only, with the tree as the working directory.
+The store paths are read-only mounts in both. Each script gets mounts of its own, which end
+with its processes.
+
+Only the standard library is used: the session's processes import this at their start.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import namespace, seccomp
+from .errors import RootlessLayerError
+
+if TYPE_CHECKING:
+    from .faked import Daemon
+
+STARTED = b"\0"
+"""What the caller is sent, with the seccomp listener, when the script is about to be executed."""
+NOT_FOUND = 127
+"""The exit status of a script that could not be executed, as the shell has it."""
+_TREE_SHOWN_AT = "/tmp/root"  # noqa: S108 - below a /tmp of the session's own
+
+
+def be_script(plan: dict[str, Any], script: dict[str, Any], daemon: Daemon, caller: socket.socket) -> NoReturn:
+    """Become the script, in a forked process: tell ``caller`` of the start, or what is wrong."""
+    try:
+        try:
+            os.setsid()
+            os.umask(0o022)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(2, 1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _enter_view(plan)
+            listener = seccomp.install()
+        except RootlessLayerError as error:
+            caller.send(json.dumps([type(error).__name__, str(error), error.hint]).encode())
+            os._exit(1)
+        except OSError as error:
+            caller.send(json.dumps(["DaemonError", f"the view of the script cannot be made: {error}", ""]).encode())
+            os._exit(1)
+        socket.send_fds(caller, [STARTED], [listener])
+        os.close(listener)
+        environment = plan["environment"] | daemon.environment(plan["preload"])
+        if extra := plan["environment"].get("LD_PRELOAD"):
+            environment["LD_PRELOAD"] += f":{extra}"
+        caller.send(_exec(script, environment).encode())
+    finally:
+        os._exit(NOT_FOUND)
+
+
+def _exec(script: dict[str, Any], environment: dict[str, str]) -> str:
+    """Become the script; come back with what is wrong where that cannot be."""
+    arguments = list(script["arguments"])
+    search = environment["PATH"].split(":")
+    for candidate in [arguments[0]] if "/" in arguments[0] else [f"{folder}/{arguments[0]}" for folder in search]:
+        try:
+            os.execve(candidate, arguments, environment)  # noqa: S606
+        except FileNotFoundError:
+            if os.path.exists(candidate):
+                return f"{script['shown']}: the interpreter that its first line names is not there"
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            return f"{candidate}: cannot be executed: {os.strerror(error.errno or errno.EIO)}"
+    return f"{arguments[0]}: not found in the view of the script (PATH={environment['PATH']})"
+
+
+def _enter_view(plan: dict[str, Any]) -> None:
+    tree = os.fsencode(plan["tree"])
+    if plan["isolation"] == "namespaces":
+        namespace.unshare(namespace.CLONE_NEWNS)
+        namespace.make_private()
+        (_mount_root_view if plan["view"] == "root" else _mount_directory_view)(plan, tree)
+        namespace.drop_capabilities()
+    elif plan["isolation"] == "chroot" and plan["view"] == "root":
+        os.chroot(tree)
+        os.chdir("/")
+        namespace.drop_capabilities()
+    else:
+        os.chdir(tree)
+
+
+def _mount_store(plan: dict[str, Any], tree: bytes) -> None:
+    namespace.bind(tree, tree, read_only=False)
+    for source, target in plan["binds"]:
+        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
+
+
+def _mount_root_view(plan: dict[str, Any], tree: bytes) -> None:
+    _mount_store(plan, tree)
+    for source, target in plan["scaffold"]:
+        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=not source.startswith("/dev/"))
+    if plan["pid_namespace"]:
+        mount_proc(tree + b"/proc")
+    else:
+        namespace.bind(b"/proc", tree + b"/proc", read_only=False, recursive=True)
+    namespace.set_read_only(tree + b"/proc", recursive=True)
+    namespace.pivot_into(tree)
+
+
+def _mount_directory_view(plan: dict[str, Any], tree: bytes) -> None:
+    """Show the whole machine read-only, but for the tree and a /tmp of the session's own."""
+    _mount_store(plan, tree)
+    scratch = os.fsencode(plan["work"]) + b"/tmp"
+    below = scratch + b"/root"
+    os.makedirs(below, exist_ok=True)
+    namespace.set_read_only(b"/", recursive=True)
+    namespace.bind(scratch, scratch, read_only=False)
+    namespace.set_writable(scratch)
+    namespace.bind(tree, below, read_only=False, recursive=True)
+    namespace.set_writable(below)
+    namespace.bind(scratch, b"/tmp", read_only=False, recursive=True)
+    os.chdir(_TREE_SHOWN_AT)
+
+
+def mount_proc(target: bytes) -> None:
+    """Mount a /proc of this PID namespace."""
+    flags = namespace.MS_NOSUID | namespace.MS_NODEV | namespace.MS_NOEXEC
+    namespace.mount(b"proc", target, b"proc", flags)
