@@ -29,13 +29,17 @@ def put(subject: list[list[str]]) -> dict[str, object]:
     return {"put": len(subject)}
 
 
-def collect(tops: list[str], faked: int, save_file: str) -> dict[str, object]:
-    """Read the attributes below ``tops`` of every inode that has a row."""
-    os.lstat(tops[0])  # chown and chmod are sent without waiting; a stat is answered after them
+def rows(top: str, faked: int, save_file: str) -> set[tuple[int, int]]:
+    """Have the daemon write its rows, with all that was sent to it before, and read them."""
+    os.lstat(top)  # chown and chmod are sent without waiting; a stat is answered after them
     os.kill(faked, signal.SIGUSR1)
-    os.lstat(tops[0])  # and this one after the daemon has written its rows
+    os.lstat(top)  # and this one after the daemon has written its rows
     with open(save_file, "rb") as file:
-        wanted = {(int(dev, 16), int(ino)) for dev, ino in _ROW.findall(file.read())}
+        return {(int(dev, 16), int(ino)) for dev, ino in _ROW.findall(file.read())}
+
+
+def collect(tops: list[str], wanted: set[tuple[int, int]]) -> dict[str, object]:
+    """Read the attributes below ``tops`` of every inode that has a row."""
     found = []
     for top in tops:
         if not wanted:
@@ -72,7 +76,8 @@ def main() -> None:
         if order["action"] == "put":
             result = put(order["subject"])
         else:
-            result = collect(order["subject"], order["faked"], order["save_file"])
+            found = rows(order["subject"][0], order["faked"], order["save_file"])
+            result = {"rows": sorted(found)} if order["action"] == "rows" else collect(order["subject"], found)
     except OSError as error:
         named = os.fsdecode(error.filename or b"?")
         problem = f"{named}: extended attributes cannot be kept: {error.strerror}"

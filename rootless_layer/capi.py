@@ -10,15 +10,40 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from libarchive import ffi
 
 from .errors import ArchiveError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_SONAME = "libarchive.so.13"
+
+
+def _import_ffi() -> Any:  # noqa: ANN401 - a module without types
+    """Import libarchive-c, telling it the library's name.
+
+    It would ask ldconfig and a compiler for it, which takes longer than a small build,
+    and fails where there is no ``/etc/ld.so.cache``, as in a sandbox.
+    """
+    given = os.environ.get("LIBARCHIVE")
+    os.environ["LIBARCHIVE"] = given or _SONAME
+    try:
+        return import_module("libarchive.ffi")
+    except (OSError, AttributeError) as error:
+        message = f"libarchive cannot be loaded: {error}"
+        raise UnavailableError(
+            message, hint="Install it (Debian: apt install libarchive13), or set LIBARCHIVE to its path."
+        ) from error
+    finally:
+        if given is None:
+            del os.environ["LIBARCHIVE"]
+
+
+ffi = _import_ffi()
 
 OK, EOF, WARN = 0, 1, -20
 MINIMUM_VERSION = 3_004_000

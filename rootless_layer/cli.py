@@ -30,11 +30,14 @@ Exit status:
   69   this machine lacks a program or a kernel feature
   70   libarchive or this program failed
   71   the fakeroot daemon failed    73   the output cannot be written
+  74   any other file of this machine could not be read or written
   76   a program went around fakeroot, so that owners would be wrong
   77   a script changed an immutable store path
   124  a script took longer than --timeout
   130, 143  interrupted, terminated
 """
+
+_IO_ERROR = 74
 
 
 class _Terminated(BaseException):
@@ -236,13 +239,14 @@ def run() -> NoReturn:
         status = _say(error, error.status)
     except RootlessLayerError as error:
         status = _say(error, error.exit_code)
+    except BrokenPipeError:
+        os._exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        status = _say(f"{error.filename or 'the build'}: {error.strerror}; nothing was kept", _IO_ERROR)
     except (click.Abort, KeyboardInterrupt):
         status = _say("interrupted; nothing was kept", 128 + signal.SIGINT)
     except _Terminated as terminated:
         status = _say("terminated; nothing was kept", 128 + int(terminated.args[0]))
-    except BrokenPipeError:
-        status = 128 + signal.SIGPIPE
-        os._exit(status)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # tearing down a hundred thousand values takes as long as a small build

@@ -93,6 +93,7 @@ class Daemon:
         died = self.died
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGCONT)  # a script may have stopped it
         if not select.select([self.handle], [], [], _END_SECONDS)[0]:
             os.kill(self.pid, signal.SIGKILL)
             died = True

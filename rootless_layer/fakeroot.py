@@ -32,7 +32,8 @@ def find_programs(path: str | None = None) -> Programs:
     it, by default ``PATH``. Raises :class:`UnavailableError` where fakeroot is missing,
     incomplete or too old.
     """
-    wrapper = shutil.which("fakeroot", path=path)
+    # Debian's fakeroot-sysv is what its fakeroot is by default; fakeroot may also be the TCP one.
+    wrapper = shutil.which("fakeroot-sysv", path=path) or shutil.which("fakeroot", path=path)
     if wrapper is None:
         message = "the program fakeroot is not installed"
         raise UnavailableError(message, hint=_HINT)

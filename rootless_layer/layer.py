@@ -18,12 +18,13 @@ from .compression import BlobWriter
 from .errors import InputError, UnavailableError
 from .listing import lines
 from .oci import MEDIA_TYPES, Descriptor
-from .output import aside, check_replaceable
+from .output import aside, check_replaceable, writing
 from .pipeline import serialise
 from .plan import plan, read_directory
+from .removal import remove
 from .scan import check_sources, scan
 from .session import Session
-from .stage import Method, Stager, remove
+from .stage import Method, Stager
 from .tree import Entry, Tree
 
 if TYPE_CHECKING:
@@ -95,9 +96,10 @@ def build_layer(
     with aside(target) as folder, contextlib.ExitStack() as stack:
         work = _work_directory(spec, stack)
         tree = _tree(spec, stage, work, tell, stack)
-        if blob == "derived":
-            tree = _keep_own_files(tree, work, folder)
-        layer = attrs.evolve(_write(spec, tree, folder, blob, tell), directory=target)
+        with writing(target):
+            if blob == "derived":
+                tree = _keep_own_files(tree, work, folder)
+            layer = attrs.evolve(_write(spec, tree, folder, blob, tell), directory=target)
     tell(Progress("done", layer.uncompressed_size, layer.uncompressed_size))
     return layer
 
@@ -107,7 +109,7 @@ def _work_directory(spec: LayerSpec, stack: contextlib.ExitStack) -> str:
     if not spec.scripts and (spec.rootfs is None or os.path.isdir(spec.rootfs)):
         return ""
     work = tempfile.mkdtemp(prefix="rootless-layer-")
-    stack.callback(remove, os.fsencode(work))
+    stack.callback(remove, work)
     return work
 
 
@@ -122,7 +124,7 @@ def _tree(spec: LayerSpec, stage: Stage, work: str, tell: Callable[[Progress], N
     if session.fallback:
         tell(Progress("stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}"))
     tell(Progress("stage", note=f"store paths by {method}"))
-    stager = Stager(os.fsencode(work), planned, own_sources=os.fsencode(work) + b"/rootfs/")
+    stager = Stager(os.fsencode(work), planned, own_sources=os.fsencode(f"{work}/rootfs/") if spec.rootfs else b"")
     staged = stager.stage(
         method,
         mounting=session.isolation == "namespaces",

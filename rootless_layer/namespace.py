@@ -25,7 +25,7 @@ MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
-_MOUNT_ATTR_RDONLY = 1
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NODEV = 1, 4
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _NUMBERS = {  # pivot_root, mount_setattr, capset
     "x86_64": (155, 442, 126),
@@ -37,6 +37,9 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # read-only mounts that protect the sources (CAP_SYS_ADMIN above all).
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT = 1, 2, 3, 4, 5, 18
 KEPT_CAPABILITIES = frozenset({_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT})
+
+CONFINED_CAPABILITIES = frozenset({_CAP_DAC_OVERRIDE, _CAP_FOWNER, _CAP_FSETID})
+"""What real root keeps in a mere chroot."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -119,6 +122,16 @@ def set_read_only(target: bytes, *, recursive: bool) -> None:
     _set_attributes(target, struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0), recursive=recursive)
 
 
+def restrict(target: bytes) -> None:
+    """Make everything from ``target`` down read-only, and its devices unusable."""
+    _set_attributes(target, struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NODEV, 0, 0, 0), recursive=True)
+
+
+def allow_devices(target: bytes) -> None:
+    """Make the devices of one mount usable again."""
+    _set_attributes(target, struct.pack("=QQQQ", 0, _MOUNT_ATTR_NODEV, 0, 0), recursive=False)
+
+
 def set_writable(target: bytes) -> None:
     """Make the mount at ``target`` writable again, keeping its other flags (Linux 5.12)."""
     _set_attributes(target, struct.pack("=QQQQ", 0, _MOUNT_ATTR_RDONLY, 0, 0), recursive=False)
@@ -144,17 +157,17 @@ def pivot_into(root: bytes) -> None:
     os.chdir("/")
 
 
-def drop_capabilities() -> None:
-    """Give up, for good, every capability but those of :data:`KEPT_CAPABILITIES`."""
+def drop_capabilities(kept: frozenset[int]) -> None:
+    """Give up, for good, every capability but those named."""
     for number in range(64):
-        if number not in KEPT_CAPABILITIES:
+        if number not in kept:
             try:
                 prctl(_PR_CAPBSET_DROP, number)
             except OSError as error:
                 if error.errno == errno.EINVAL:  # beyond the kernel's last one
                     break
                 raise
-    kept = sum(1 << number for number in KEPT_CAPABILITIES)
+    bits = sum(1 << number for number in kept)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    data = struct.pack("=IIIIII", kept, kept, 0, kept >> 32, kept >> 32, 0)
+    data = struct.pack("=IIIIII", bits, bits, 0, bits >> 32, bits >> 32, 0)
     syscall(numbers()[2], ctypes.c_char_p(header), ctypes.c_char_p(data))

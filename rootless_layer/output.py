@@ -35,20 +35,24 @@ def aside(target: Path) -> Iterator[Path]:
 
     Raises :class:`OutputError` where it cannot be written.
     """
-    try:
+    with writing(target):
         folder = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=target.parent))
-    except OSError as error:
-        message = f"{target}: cannot be written: {error.strerror}"
-        raise OutputError(message, hint="Name a directory that you may write to with -o.") from error
     try:
-        try:
-            yield folder
+        yield folder
+        with writing(target):
             _publish(folder, target)
-        except OSError as error:
-            message = f"{error.filename or target}: {error.strerror}"
-            raise OutputError(message, hint="Nothing was kept. Make room, or write elsewhere with -o.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Raise :class:`OutputError` for what keeps the output from being written."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{target}: cannot be written: {error.strerror}"
+        raise OutputError(message, hint="Nothing was kept. Make room there, or name another place with -o.") from error
 
 
 def _publish(folder: Path, target: Path) -> None:

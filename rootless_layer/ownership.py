@@ -57,6 +57,8 @@ class OwnershipRecord:
     xattrs: Mapping[Inode, tuple[tuple[bytes, bytes], ...]] = attrs.field(factory=dict)
     unseen: Mapping[Inode, str] = attrs.field(factory=dict)
     """Programs that changed an inode's mode unseen by libfakeroot."""
+    builder: tuple[int, int] | None = None
+    """The uid and gid that setxattr gave to a file without a row, where they are not mapped to 0:0."""
     set_id_refused: bool = False
     """The machine refused to set set-ID bits on disk, so that such a chmod did nothing there."""
 
@@ -92,6 +94,12 @@ class OwnershipRecord:
         row = self.rows.get(inode)
         if row is None:
             return Row(status.st_mode, 0, 0, 0)
+        if self.builder == (row.uid, row.gid) and inode in self.xattrs:
+            raise RecordError(
+                f"{path}: its recorded owner {row.uid}:{row.gid} may be the builder's, whom fakeroot takes when it first"
+                " sees a file in setxattr",
+                hint="Give the file its owner by chown before its attribute, or build where there are user namespaces.",
+            )
         program = self.unseen.get(inode)
         added = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600  # fakeroot's own, on disk
         if program is not None and (row.mode | added) & 0o7777 != (status.st_mode | added) & 0o7777:
@@ -107,19 +115,25 @@ class OwnershipRecord:
                 f"{path}: {fault}",
                 hint="A program that fakeroot cannot see (a static one?) changed or replaced the file behind its back.",
             )
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & ~row.mode & stat.S_ISGID:
+            return attrs.evolve(row, mode=row.mode | stat.S_ISGID)
         return row
 
 
 def _contradiction(row: Row, mode: int, *, mode_on_disk: bool) -> str:
     recorded, found = stat.S_IFMT(row.mode), stat.S_IFMT(mode)
-    if recorded != found and not (recorded in _FAKED_AS_REGULAR and stat.S_ISREG(mode)):
+    if recorded in _FAKED_AS_REGULAR and stat.S_ISREG(mode):
+        return ""  # mknod makes the stand-in with a mode of its own
+    if recorded != found:
         return f"recorded as another type of file ({stat.filemode(row.mode)}) than it is ({stat.filemode(mode)})"
     if stat.S_ISLNK(mode):
         return ""
     # fakeroot sets the mode on disk too, but keeps it accessible to its owner. Set-ID bits
     # may be missing there: a sandbox refuses them, and a write may clear them.
     added = 0o700 if stat.S_ISDIR(mode) else 0o600
-    differs = (row.mode | added) & 0o777 != (mode | added) & 0o777 or mode & ~row.mode & 0o7000
+    # A directory made in a set-group-ID one has the bit on disk only: mkdir passes it on.
+    inherited = stat.S_ISGID if stat.S_ISDIR(mode) else 0
+    differs = (row.mode | added) & 0o777 != (mode | added) & 0o777 or mode & ~(row.mode | inherited) & 0o7000
     if mode_on_disk and differs:
         return f"recorded with the mode {row.mode & 0o7777:04o}, which the mode on disk, {mode & 0o7777:04o}, contradicts"
     if not row.linked and (row.uid, row.gid) != (0, 0):

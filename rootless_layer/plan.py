@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import ClosureError, ConflictError, InputError, SourceError
+from .errors import ConflictError, InputError, SourceError
 from .source import entry_of, walk, xattrs_of
 from .tree import Entry, Tree, shown
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .closure import Closure
     from .spec import LayerSpec
 
-_DOWN = 40
+_MOST_LINKS = 40
 """As many symbolic links are followed as the kernel follows (path_resolution(7))."""
 _COMPARED_BYTES = 1 << 20
 
@@ -172,46 +172,59 @@ class _Merge:
         return attrs.evolve(entry, mode=stat.S_IFLNK | 0o777, target=target, size=0, source=None)
 
     def _locate(self, content: str, store: tuple[StoreLocation, ...]) -> tuple[bytes, bytes]:
-        """Find where a content lies on disk, and under which store entry, if it is of the closure."""
-        path = os.fsencode(os.path.abspath(content))
-        root = os.fsencode(self.spec.closure.store_root.rstrip("/")) if self.spec.closure is not None else b""
-        for _ in range(_DOWN):
-            for location in store:
-                for name, base in ((b"/" + location.path, location.path), (location.source, location.path)):
-                    if path == name or path.startswith(name + b"/"):
-                        below = path[len(name) :]
-                        on_disk = location.source + below
-                        if not os.path.islink(on_disk):
-                            if not os.path.lexists(on_disk):
-                                message = f"{content}: does not exist (looked for {os.fsdecode(on_disk)})"
-                                raise ClosureError(message)
-                            return on_disk, base + below
-                        path = os.path.normpath(os.path.join(os.path.dirname(b"/" + base + below), os.readlink(on_disk)))
-                        break
-                else:
+        """Find where a content lies on disk, and under which store entry, if it is of the closure.
+
+        Links are followed one component after the other, those into the store to where
+        the store lies on this machine.
+        """
+        current, rest = b"", os.fsencode(os.path.abspath(content)).split(b"/")[::-1]
+        followed = 0
+        while rest:
+            part = rest.pop()
+            if part == b"..":
+                current = current.rpartition(b"/")[0]
+            elif part not in {b"", b"."}:
+                there = self._on_disk(current + b"/" + part)
+                if not os.path.islink(there):
+                    current += b"/" + part
                     continue
-                break
-            else:
-                on_disk = path if os.path.lexists(path) else root + path
-                if not os.path.lexists(on_disk):
-                    message = f"{content}: does not exist"
+                followed += 1
+                if followed > _MOST_LINKS:
+                    message = f"{content}: too many symbolic links"
                     raise SourceError(message)
-                if not os.path.islink(on_disk):
-                    return on_disk, b""
-                path = os.path.normpath(os.path.join(os.path.dirname(on_disk), os.readlink(on_disk)))
-        message = f"{content}: too many symbolic links"
-        raise SourceError(message)
+                target = os.readlink(there)
+                current = b"" if target.startswith(b"/") else current
+                rest += target.split(b"/")[::-1]
+        for location in store:
+            for name in (b"/" + location.path, location.source):
+                if current == name or current.startswith(name + b"/"):
+                    return self._existing(content, location.source + current[len(name) :]), location.path + current[len(name) :]
+        return self._existing(content, self._on_disk(current)), b""
+
+    def _on_disk(self, path: bytes) -> bytes:
+        closure = self.spec.closure
+        if closure is None or not path.startswith(os.fsencode(closure.store_dir) + b"/"):
+            return path
+        return os.fsencode(closure.store_root.rstrip("/")) + path
+
+    @staticmethod
+    def _existing(content: str, on_disk: bytes) -> bytes:
+        if not os.path.lexists(on_disk):
+            message = f"{content}: does not exist (looked for {os.fsdecode(on_disk)})"
+            raise SourceError(message, hint="Does the store lie under another root? Then name it with --store-root.")
+        return on_disk
 
     def _follow(self, path: bytes, content: str) -> bytes:
         """Resolve a symbolic link to a directory within the tree."""
-        for _ in range(_DOWN):
-            there = self.entries.get(path)
+        end = path
+        for _ in range(_MOST_LINKS):
+            there = self.entries.get(end)
             if there is None or there.target is None:
                 break
-            path = os.path.normpath(os.path.join(b"/", os.path.dirname(path), there.target)).lstrip(b"/")
+            end = os.path.normpath(os.path.join(b"/", os.path.dirname(end), there.target)).lstrip(b"/")
         if there is None or not there.is_dir:
             self.problems.append(f"{shown(path)}: {content} has a directory where a link to no directory stands")
-        return path
+        return end
 
 
 def _agree(one: Entry, other: Entry) -> bool:

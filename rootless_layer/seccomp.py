@@ -23,7 +23,7 @@ from .errors import UnavailableError
 from .namespace import no_new_privileges, syscall
 
 _LOAD, _AND, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
-_ALLOW, _NOTIFY, _NOT_IMPLEMENTED = 0x7FFF0000, 0x7FC00000, 0x00050000 | 38
+_ALLOW, _NOTIFY, _NOT_IMPLEMENTED, _NOT_PERMITTED = 0x7FFF0000, 0x7FC00000, 0x00050000 | 38, 0x00050000 | 1
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _TYPE_BITS, _CHARACTER, _BLOCK = 0xF000, 0x2000, 0x6000
 _X32 = 0x40000000
@@ -67,6 +67,9 @@ _AARCH64 = _COMMON | {
 }  # fmt: skip
 _AUDIT = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
 _TABLES = {"x86_64": {"x86_64": _X86_64, "i386": _I386}, "aarch64": {"aarch64": _AARCH64}}
+_KILL = {"x86_64": 62, "i386": 37, "aarch64": 129}
+_EVERYBODY = 0xFFFFFFFF
+"""The pid -1: kill(2) to every process of the user's."""
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _NAMES = {
     (_AUDIT[abi], number): name for tables in _TABLES.values() for abi, table in tables.items() for name, number in table.items()
@@ -78,6 +81,7 @@ class Notification(NamedTuple):
 
     cookie: int
     pid: int
+    number: int
     name: str
     instruction: int
     arguments: tuple[int, ...]
@@ -87,7 +91,7 @@ def _instruction(code: int, value: int, jump_true: int = 0, jump_false: int = 0)
     return struct.pack("=HBBI", code, jump_true, jump_false, value)
 
 
-def _table(table: dict[str, int]) -> list[bytes]:
+def _table(table: dict[str, int], kill: int) -> list[bytes]:
     program = [
         _instruction(_LOAD, _NUMBER),
         _instruction(_EQUAL, _IO_URING_SETUP, 0, 1),
@@ -107,11 +111,20 @@ def _table(table: dict[str, int]) -> list[bytes]:
             ]
         else:
             program += [_instruction(_EQUAL, number, 0, 1), _instruction(_RETURN, _NOTIFY)]
+    if kill:
+        program += [
+            _instruction(_EQUAL, kill, 0, 3),
+            _instruction(_LOAD, _ARGUMENTS),
+            _instruction(_EQUAL, _EVERYBODY, 0, 1),
+            _instruction(_RETURN, _NOT_PERMITTED),
+        ]
     return [*program, _instruction(_RETURN, _ALLOW)]
 
 
-def program() -> bytes:
+def program(*, alone: bool = True) -> bytes:
     """Compile the filter for this machine: an array of ``struct sock_filter``.
+
+    Where the script is not ``alone`` in a PID namespace, it may not signal every process.
 
     Every ABI that the machine runs is covered; one that no table knows gets ENOSYS.
     """
@@ -121,16 +134,16 @@ def program() -> bytes:
         raise UnavailableError(message)
     result = [_instruction(_LOAD, _ARCHITECTURE)]
     for abi, table in _TABLES[machine].items():
-        body = _table(table)
+        body = _table(table, 0 if alone else _KILL[abi])
         if abi == "x86_64":
             body[1:1] = [_instruction(_AT_LEAST, _X32, 0, 1), _instruction(_RETURN, _NOT_IMPLEMENTED)]
         result += [_instruction(_EQUAL, _AUDIT[abi], 0, len(body)), *body]
     return b"".join((*result, _instruction(_RETURN, _NOT_IMPLEMENTED)))
 
 
-def install() -> int:
+def install(*, alone: bool) -> int:
     """Put the filter on this process and its descendants; give the listener's descriptor."""
-    code = program()
+    code = program(alone=alone)
     holder = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("=HxxxxxxQ", len(code) // 8, ctypes.addressof(holder))
     no_new_privileges()
@@ -154,7 +167,7 @@ def receive(listener: int) -> Notification | None:
     except FileNotFoundError:
         return None
     cookie, pid, _flags, number, audit, instruction, *arguments = _NOTIFICATION.unpack(buffer)
-    return Notification(cookie, pid, _NAMES.get((audit, number), f"system call {number}"), instruction, tuple(arguments))
+    return Notification(cookie, pid, number, _NAMES.get((audit, number), f"system call {number}"), instruction, tuple(arguments))
 
 
 def answer(listener: int, notification: Notification, error: int = 0) -> None:

@@ -19,6 +19,7 @@ from .errors import BypassError, DaemonError, ScriptError, UnavailableError
 from .fakeroot import find_programs
 from .ownership import OwnershipRecord, save_file
 from .stage import SCAFFOLD
+from .view import DEVICES
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,7 +33,6 @@ Isolation = Literal["namespaces", "chroot", "none"]
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.worker import main; main()"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _END_SECONDS = 30
-_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
 
 def environment(spec: LayerSpec, *, mounted: bool) -> dict[str, str]:
@@ -187,7 +187,7 @@ class Session:
         if proot is None:
             message = f"the root view needs namespaces, which this machine refuses ({self.fallback}), or proot"
             raise UnavailableError(message, hint="Allow user namespaces, install proot, or use --view directory.")
-        binds = ["/proc", self.programs[1], *(f"/dev/{name}" for name in _DEVICES)]
+        binds = ["/proc", self.programs[1], *(f"/dev/{name}" for name in DEVICES)]
         return [proot, "-r", os.fsdecode(stager.top), "-w", "/", *(word for bind in binds for word in ("-b", bind))]
 
     def _library(self, spec: LayerSpec, stager: Stager) -> str:
@@ -227,6 +227,7 @@ class Session:
             record,
             xattrs={inode: tuple(sorted(pairs)) for inode, pairs in xattrs.items()},
             unseen={(dev, ino): program for dev, ino, program in result["unseen"]},
+            builder=(os.geteuid(), os.getegid()) if self.isolation == "none" else None,
             set_id_refused=result["set_id_refused"],
         )
 
@@ -250,8 +251,9 @@ class Session:
 
 def _spawn() -> subprocess.Popen[bytes]:
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    python = sys.executable or os.path.realpath("/proc/self/exe")  # a builder of Nix is started by its base name
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-I", "-S", "-c", _START, home],
+        [python, "-I", "-S", "-c", _START, home],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for the caller, which ends the session in order

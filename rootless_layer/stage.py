@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import time
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +21,7 @@ import attrs
 from .errors import OutputError, SourceError
 from .ownership import Row
 from .tree import Entry, Stamp, shown, stamp
+from .view import DEVICE_LINKS, DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,13 +33,6 @@ Method = Literal["bind", "hardlink", "copy"]
 
 SCAFFOLD = b".rootless-layer"
 """The directory of the root view that holds libfakeroot and the scripts."""
-_NODES = (b"full", b"null", b"random", b"tty", b"urandom", b"zero")
-_DEVICE_LINKS = {
-    b"fd": b"/proc/self/fd",
-    b"stdin": b"/proc/self/fd/0",
-    b"stdout": b"/proc/self/fd/1",
-    b"stderr": b"/proc/self/fd/2",
-}
 _CHUNK = 1 << 30
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, which stamps inodes before Linux 6.13
 _NO_REFLINK = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM})
@@ -140,6 +133,18 @@ class Stager:
             if private and self.plan.store:
                 os.makedirs(self.work + b"/" + os.path.dirname(self.plan.store[0].path), 0o700, exist_ok=True)
 
+    def _moved_plan(self) -> Plan:
+        """Give the plan as it is after its own sources were moved into the tree."""
+        if not self.own_sources:
+            return self.plan
+        entries = {
+            path: attrs.evolve(entry, source=self.top + b"/" + path, stamp=self.stamps[path])
+            if entry.source is not None and entry.source.startswith(self.own_sources)
+            else entry
+            for path, entry in self.plan.tree.entries.items()
+        }
+        return attrs.evolve(self.plan, tree=attrs.evolve(self.plan.tree, entries=entries))
+
     def _source_stamps(self) -> dict[bytes, Stamp]:
         """Take the stamps of every source that nothing but a check afterwards protects."""
         sources = {entry.source for entry in self.plan.tree if entry.source is not None}
@@ -214,13 +219,13 @@ class Stager:
         self._scaffold_directory(SCAFFOLD)
         self._scaffold_directory(b"proc")
         self._scaffold_directory(b"dev")
-        for name in _NODES:
+        for name in map(os.fsencode, DEVICES):
             if os.path.exists(b"/dev/" + name):
                 if not mounting and not self._make_node(name):
                     continue
                 self._scaffold_file(b"dev/" + name, b"/dev/" + name)
-        for name, target in _DEVICE_LINKS.items():
-            path = b"dev/" + name
+        for link, target in DEVICE_LINKS.items():
+            path = b"dev/" + os.fsencode(link)
             if not os.path.lexists(self.top + b"/" + path):
                 os.symlink(target, self.top + b"/" + path)
                 self.scaffold[path] = None
@@ -301,14 +306,3 @@ def _transfer(source: int, target: int) -> int:
         while count := os.sendfile(target, source, None, _CHUNK):
             copied += count
     return copied
-
-
-def remove(folder: bytes) -> None:
-    """Remove a staged tree, also where a script took away its owner's access."""
-    for here, folders, _files in os.walk(folder):
-        for name in folders:
-            path = os.path.join(here, name)
-            with contextlib.suppress(OSError):
-                if not os.path.islink(path):
-                    os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)

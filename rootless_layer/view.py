@@ -27,6 +27,9 @@ STARTED = b"\0"
 """What the caller is sent, with the seccomp listener, when the script is about to be executed."""
 NOT_FOUND = 127
 """The exit status of a script that could not be executed, as the shell has it."""
+DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+"""The devices of this machine that a script finds in /dev."""
+DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 _TREE_SHOWN_AT = "/tmp/root"  # noqa: S108 - below a /tmp of the session's own
 
 
@@ -42,7 +45,7 @@ def be_script(plan: dict[str, Any], script: dict[str, Any], daemon: Daemon, call
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             _enter_view(plan)
-            listener = seccomp.install()
+            listener = seccomp.install(alone=plan["pid_namespace"])
         except RootlessLayerError as error:
             caller.send(json.dumps([type(error).__name__, str(error), error.hint]).encode())
             os._exit(1)
@@ -82,11 +85,12 @@ def _enter_view(plan: dict[str, Any]) -> None:
         namespace.unshare(namespace.CLONE_NEWNS)
         namespace.make_private()
         (_mount_root_view if plan["view"] == "root" else _mount_directory_view)(plan, tree)
-        namespace.drop_capabilities()
+        namespace.drop_capabilities(namespace.KEPT_CAPABILITIES)
     elif plan["isolation"] == "chroot" and plan["view"] == "root":
         os.chroot(tree)
         os.chdir("/")
-        namespace.drop_capabilities()
+        # Real root could leave the chroot by another one, or by a file's handle.
+        namespace.drop_capabilities(namespace.CONFINED_CAPABILITIES)
     else:
         os.chdir(tree)
 
@@ -100,7 +104,7 @@ def _mount_store(plan: dict[str, Any], tree: bytes) -> None:
 def _mount_root_view(plan: dict[str, Any], tree: bytes) -> None:
     _mount_store(plan, tree)
     for source, target in plan["scaffold"]:
-        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=not source.startswith("/dev/"))
+        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
     if plan["pid_namespace"]:
         mount_proc(tree + b"/proc")
     else:
@@ -110,18 +114,40 @@ def _mount_root_view(plan: dict[str, Any], tree: bytes) -> None:
 
 
 def _mount_directory_view(plan: dict[str, Any], tree: bytes) -> None:
-    """Show the whole machine read-only, but for the tree and a /tmp of the session's own."""
+    """Show the machine read-only and without its devices, but for the tree and a /tmp of the session's own."""
     _mount_store(plan, tree)
     scratch = os.fsencode(plan["work"]) + b"/tmp"
+    devices = os.fsencode(plan["work"]) + b"/dev"
     below = scratch + b"/root"
     os.makedirs(below, exist_ok=True)
-    namespace.set_read_only(b"/", recursive=True)
+    nodes = _make_devices(devices)
+    namespace.restrict(b"/")
+    for node in nodes:
+        namespace.allow_devices(node)
     namespace.bind(scratch, scratch, read_only=False)
     namespace.set_writable(scratch)
     namespace.bind(tree, below, read_only=False, recursive=True)
     namespace.set_writable(below)
+    namespace.bind(devices, b"/dev", read_only=False, recursive=True)
     namespace.bind(scratch, b"/tmp", read_only=False, recursive=True)
     os.chdir(_TREE_SHOWN_AT)
+
+
+def _make_devices(folder: bytes) -> list[bytes]:
+    """Make a /dev with what every program may expect; give the devices mounted in it."""
+    os.makedirs(folder, exist_ok=True)
+    nodes = []
+    for name in DEVICES:
+        source, node = f"/dev/{name}".encode(), folder + b"/" + name.encode()
+        if os.path.exists(source):
+            os.close(os.open(node, os.O_CREAT | os.O_WRONLY, 0o600))
+            namespace.bind(source, node, read_only=False)
+            nodes.append(node)
+    for name, target in DEVICE_LINKS.items():
+        link = folder + b"/" + name.encode()
+        if not os.path.lexists(link):
+            os.symlink(target, link)
+    return nodes
 
 
 def mount_proc(target: bytes) -> None:

@@ -9,16 +9,24 @@ import contextlib
 import ctypes
 import errno
 import os
+import platform
+import stat
 import struct
+from typing import TYPE_CHECKING
 
 from . import seccomp
 from .namespace import syscall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_IN_ROOT = 0x10
 _AT_FDCWD = -100
 _PATH_MAX = 4096
 _MOST_BYPASSES = 20
+_PINS = 500
+"""So many inodes are pinned before it is asked which of them need it."""
 
 # Where a call has its path: (argument of the directory or None, argument of the path),
 # or, for a call that takes a descriptor, (argument, None).
@@ -32,6 +40,7 @@ _PATHS: dict[str, tuple[int | None, int | None]] = {
     "unlink": (None, 0), "rmdir": (None, 0), "unlinkat": (0, 1),
     "rename": (None, 1), "renameat": (2, 3), "renameat2": (2, 3),
 }  # fmt: skip
+_RENAMES = frozenset({"rename", "renameat", "renameat2"})
 _MODES = frozenset({"chmod", "fchmod", "fchmodat", "fchmodat2"})
 
 
@@ -40,17 +49,18 @@ class Watch:
 
     ``bypasses`` has an item (program, call, path) for each program that went around
     libfakeroot; ``unseen_modes`` the inodes whose mode an unseen program changed. An
-    inode that an unseen program frees is pinned by an open descriptor until the session
-    ends: else the file system could give its number, and so its row, to another file.
+    inode that is freed unseen is pinned by an open descriptor until the session ends:
+    else the file system could give its number, and so its row, to another file.
     """
 
-    def __init__(self, library: str) -> None:
-        """Watch for programs that have not loaded a library of this name."""
+    def __init__(self, rows: Callable[[], set[tuple[int, int]]]) -> None:
+        """Watch; ``rows`` gives the inodes that have a row at the time of its call."""
         self.bypasses: list[tuple[str, str, str]] = []
         self.unseen_modes: dict[tuple[int, int], str] = {}
-        self._name = os.path.basename(library).encode()
+        self._rows = rows
         self._seen: set[tuple[int, int]] = set()
-        self._pins: list[int] = []
+        self._pins: dict[tuple[int, int], int] = {}
+        self._most_pins = _PINS
 
     def attend(self, listener: int) -> None:
         """Take one notification and answer it."""
@@ -63,24 +73,24 @@ class Watch:
             seccomp.answer(listener, notification, errno.EPERM)
             return
         refused = 0
-        # libfakeroot does not wrap renameat2: whoever replaces a file by it frees an inode unseen.
-        unwrapped = notification.name == "renameat2" and notification.arguments[4] == 0
-        if unwrapped or not self._is_seen(notification):
+        # libfakeroot does not wrap renameat2, which ends in any of the three calls: whoever
+        # replaces a file by one of them may free an inode unseen.
+        if notification.name in _RENAMES or not self._is_seen(notification):
             try:
                 self._prepare(notification)
             except OSError as error:
                 # Too many open files: refuse, rather than lose track of what is whose.
-                refused = error.errno if error.errno in (errno.EMFILE, errno.ENFILE) else 0
+                refused = error.errno if error.errno in {errno.EMFILE, errno.ENFILE} else 0
         seccomp.answer(listener, notification, refused or 0)
 
     def _is_seen(self, notification: seccomp.Notification) -> bool:
-        # After an execve the code lies elsewhere, so the pair stands for one program in one process.
+        """Say whether the call comes from the C library of a program that libfakeroot is loaded into."""
+        # After an execve the code lies elsewhere, so the pair stands for one place of one program.
         key = notification.pid, notification.instruction
         if key not in self._seen:
             try:
-                with open(f"/proc/{notification.pid}/maps", "rb") as file:
-                    if self._name not in file.read():
-                        return False
+                if not _wrapped(notification):
+                    return False
             except OSError:
                 return False
             self._seen.add(key)
@@ -96,12 +106,49 @@ class Watch:
             descriptor = _open(notification)
         except FileNotFoundError:
             return
+        status = os.fstat(descriptor)
+        inode = status.st_dev, status.st_ino
         if notification.name in _MODES:
-            status = os.fstat(descriptor)
-            os.close(descriptor)
-            self.unseen_modes[status.st_dev, status.st_ino] = _program(notification.pid)
-        else:
-            self._pins.append(descriptor)
+            self.unseen_modes[inode] = _program(notification.pid)
+        elif (status.st_nlink == 1 or stat.S_ISDIR(status.st_mode)) and inode not in self._pins:
+            self._pins[inode] = descriptor
+            if len(self._pins) >= self._most_pins:
+                self._prune()
+            return
+        os.close(descriptor)
+
+    def _prune(self) -> None:
+        """Let go of the inodes that have no row: their numbers may be given to other files."""
+        rows = self._rows()
+        # The last one may have been pinned for a call that has still to happen, and be recorded anew.
+        for inode in [inode for inode in list(self._pins)[:-1] if inode not in rows]:
+            os.close(self._pins.pop(inode))
+        self._most_pins = max(_PINS, 2 * len(self._pins))
+
+
+def _wrapped(notification: seccomp.Notification) -> bool:
+    """Say whether libfakeroot's wrapper may stand around this call.
+
+    It calls the C library's function for it. A call from elsewhere (Go's runtime makes its
+    own), or by syscall(2), is nothing that it sees.
+    """
+    address = notification.instruction
+    with open(f"/proc/{notification.pid}/maps", "rb") as file:
+        lines = file.read().splitlines()
+    if not any(b"/libfakeroot" in line for line in lines):
+        return False
+    for line in lines:
+        begin, _, end = line.split(b" ", 1)[0].partition(b"-")
+        if int(begin, 16) <= address < int(end, 16):
+            if not line.rpartition(b"/")[2].startswith((b"libc.so", b"libc-")):
+                return False
+            break
+    if platform.machine() != "x86_64":
+        return True
+    # A function for one call loads its number right before; that of syscall(2) has it from its caller.
+    with open(f"/proc/{notification.pid}/mem", "rb", buffering=0) as memory:
+        code = os.pread(memory.fileno(), 7, address - 7)
+    return code == b"\xb8" + struct.pack("=I", notification.number) + b"\x0f\x05"
 
 
 def _program(pid: int) -> str:

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 from . import namespace, seccomp
 from .errors import DaemonError, RootlessLayerError, UnavailableError
 from .faked import Daemon
+from .removal import remove
 from .view import NOT_FOUND, STARTED, be_script, mount_proc
 from .watch import Watch
 
@@ -74,7 +75,7 @@ def main() -> NoReturn:
             os.kill(init, signal.SIGKILL)
         os.waitpid(init, 0)
         _kill_children(())
-        _remove(plan["work"])
+        remove(plan["work"])
     else:
         os.waitpid(init, 0)
         _kill_children(())
@@ -153,14 +154,15 @@ class _Session:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.watch = Watch(plan["library"])
+        self.watch = Watch(self._rows)
+        self.daemon: Daemon | None = None
 
     def run(self) -> Plan:
         """Run every script, and give what the caller is to know."""
         plan = self.plan
         _raise_descriptor_limit()
         refused = _set_id_refused(plan["work"])
-        daemon = Daemon(plan["faked"], plan["save_file"], plan["load"])
+        daemon = self.daemon = Daemon(plan["faked"], plan["save_file"], plan["load"])
         result: Plan = {"set_id_refused": refused}
         try:
             if plan["xattrs"]:
@@ -236,6 +238,11 @@ class _Session:
                 return True
             if deadline is not None and time.monotonic() >= deadline:
                 return False
+
+    def _rows(self) -> set[tuple[int, int]]:
+        """Ask the daemon which inodes have a row now."""
+        assert self.daemon is not None  # noqa: S101 - scripts run between its start and its end
+        return {(dev, ino) for dev, ino in self._agent(self.daemon, "rows", [self.plan["tree"]])["rows"]}
 
     def _agent(self, daemon: Daemon, action: str, subject: object) -> Plan:
         """Run the agent, which libfakeroot sees, to write or read extended attributes."""
@@ -327,16 +334,3 @@ def _kill_children(but: object) -> None:
         for pid in victims:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-
-
-def _remove(folder: str) -> None:
-    """Remove a tree as rm -rf does, also where a script took away its own access."""
-    import shutil  # noqa: PLC0415 - slow to import, and needed only when the caller was killed
-
-    for here, folders, _files in os.walk(folder):
-        for name in folders:
-            path = os.path.join(here, name)
-            if not os.path.islink(path):
-                with contextlib.suppress(OSError):
-                    os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)

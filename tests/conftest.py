@@ -61,7 +61,7 @@ class User:
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of this user's commands: nothing of the caller's but PATH."""
         temporary = self.home / "tmp"
-        return {"PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": str(temporary), **(extra or {})}
+        return {"PATH": os.environ["PATH"], "HOME": str(self.home), "USER": self.name, "TMPDIR": str(temporary), **(extra or {})}
 
     def run(
         self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 120, **more: Any

@@ -170,7 +170,7 @@ def _environment(work: Path) -> dict[str, str]:
     """
     own = [f"/{name}" for name in ("usr", "bin", "lib", "lib64") if Path("/", name).exists()]
     files = [f"/machine/{name}=/{name}" for name in ("usr", "etc", "opt") if Path("/", name).exists()]
-    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "USER") if name in os.environ}
     return kept | {
         "HOME": str(work),
         "NIX_CONF_DIR": str(work),

@@ -1,0 +1,57 @@
+"""Removing a tree, however deep it is and whatever its modes are.
+
+Only the standard library is used: the session's processes import this at their start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove(top: str | bytes) -> None:
+    """Remove a tree that belongs to the caller, as far as that is possible; say nothing.
+
+    A script may nest directories beyond what a path or a recursion can hold, and take
+    away its own access. So each directory is made accessible, and moved up to the top
+    before it is emptied in its turn.
+    """
+    with contextlib.suppress(OSError):
+        os.chmod(top, 0o700)
+        base = os.open(top, _FLAGS)
+        try:
+            moved = _empty(base, base, 0)
+            done = 0
+            while done < moved:
+                name = _name(done)
+                with contextlib.suppress(OSError):
+                    folder = os.open(name, _FLAGS, dir_fd=base)
+                    try:
+                        moved = _empty(folder, base, moved)
+                    finally:
+                        os.close(folder)
+                    os.rmdir(name, dir_fd=base)
+                done += 1
+        finally:
+            os.close(base)
+        os.rmdir(top)
+
+
+def _name(number: int) -> str:
+    return f".rootless-layer-removed-{number}"
+
+
+def _empty(folder: int, base: int, moved: int) -> int:
+    """Remove a directory's files, and move its directories to the top; give how many were moved."""
+    with os.scandir(folder) as listing:
+        for entry in list(listing):
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.name, 0o700, dir_fd=folder)
+                    os.rename(entry.name, _name(moved), src_dir_fd=folder, dst_dir_fd=base)
+                    moved += 1
+                else:
+                    os.unlink(entry.name, dir_fd=folder)
+    return moved
