@@ -30,6 +30,7 @@ SLOTS = 4
 SMALL_BYTES = 256 << 10
 """Larger files are read straight into the slots, without a copy through libarchive."""
 BLOCK = 512
+_REST_BYTES = 4 * BLOCK
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
 MESSAGE = struct.Struct("=BII")
@@ -141,7 +142,8 @@ class Producer:
             raise _unreadable(entry, error) from error
         _check(entry, status, count)
         padding = -entry.size % BLOCK
-        if self.position + padding > SLOT_BYTES:
+        # Room for the padding, and for the end of the archive, which may be all that follows.
+        if SLOT_BYTES - self.position < _REST_BYTES:
             self._hand_over(FILLED)
             self._take()
         begin = self._begin + self.position

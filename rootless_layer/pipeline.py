@@ -32,7 +32,8 @@ def _runs(entries: Sequence[Entry]) -> list[tuple[int, int]]:
         if volume >= RUN_BYTES or number - begin >= RUN_ENTRIES:
             runs.append((begin, number + 1))
             begin, volume = number + 1, 0
-    runs.append((begin, len(entries)))
+    if begin < len(entries) or not runs:
+        runs.append((begin, len(entries)))
     return runs
 
 
@@ -44,6 +45,8 @@ def _work(producer: Producer, entries: Sequence[Entry], runs: Sequence[tuple[int
         producer.fail(error)
     except Stopped:
         pass
+    except Exception as error:  # noqa: BLE001 - it is the consumer's to raise
+        producer.fail(ArchiveError(f"the archive cannot be written: {error!r}"))
     finally:
         os.close(producer.filled)
 
