@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import attrs
@@ -37,6 +38,17 @@ class Plan:
 
     tree: Tree
     store: tuple[StoreLocation, ...] = ()
+
+    @cached_property
+    def _store_paths(self) -> frozenset[bytes]:
+        return frozenset(location.path for location in self.store)
+
+    def in_store(self, path: bytes) -> bool:
+        """Say whether a path of the tree is one of the closure's store paths, or lies in one."""
+        if not self.store:
+            return False
+        depth = self.store[0].path.count(b"/") + 1
+        return b"/".join(path.split(b"/", depth)[:depth]) in self._store_paths
 
 
 def store_locations(closure: Closure | None) -> tuple[StoreLocation, ...]:

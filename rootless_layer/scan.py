@@ -163,7 +163,6 @@ class _Scan:
         for prefix in self.store_prefixes:
             if prefix in self.staged.points and not os.path.lexists(self.staged.top + b"/" + prefix):
                 self.changed.append(f"{shown(prefix)}: a script moved or removed the store path")
-        under = tuple(prefix + b"/" for prefix in self.store_prefixes)
         inside = set(self.store_prefixes)
         mounted = self.staged.points
         current = b""
@@ -176,12 +175,8 @@ class _Scan:
                 found[path] = entry
             elif found.get(path) is not entry:
                 self.changed.append(f"{shown(path)}: a script changed or removed the store path's file")
-        if under:
-            self._check_added(found, under)
-
-    def _check_added(self, found: dict[bytes, Entry], under: tuple[bytes, ...]) -> None:
-        for path in found:
-            if path not in self.planned and path.startswith(under):
+        for path in found if self.store_prefixes else ():
+            if path not in self.planned and self.staged.plan.in_store(path):
                 self.changed.append(f"{shown(path)}: a script added a file to the store path")
 
     def _check_store_rows(self) -> None:
@@ -196,7 +191,7 @@ class _Scan:
         inodes = dict(self.staged.private) or {
             entry.stamp[:2]: path
             for path, entry in self.planned.items()
-            if entry.stamp is not None and path.startswith(tuple(self.staged.points))
+            if entry.stamp is not None and self.staged.plan.in_store(path)
         }
         for inode, row in foreign.items():
             path = inodes.get(inode)
@@ -226,13 +221,10 @@ class _Scan:
     def _link_group(self, paths: list[bytes], found: dict[bytes, Entry]) -> None:
         """Link the names of one inode: to the store's file where it is one's copy, else to the first."""
         kept = [path for path in paths if found[path] is self.planned.get(path)]
-        target = next((found[path].link or path for path in kept if self._stored(found[path].link or path)), None)
+        target = next((found[path].link or path for path in kept if self.staged.plan.in_store(found[path].link or path)), None)
         for path in paths:
             if target is None:
                 target = path
                 found[path] = attrs.evolve(found[path], link=None)
             elif path != target:
                 found[path] = attrs.evolve(found[path], link=target)
-
-    def _stored(self, path: bytes) -> bool:
-        return any(path.startswith(location.path + b"/") or path == location.path for location in self.staged.plan.store)

@@ -200,7 +200,7 @@ class Stager:
 
     def _make_file(self, entry: Entry, path: bytes, *, linked: bool) -> None:
         source = entry.source
-        if entry.link is not None and not self._in_store(entry.link):
+        if entry.link is not None and not self.plan.in_store(entry.link):
             os.link(self.top + b"/" + entry.link, path)  # a hard link of the root filesystem's own
             return
         if source is not None and self.own_sources and source.startswith(self.own_sources):
@@ -211,9 +211,6 @@ class Stager:
         else:
             _copy(entry, path)
         os.chmod(path, stat.S_IMODE(entry.mode) & 0o1777 | 0o600)
-
-    def _in_store(self, path: bytes) -> bool:
-        return any(path.startswith(location.path + b"/") or path == location.path for location in self.plan.store)
 
     def _make_scaffold(self, *, mounting: bool) -> None:
         self._scaffold_directory(SCAFFOLD)
