@@ -15,6 +15,7 @@ from . import __version__
 from .errors import RootlessLayerError, ScriptError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import FrameType
 
     from .layer import Progress
@@ -127,14 +128,23 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
     if options["as_json"]:
-        click.echo(json.dumps(layer.to_json(), indent=2, sort_keys=True))
+        _print([json.dumps(layer.to_json(), indent=2, sort_keys=True)])
     if options["as_list"]:
         from .report import listing  # noqa: PLC0415
 
-        for line in listing(layer.tree):
-            click.echo(line)
+        _print(listing(layer.tree))
     elif not options["as_json"] and not options["quiet"]:
-        click.echo(layer.descriptor.digest)
+        _print([layer.descriptor.digest])
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print data. click would end with status 1 where the reader has gone; a shell expects 141."""
+    try:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(128 + signal.SIGPIPE)
 
 
 def _spec(options: dict[str, Any]) -> LayerSpec:
@@ -225,6 +235,7 @@ class _Shower:
 def run() -> NoReturn:
     """Be the command: every way that it can end has its exit status."""
     gc.disable()  # a short life of many small values, none of them in a circle
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # names need not fit the locale
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     try:
@@ -239,8 +250,6 @@ def run() -> NoReturn:
         status = _say(error, error.status)
     except RootlessLayerError as error:
         status = _say(error, error.exit_code)
-    except BrokenPipeError:
-        os._exit(128 + signal.SIGPIPE)
     except OSError as error:
         status = _say(f"{error.filename or 'the build'}: {error.strerror}; nothing was kept", _IO_ERROR)
     except (click.Abort, KeyboardInterrupt):

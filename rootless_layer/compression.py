@@ -12,8 +12,6 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from .errors import OutputError
-
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -63,7 +61,8 @@ class BlobWriter:
     """Makes a blob of a tar stream, and its digests.
 
     After :meth:`finish`: ``diff_id`` and ``digest`` (``sha256:…``), ``uncompressed_size``
-    and ``size`` in bytes. Without a ``file`` nothing is kept of the bytes.
+    and ``size`` in bytes. Without a ``file`` nothing is kept of the bytes. What keeps the
+    file from being written comes as :class:`OSError`.
     """
 
     diff_id: str
@@ -102,36 +101,27 @@ class BlobWriter:
         hashing = self._pool.submit(self._hash.update, part)
         try:
             if kind == "none":
-                self._write_file(part)
+                self._stored.file.write(part)  # type: ignore[union-attr]
             else:
                 self._compress(part)
         finally:
             hashing.result()
 
-    def _write_file(self, part: memoryview) -> None:
-        try:
-            self._stored.file.write(part)  # type: ignore[union-attr]
-        except OSError as error:
-            raise _unwritable(self._stored.file, error) from error
-
     def _compress(self, part: memoryview) -> None:
         if self._codec is None:
             self._codec = _codec(self._compression, self._stored)
-        try:
-            position = 0
-            if self._pending:
-                position = _BLOCK - len(self._pending)
-                self._pending += part[:position]
-                if len(self._pending) < _BLOCK:
-                    return
-                self._codec.write(bytes(self._pending))
-                self._pending.clear()
-            while len(part) - position >= _BLOCK:
-                self._codec.write(part[position : position + _BLOCK])
-                position += _BLOCK
-            self._pending += part[position:]
-        except OSError as error:
-            raise _unwritable(self._stored.file, error) from error
+        position = 0
+        if self._pending:
+            position = _BLOCK - len(self._pending)
+            self._pending += part[:position]
+            if len(self._pending) < _BLOCK:
+                return
+            self._codec.write(bytes(self._pending))
+            self._pending.clear()
+        while len(part) - position >= _BLOCK:
+            self._codec.write(part[position : position + _BLOCK])
+            position += _BLOCK
+        self._pending += part[position:]
 
     def finish(self) -> None:
         """End the stream."""
@@ -141,15 +131,7 @@ class BlobWriter:
             return
         if self._codec is None:
             self._codec = _codec(self._compression, self._stored)
-        try:
-            if self._pending:
-                self._codec.write(bytes(self._pending))
-            self._codec.close()
-        except OSError as error:
-            raise _unwritable(self._stored.file, error) from error
+        if self._pending:
+            self._codec.write(bytes(self._pending))
+        self._codec.close()
         self.digest, self.size = f"sha256:{self._stored.hash.hexdigest()}", self._stored.size
-
-
-def _unwritable(file: BinaryIO | None, error: OSError) -> OutputError:
-    message = f"{getattr(file, 'name', 'the output')}: cannot be written: {error.strerror}"
-    return OutputError(message, hint="Nothing was kept. Make room, or write elsewhere with -o.")

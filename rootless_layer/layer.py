@@ -91,7 +91,7 @@ def build_layer(
     :mod:`rootless_layer.errors`.
     """
     tell = progress or (lambda _progress: None)
-    target = Path(output).absolute()
+    target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
     check_replaceable(target, LAYER_JSON)
     with aside(target) as folder, contextlib.ExitStack() as stack:
         work = _work_directory(spec, stack)

@@ -51,7 +51,7 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{target}: cannot be written: {error.strerror}"
+        message = f"{target}: cannot be written: {error.strerror or error}"
         raise OutputError(message, hint="Nothing was kept. Make room there, or name another place with -o.") from error
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MOST_LINKS = 40
 """As many symbolic links are followed as the kernel follows (path_resolution(7))."""
 _COMPARED_BYTES = 1 << 20
+_BUILD_ONLY = b"nix-support"
+"""What a package tells the builders of others. nixpkgs' buildEnv leaves it out as well; most packages have one."""
 
 
 @attrs.frozen(slots=True)
@@ -151,6 +153,7 @@ class _Merge:
         """Merge a tree into the root; in the store or not."""
         spec = self.spec
         location, prefix = self._locate(content, store)
+        stored = {location.path for location in store}
         redirects: dict[bytes, bytes] = {}
         for relative, on_disk, status in walk(location):
             if not relative:
@@ -159,6 +162,8 @@ class _Merge:
                     raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
                 continue
             if stat.S_ISSOCK(status.st_mode):
+                continue
+            if prefix in stored and relative.split(b"/", 1)[0] == _BUILD_ONLY:
                 continue
             above, _, name = relative.rpartition(b"/")
             above = redirects.get(above, above)

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .tree import shown
+from .tree import legible, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,9 @@ def listing(tree: Tree) -> Iterator[str]:
 def _rest(entry: Entry) -> str:
     rest = ""
     if entry.target is not None:
-        rest = f" -> {entry.target.decode('utf-8', 'backslashreplace')}"
+        rest = f" -> {legible(entry.target)}"
     elif entry.link is not None:
         rest = f" link to {shown(entry.link)}"
     if entry.xattrs:
-        rest += " [" + ", ".join(name.decode("utf-8", "backslashreplace") for name, _ in entry.xattrs) + "]"
+        rest += " [" + ", ".join(legible(name) for name, _ in entry.xattrs) + "]"
     return rest

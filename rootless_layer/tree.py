@@ -78,7 +78,15 @@ _STAMP = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 def shown(path: bytes) -> str:
     """Write a path of a tree as a person reads it: absolute, odd bytes escaped."""
-    return "/" + path.decode("utf-8", "backslashreplace")
+    return "/" + legible(path)
+
+
+def legible(text: bytes) -> str:
+    """Write bytes for a terminal: what is not printable text, and the backslash, is escaped."""
+    decoded = text.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    if decoded.isprintable():
+        return decoded
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in decoded)
 
 
 @attrs.frozen(slots=True)
