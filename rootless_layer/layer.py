@@ -15,16 +15,16 @@ import attrs
 
 from .child import Child, may_fork
 from .compression import BlobWriter
-from .errors import InputError, UnavailableError
+from .errors import InputError, OutputError, UnavailableError
 from .listing import lines
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, writing
 from .pipeline import serialise
 from .plan import plan, read_directory
-from .removal import remove
 from .scan import check_sources, scan
 from .session import Session
 from .stage import Method, Stager
+from .temporary import Temporary
 from .tree import Entry, Tree
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def build_layer(
     tell = progress or (lambda _progress: None)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
     check_replaceable(target, LAYER_JSON)
-    with aside(target) as folder, contextlib.ExitStack() as stack:
-        work = _work_directory(spec, stack)
+    with Temporary() as temporary, aside(target, temporary) as folder, contextlib.ExitStack() as stack:
+        work = _work_directory(spec, temporary)
         tree = _tree(spec, stage, work, tell, stack)
         with writing(target):
             if blob == "derived":
@@ -104,13 +104,16 @@ def build_layer(
     return layer
 
 
-def _work_directory(spec: LayerSpec, stack: contextlib.ExitStack) -> str:
+def _work_directory(spec: LayerSpec, temporary: Temporary) -> str:
     """Make a directory for what lasts as long as the build, where one is needed."""
     if not spec.scripts and (spec.rootfs is None or os.path.isdir(spec.rootfs)):
         return ""
-    work = tempfile.mkdtemp(prefix="rootless-layer-")
-    stack.callback(remove, work)
-    return work
+    folder = tempfile.gettempdir()
+    try:
+        return temporary.make(folder, "rootless-layer-")
+    except OSError as error:
+        message = f"{folder}: no directory for the build can be made there: {error.strerror}"
+        raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
 
 
 def _tree(spec: LayerSpec, stage: Stage, work: str, tell: Callable[[Progress], None], stack: contextlib.ExitStack) -> Tree:

@@ -26,10 +26,11 @@ MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NODEV = 1, 4
+_RENAME_EXCHANGE = 2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
-_NUMBERS = {  # pivot_root, mount_setattr, capset
-    "x86_64": (155, 442, 126),
-    "aarch64": (41, 442, 91),
+_NUMBERS = {  # pivot_root, mount_setattr, capset, renameat2
+    "x86_64": (155, 442, 126, 316),
+    "aarch64": (41, 442, 91, 276),
 }
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -53,8 +54,8 @@ def _checked(result: int, doing: str) -> int:
     return result
 
 
-def numbers() -> tuple[int, int, int]:
-    """Give this machine's numbers of pivot_root, mount_setattr and capset."""
+def numbers() -> tuple[int, int, int, int]:
+    """Give this machine's numbers of pivot_root, mount_setattr, capset and renameat2."""
     machine = platform.machine()
     if machine not in _NUMBERS:
         message = f"sessions are not supported on {machine}, only on {' and '.join(sorted(_NUMBERS))}"
@@ -102,6 +103,11 @@ def become_root_of_own_namespace(flags: int) -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+
+
+def exchange(one: bytes, other: bytes) -> None:
+    """Let two files or directories take each other's place, in one step."""
+    syscall(numbers()[3], _AT_FDCWD, ctypes.c_char_p(one), _AT_FDCWD, ctypes.c_char_p(other), _RENAME_EXCHANGE)
 
 
 def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import OutputError
+from .namespace import exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .temporary import Temporary
 
 _ASIDE = ".rootless-layer-"
 
@@ -30,19 +31,16 @@ def check_replaceable(target: Path, mark: str) -> None:
 
 
 @contextlib.contextmanager
-def aside(target: Path) -> Iterator[Path]:
+def aside(target: Path, temporary: Temporary) -> Iterator[Path]:
     """Give a directory beside the target, which takes its place in the end, or goes.
 
     Raises :class:`OutputError` where it cannot be written.
     """
     with writing(target):
-        folder = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=target.parent))
-    try:
-        yield folder
-        with writing(target):
-            _publish(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = Path(temporary.make(str(target.parent), _ASIDE))
+    yield folder
+    with writing(target):
+        _publish(folder, target)
 
 
 @contextlib.contextmanager
@@ -64,11 +62,7 @@ def _publish(folder: Path, target: Path) -> None:
         finally:
             os.close(descriptor)
     if os.path.lexists(target):
-        # A directory cannot be replaced in one step; for a moment neither is there.
-        old = folder.with_name(f"{folder.name}-old")
-        target.rename(old)
-        folder.rename(target)
-        shutil.rmtree(old)
+        exchange(os.fsencode(folder), os.fsencode(target))  # what was there before goes with the temporary directory
     else:
         folder.rename(target)
 

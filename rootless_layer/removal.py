@@ -39,6 +39,15 @@ def remove(top: str | bytes) -> None:
         os.rmdir(top)
 
 
+def wait() -> None:
+    """Read paths from stdin, a NUL behind each, until it closes; then remove what is left of them."""
+    paths = b""
+    while part := os.read(0, 1 << 16):
+        paths += part
+    for path in paths.split(b"\0")[:-1]:
+        remove(path)
+
+
 def _name(number: int) -> str:
     return f".rootless-layer-removed-{number}"
 

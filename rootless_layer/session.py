@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
@@ -19,6 +18,7 @@ from .errors import BypassError, DaemonError, ScriptError, UnavailableError
 from .fakeroot import find_programs
 from .ownership import OwnershipRecord, save_file
 from .stage import SCAFFOLD
+from .temporary import start_python
 from .view import DEVICES
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Session:
         isolations: list[tuple[Isolation, bool]] = [("namespaces", True), ("namespaces", False)]
         isolations.append(("chroot" if os.geteuid() == 0 else "none", False))
         for isolation, pid_namespace in isolations:
-            process = _spawn()
+            process = start_python(_START)
             session = cls(work, process, isolation, (programs.faked, programs.library), "; ".join(dict.fromkeys(reasons)))
             try:
                 session._send({"isolation": isolation, "pid_namespace": pid_namespace, "work": work})
@@ -247,17 +247,6 @@ class Session:
             raise DaemonError(message, hint="Nothing was built; nothing was left behind.")
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-
-def _spawn() -> subprocess.Popen[bytes]:
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    python = sys.executable or os.path.realpath("/proc/self/exe")  # a builder of Nix is started by its base name
-    return subprocess.Popen(  # noqa: S603
-        [python, "-I", "-S", "-c", _START, home],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the caller, which ends the session in order
-    )
 
 
 def _portable(value: Any) -> Any:  # noqa: ANN401 - JSON

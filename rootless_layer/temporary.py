@@ -1,0 +1,69 @@
+"""Directories that go when the build ends, also when it is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Self
+
+from .removal import remove
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_WAIT = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.removal import wait; wait()"
+
+
+def start_python(code: str) -> subprocess.Popen[bytes]:
+    """Start a process of this package's own, in a session of its own: Ctrl-C is for its caller.
+
+    It is a fresh interpreter, not a fork: the calling process may have threads. ``code``
+    gets the directory of the package as its first argument.
+    """
+    python = sys.executable or os.path.realpath("/proc/self/exe")  # a builder of Nix is started by its base name
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return subprocess.Popen(  # noqa: S603 - our own interpreter
+        [python, "-I", "-S", "-c", code, home], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+
+
+class Temporary:
+    """Makes directories, and removes them in the end.
+
+    A process of its own waits beside: when this one ends without a word, that one removes
+    what is left.
+    """
+
+    def __init__(self) -> None:
+        """Start the process that waits."""
+        self._made: list[str] = []
+        self._waiting = start_python(_WAIT)
+
+    def __enter__(self) -> Self:
+        """Give the maker itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Remove every directory that is still there."""
+        for path in self._made:
+            remove(path)
+        with contextlib.suppress(OSError):
+            self._waiting.stdin.close()  # type: ignore[union-attr]
+        self._waiting.wait()
+        self._waiting.stdout.close()  # type: ignore[union-attr]
+
+    def make(self, folder: str, prefix: str) -> str:
+        """Make a directory for this user only, with a name that nobody can guess.
+
+        Raises :class:`OSError` where it cannot be made.
+        """
+        path = os.path.join(os.path.abspath(folder), prefix + secrets.token_hex(8))
+        with contextlib.suppress(BrokenPipeError):  # told before it is made: between the two it may be too late
+            self._waiting.stdin.write(os.fsencode(path) + b"\0")  # type: ignore[union-attr]
+            self._waiting.stdin.flush()  # type: ignore[union-attr]
+        os.mkdir(path, 0o700)
+        self._made.append(path)
+        return path
