@@ -101,8 +101,8 @@ class OwnershipRecord:
                 hint="Give the file its owner by chown before its attribute, or build where there are user namespaces.",
             )
         program = self.unseen.get(inode)
-        added = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600  # fakeroot's own, on disk
-        if program is not None and (row.mode | added) & 0o7777 != (status.st_mode | added) & 0o7777:
+        added = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600  # on disk, where fakeroot set the mode
+        if program is not None and status.st_mode & 0o7777 not in {row.mode & 0o7777, (row.mode | added) & 0o7777}:
             raise RecordError(
                 f"{path}: {program} changed its mode, which fakeroot did not see: recorded {row.mode & 0o7777:04o},"
                 f" on disk {status.st_mode & 0o7777:04o}",

@@ -122,7 +122,7 @@ class Stager:
         self._let_clock_tick()
         checked = self._source_stamps() if linked or not mounting else {}
         return Staged(
-            self.top, self.plan, self.stamps, self.rows, tuple(mounts), self.points, self.private, self.scaffold, checked
+            self.top, self._moved_plan(), self.stamps, self.rows, tuple(mounts), self.points, self.private, self.scaffold, checked
         )
 
     def _make_top(self, *, private: bool) -> None:

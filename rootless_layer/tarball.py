@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _READ_BYTES = 1 << 20
+_GZIP = b"\x1f\x8b"
 _MAKE_IT_RIGHT = "Give a tar archive (of any compression that libarchive reads), or a directory."
 
 
@@ -68,6 +69,7 @@ class _reading:  # noqa: N801 - a context manager
         capi.check(self.archive, format_(self.archive), f"read {path}")
 
     def __enter__(self) -> int:
+        _check_gzip(self.path)
         code = capi.read_open_filename(self.archive, os.fsencode(self.path), _READ_BYTES)
         if code != capi.OK:
             message = f"{self.path}: cannot be opened: {capi.message(self.archive)}"
@@ -77,6 +79,22 @@ class _reading:  # noqa: N801 - a context manager
 
     def __exit__(self, *_: object) -> None:
         capi.read_free(self.archive)
+
+
+def _check_gzip(path: str) -> None:
+    """Verify a gzip file's checksums, which libarchive does not."""
+    with open(path, "rb") as file:
+        if file.read(2) != _GZIP:
+            return
+    from isal import igzip, isal_zlib  # noqa: PLC0415 - slow to import
+
+    try:
+        with igzip.open(path, "rb") as file:
+            while file.read(_READ_BYTES):
+                pass
+    except (OSError, EOFError, isal_zlib.error) as error:
+        message = f"{path}: {error}"
+        raise InputError(message, hint="The archive is damaged; get it again.") from error
 
 
 def _headers(archive: int, path: str) -> Iterator[int]:

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import platform
+import resource
 import stat
 import struct
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ class Watch:
         self._rows = rows
         self._seen: set[tuple[int, int]] = set()
         self._pins: dict[tuple[int, int], int] = {}
-        self._most_pins = _PINS
+        # Half of the descriptors there may be are for what else is open, and for what cannot be let go.
+        self._fewest_pins = self._most_pins = min(_PINS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     def attend(self, listener: int) -> None:
         """Take one notification and answer it."""
@@ -123,7 +125,7 @@ class Watch:
         # The last one may have been pinned for a call that has still to happen, and be recorded anew.
         for inode in [inode for inode in list(self._pins)[:-1] if inode not in rows]:
             os.close(self._pins.pop(inode))
-        self._most_pins = max(_PINS, 2 * len(self._pins))
+        self._most_pins = max(self._fewest_pins, len(self._pins) + self._fewest_pins // 2)
 
 
 def _wrapped(notification: seccomp.Notification) -> bool:

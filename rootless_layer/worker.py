@@ -154,13 +154,13 @@ class _Session:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        _raise_descriptor_limit()
         self.watch = Watch(self._rows)
         self.daemon: Daemon | None = None
 
     def run(self) -> Plan:
         """Run every script, and give what the caller is to know."""
         plan = self.plan
-        _raise_descriptor_limit()
         refused = _set_id_refused(plan["work"])
         daemon = self.daemon = Daemon(plan["faked"], plan["save_file"], plan["load"])
         result: Plan = {"set_id_refused": refused}
