@@ -82,6 +82,7 @@ class Stager:
         self.own_sources = own_sources
         self.stamps: dict[bytes, Stamp] = {}
         self.rows: dict[Inode, Row] = {}
+        self.linked: set[bytes] = set()
         self.points: dict[bytes, Inode] = {}
         self.private: dict[Inode, bytes] = {}
         self.scaffold: dict[bytes, bytes | None] = {}
@@ -119,6 +120,8 @@ class Stager:
                 self._make(entry, linked=linked, top=self.work)
         if root_view:
             self._make_scaffold(mounting=mounting)
+        for path in self.linked:  # each further link changed the inode
+            self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
         self._let_clock_tick()
         checked = self._source_stamps() if linked or not mounting else {}
         return Staged(
@@ -202,6 +205,7 @@ class Stager:
         source = entry.source
         if entry.link is not None and not self.plan.in_store(entry.link):
             os.link(self.top + b"/" + entry.link, path)  # a hard link of the root filesystem's own
+            self.linked |= {entry.path, entry.link}
             return
         if source is not None and self.own_sources and source.startswith(self.own_sources):
             os.rename(source, path)

@@ -89,10 +89,10 @@ def _check_gzip(path: str) -> None:
     from isal import igzip, isal_zlib  # noqa: PLC0415 - slow to import
 
     try:
-        with igzip.open(path, "rb") as file:
+        with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
             while file.read(_READ_BYTES):
                 pass
-    except (OSError, EOFError, isal_zlib.error) as error:
+    except (OSError, EOFError, isal_zlib.error) as error:  # type: ignore[misc]
         message = f"{path}: {error}"
         raise InputError(message, hint="The archive is damaged; get it again.") from error
 
