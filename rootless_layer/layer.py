@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .child import Child, may_fork
+from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .errors import InputError, OutputError, UnavailableError
 from .listing import lines
@@ -92,7 +92,7 @@ def build_layer(
     """
     tell = progress or (lambda _progress: None)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
-    check_replaceable(target, LAYER_JSON)
+    check_replaceable(Path(output).absolute(), LAYER_JSON)
     with Temporary() as temporary, aside(target, temporary) as folder, contextlib.ExitStack() as stack:
         work = _work_directory(spec, temporary)
         tree = _tree(spec, stage, work, tell, stack)
@@ -228,16 +228,19 @@ def _listing(tree: Tree, folder: Path, *, relative: bool) -> Iterator[Callable[[
     if not may_fork():
         yield write
         return
-    child = Child(write)
+    child: Child | None = None
 
     def wait() -> None:
-        if not child.wait():
+        if child is None or not child.wait():
             write()  # and let whatever is wrong be raised here
 
     try:
+        with uninterrupted():
+            child = Child(write)
         yield wait
     finally:
-        child.stop()
+        if child is not None:
+            child.stop()
 
 
 def made_from(spec: LayerSpec) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class Row:
     """What one inode was given; ``mode`` has the type bits.
 
     ``linked`` is false where the row came when the inode had no name: a file that was
-    unlinked while open, or one made by ``O_TMPFILE``.
+    unlinked while open, or one made by ``O_TMPFILE``. ``stands_in`` is true where the mode
+    on disk says nothing: mknod makes a regular file with a mode of its own.
     """
 
     mode: int
@@ -47,6 +48,7 @@ class Row:
     gid: int
     rdev: int
     linked: bool = True
+    stands_in: bool = False
 
 
 @attrs.frozen(slots=True)
@@ -76,8 +78,15 @@ class OwnershipRecord:
                 problems.append(f"save file, line {number}: not a row: {line[:200]!r}")
                 continue
             inode = int(match["dev"], 16), int(match["ino"])
+            mode = int(match["mode"], 8)
+            kind = stat.S_IFMT(mode)
             rows[inode] = Row(
-                int(match["mode"], 8), int(match["uid"]), int(match["gid"]), int(match["rdev"]), match["nlink"] != b"0"
+                mode if kind else mode | stat.S_IFREG,  # mknod(2) takes no type for a regular file
+                int(match["uid"]),
+                int(match["gid"]),
+                int(match["rdev"]),
+                linked=match["nlink"] != b"0",
+                stands_in=not kind or kind in _FAKED_AS_REGULAR,
             )
         if problems:
             raise RecordError(*problems, hint="Is this machine's fakeroot newer than this program knows?")
@@ -122,8 +131,8 @@ class OwnershipRecord:
 
 def _contradiction(row: Row, mode: int, *, mode_on_disk: bool) -> str:
     recorded, found = stat.S_IFMT(row.mode), stat.S_IFMT(mode)
-    if recorded in _FAKED_AS_REGULAR and stat.S_ISREG(mode):
-        return ""  # mknod makes the stand-in with a mode of its own
+    if row.stands_in and stat.S_ISREG(mode):
+        return ""
     if recorded != found:
         return f"recorded as another type of file ({stat.filemode(row.mode)}) than it is ({stat.filemode(mode)})"
     if stat.S_ISLNK(mode):

@@ -13,7 +13,7 @@ import attrs
 
 from . import errors
 from .archive import BLOCK, FAILED, FILLED, MESSAGE, SLOT_BYTES, SLOTS, Producer, Stopped, data_size
-from .child import Child, may_fork
+from .child import Child, may_fork, uninterrupted
 from .errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def serialise(entries: Sequence[Entry], consume: Callable[[memoryview], object],
     workers: list[_Worker] = []
     try:
         for number in range(count):
-            workers.append(_start(workers, memory, number, entries, runs[number::count], fork=processes > 0))
+            with uninterrupted():
+                workers.append(_start(workers, memory, number, entries, runs[number::count], fork=processes > 0))
         with memoryview(memory) as view:
             for number in range(len(runs)):
                 _consume_run(workers[number % count], view, consume)

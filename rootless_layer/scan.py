@@ -64,7 +64,7 @@ class _Scan:
     def tree(self) -> Tree:
         found: dict[bytes, Entry] = {}
         staged = self.staged
-        for path, on_disk, status in sorted(walk(staged.top)):
+        for path, on_disk, status in sorted(walk(staged.top, own=True)):
             inode = status.st_dev, status.st_ino
             self.used.add(inode)
             if path in staged.points:
@@ -122,6 +122,8 @@ class _Scan:
         if entry.is_regular and not stat.S_ISREG(row.mode):  # a device or fifo that fakeroot made
             device = row.rdev if stat.S_ISCHR(row.mode) or stat.S_ISBLK(row.mode) else 0
             entry = attrs.evolve(entry, size=0, source=None, stamp=None, rdev=device)
+        elif entry.is_regular and not status.st_mode & stat.S_IRUSR:
+            os.chmod(on_disk, stat.S_IMODE(status.st_mode) | stat.S_IRUSR)  # for us: its mode is known by now
         return attrs.evolve(entry, mode=row.mode, xattrs=xattrs)
 
     def _scaffold(self, path: bytes, on_disk: bytes, status: os.stat_result) -> Entry | None:

@@ -16,9 +16,10 @@ _LOCAL = (b"security.selinux", b"trusted.", b"user.overlay.", b"system.nfs4")
 _HINT = "Make it readable for the user who builds, or leave it out."
 
 
-def walk(top: bytes) -> list[Found]:
+def walk(top: bytes, *, own: bool = False) -> list[Found]:
     """Read a tree, parents before children, in no other order; links are not followed.
 
+    A tree of our ``own`` is made readable where it is not, after its modes were read.
     Raises :class:`SourceError` for what cannot be read, naming it.
     """
     try:
@@ -27,6 +28,8 @@ def walk(top: bytes) -> list[Found]:
         folders = [(b"", top)] if stat.S_ISDIR(status.st_mode) else []
         while folders:
             above, folder = folders.pop()
+            if own and not os.access(folder, os.R_OK | os.X_OK):
+                os.chmod(folder, 0o700)
             with os.scandir(folder) as listing:
                 for item in listing:
                     relative = above + item.name

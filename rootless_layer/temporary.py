@@ -50,6 +50,7 @@ class Temporary:
         """Remove every directory that is still there."""
         for path in self._made:
             remove(path)
+        self._waiting.kill()  # it has nothing left to wait for
         with contextlib.suppress(OSError):
             self._waiting.stdin.close()  # type: ignore[union-attr]
         self._waiting.wait()

@@ -128,8 +128,10 @@ def _mount_directory_view(plan: dict[str, Any], tree: bytes) -> None:
     namespace.set_writable(scratch)
     namespace.bind(tree, below, read_only=False, recursive=True)
     namespace.set_writable(below)
-    namespace.bind(devices, b"/dev", read_only=False, recursive=True)
+    # The session's files may lie below /tmp or /dev themselves: one of the two hides them.
+    kept = os.open(devices, os.O_PATH | os.O_CLOEXEC)
     namespace.bind(scratch, b"/tmp", read_only=False, recursive=True)
+    namespace.bind(b"/proc/self/fd/%d" % kept, b"/dev", read_only=False, recursive=True)
     os.chdir(_TREE_SHOWN_AT)
 
 

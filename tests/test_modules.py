@@ -1,0 +1,111 @@
+"""The list of modules reads as the data flow: imports go down the ranks only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rootless_layer
+
+PACKAGE = Path(rootless_layer.__file__).parent
+
+RANKS = (
+    {"errors"},
+    {"oci", "closure", "tree", "namespace", "removal"},
+    {"temporary", "spec", "source", "ownership", "capi", "seccomp", "faked", "fakeroot", "agent", "child"},
+    {"output", "plan", "archive", "tarball", "listing", "compression", "watch", "view"},
+    {"stage", "worker", "pipeline"},
+    {"scan", "session"},
+    {"layer"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+)
+"""Pure values at the bottom; then one foreign thing each; the command at the top."""
+
+IN_SESSION = {"agent", "worker", "watch", "view", "seccomp", "namespace", "faked", "removal", "errors"}
+"""What runs in the session's processes, which start without site-packages."""
+
+
+def modules() -> dict[str, ast.Module]:
+    """Parse every module of the package."""
+    return {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"}
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Name what a module imports, wherever in it: a module of the package with a dot before it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level == 0:
+                yield node.module or ""
+            elif node.module:
+                yield f".{node.module}"
+            else:
+                yield from (f".{alias.name}" for alias in node.names if (PACKAGE / f"{alias.name}.py").exists())
+
+
+def test_every_module_has_one_rank() -> None:
+    """The ranks name all modules there are, each once, and no other."""
+    named = sorted(name for rank in RANKS for name in rank)
+    assert named == sorted(modules())
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_go_down_the_ranks(name: str) -> None:
+    """A module imports modules of lower ranks only; imports within functions and for types count as well."""
+    ranks = {member: number for number, rank in enumerate(RANKS) for member in rank}
+    upward = [other for other in imports(modules()[name]) if other.startswith(".") and ranks[other[1:]] >= ranks[name]]
+    assert upward == []
+
+
+def test_the_package_itself_imports_nothing_at_first() -> None:
+    """``import rootless_layer`` loads none of its modules; what it offers comes when it is asked for, and all of it does."""
+    code = "import sys, rootless_layer; print(sorted(name for name in sys.modules if name.startswith('rootless_layer.')))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+    for name in rootless_layer.__all__:
+        assert getattr(rootless_layer, name) is not None
+    with pytest.raises(AttributeError, match="absent"):
+        rootless_layer.absent  # noqa: B018 - asking is the test
+
+
+@pytest.mark.parametrize("name", sorted(IN_SESSION))
+def test_the_sessions_modules_need_nothing_installed(name: str) -> None:
+    """What runs beside a script imports the standard library and one another, so that it starts quickly and anywhere."""
+    for other in imports(modules()[name]):
+        if other.startswith("."):
+            assert other[1:] in IN_SESSION
+        else:
+            assert other.partition(".")[0] in sys.stdlib_module_names
+
+
+def test_no_module_is_long() -> None:
+    """Each module is short enough to be read at once."""
+    assert {path.name for path in PACKAGE.glob("*.py") if len(path.read_text().splitlines()) > 350} == set()
+
+
+LOADED = """\
+import sys
+from rootless_layer.cli import main
+try:
+    main(sys.argv[1:], standalone_mode=False)
+except Exception as error:
+    print(type(error).__name__)
+slow = ("libarchive", "zstandard", "isal")
+print(sorted(name for name in sys.modules if name.partition(".")[0] in slow))
+"""
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["build", "--help"], ["build"]])
+def test_what_is_slow_to_import_is_imported_late(words: list[str]) -> None:
+    """--version, --help and wrong arguments load neither libarchive nor a codec."""
+    done = subprocess.run([sys.executable, "-c", LOADED, *words], check=True, capture_output=True, text=True)
+    said = done.stdout.splitlines()
+    assert said[-1] == "[]"
+    assert (said[-2] == "MissingParameter") == (words == ["build"])
