@@ -393,9 +393,10 @@ def test_an_impatient_person(user: User, small: Store, many: Path, pause: float)
         if process.poll() is None:
             process.send_signal(number)
         time.sleep(pause)
-    assert process.wait(60) in {129, 130, 143}
+    # A late one comes when everything is done, and the interpreter no longer handles signals.
+    assert process.wait(60) in {129, 130, 143, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP}
     assert "Traceback" not in say(user), say(user)
-    assert_nothing_left(user)
+    assert_nothing_left(user, patiently=True)
 
 
 def descendants(process: subprocess.Popen[bytes]) -> tuple[int, int]:

@@ -214,14 +214,18 @@ def test_a_content_must_agree_with_the_root_filesystem(user: User) -> None:
 
 def test_keep_dirlinks_is_as_rsync_has_it(user: User) -> None:
     """With --keep-dirlinks a directory's files go where an earlier tree links to a directory, as with rsync -K."""
-    one = write(user.home / "one", {"usr/bin/one": "1", "bin": "-> usr/bin", "sbin": "-> bin", "lib": "-> /usr/lib", "usr/lib": None})
+    one = write(
+        user.home / "one", {"usr/bin/one": "1", "bin": "-> usr/bin", "sbin": "-> bin", "lib": "-> /usr/lib", "usr/lib": None}
+    )
     two = write(user.home / "two", {"bin/two": "2", "bin/deep/two": "2", "sbin/more": "2"})
     trees = ["--copy-to-root", one, "--copy-to-root", two]
     found = members(user, user.build(*trees, "--keep-dirlinks"))
     merged = user.home / "merged"
     for tree in (one, two):
         subprocess.run(["rsync", "-aK", f"{tree}/", merged], check=True)
-    expected = {os.path.relpath(os.path.join(here, name), merged) for here, dirs, files in os.walk(merged) for name in dirs + files}
+    expected = {
+        os.path.relpath(os.path.join(here, name), merged) for here, dirs, files in os.walk(merged) for name in dirs + files
+    }
     assert set(found) == expected
     assert found["usr/bin/two"].data == b"2"
     assert found["usr/bin/more"].data == b"2"
@@ -392,7 +396,9 @@ def make_debian(target: Path) -> None:
 @pytest.fixture(scope="session")
 def debian(shared: Path) -> Path:
     """A small Debian as a tar archive, made once for all of pytest's processes, and kept for the next run."""
-    cache = Path("/var/cache" if os.geteuid() == 0 else os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rootless-layer/tests")
+    cache = Path(
+        "/var/cache" if os.geteuid() == 0 else os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rootless-layer/tests"
+    )
     cache.mkdir(parents=True, exist_ok=True)
     kept = cache / f"debian-{hashlib.sha256(inspect.getsource(make_debian).encode()).hexdigest()[:12]}.tar"
     with open(cache / "lock", "w") as lock:
@@ -421,7 +427,11 @@ def test_a_root_filesystem_keeps_everything(user: User, debian: Path) -> None:
             assert (name, info.mode, info.uid, info.gid) == (".", 0o755, 0, 0)
             continue
         kinds.add(info.type)
-        assert (made.uid, made.gid, made.mode if not made.issym() else 0) == (info.uid, info.gid, info.mode if not info.issym() else 0), name
+        assert (made.uid, made.gid, made.mode if not made.issym() else 0) == (
+            info.uid,
+            info.gid,
+            info.mode if not info.issym() else 0,
+        ), name
         if info.islnk() or made.islnk():
             group = next(group for group in names.values() if name in group)
             assert not made.islnk() or os.path.normpath(made.linkname) in group
@@ -547,7 +557,9 @@ def test_the_script_true_changes_nothing_of_a_root_filesystem(users: list[User],
 # Odd archives
 
 
-def member(name: str, text: str | None = None, *, kind: bytes = tarfile.REGTYPE, link: str = "", **more: object) -> tuple[tarfile.TarInfo, bytes]:
+def member(
+    name: str, text: str | None = None, *, kind: bytes = tarfile.REGTYPE, link: str = "", **more: object
+) -> tuple[tarfile.TarInfo, bytes]:
     """Make one member of an archive."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.mode = kind, link, 0o755 if kind == tarfile.DIRTYPE else 0o644
@@ -558,7 +570,9 @@ def member(name: str, text: str | None = None, *, kind: bytes = tarfile.REGTYPE,
     return info, data
 
 
-def archive_of(user: User, *given: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT, name: str = "archive.tar") -> Path:
+def archive_of(
+    user: User, *given: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT, name: str = "archive.tar"
+) -> Path:
     """Write an archive."""
     path = user.home / name
     with tarfile.open(path, "w", format=form) as archive:
@@ -591,9 +605,9 @@ def test_every_dialect_gives_the_same_layer(user: User) -> None:
     ]:
         archives.append(user.home / f"{program}-{form}.tar")
         subprocess.run([program, f"--format={form}", *words, "-C", tree, "-cf", archives[-1], "."], check=True)
-    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        archives.append(user.home / f"python-{form}.tar")
-        with tarfile.open(archives[-1], "w", format=form) as archive:
+    for dialect in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        archives.append(user.home / f"python-{dialect}.tar")
+        with tarfile.open(archives[-1], "w", format=dialect) as archive:
             archive.add(tree, ".", filter=owned_by_root)
     assert len(digests_of(user, archives)) == 1
 
@@ -692,7 +706,9 @@ def test_a_member_outside_of_the_root_is_refused(user: User, given: list[tuple[t
 @pytest.mark.parametrize("damage", ["header", "data", "flipped"])
 def test_a_damaged_archive_is_refused(user: User, ending: str, damage: str) -> None:
     """An archive that ends early, or whose header or compressed data is wrong, makes no layer."""
-    whole = archive_of(user, member("one", "1" * 5000), member("two", random.Random(1).randbytes(20_000).hex()), member("three", "3" * 5000))
+    whole = archive_of(
+        user, member("one", "1" * 5000), member("two", random.Random(1).randbytes(20_000).hex()), member("three", "3" * 5000)
+    )
     if ending != "tar":
         program = {"gz": "gzip", "zst": "zstd -q --check", "xz": "xz"}[ending]
         subprocess.run(f"{program} -c <{whole} >{whole}.{ending}", shell=True, check=True)
@@ -771,7 +787,10 @@ def test_extended_attributes_are_kept(user: User, form: str) -> None:
         headers = {"SCHILY.xattr.user.name": "välue", "SCHILY.xattr.security.capability": CAPABILITY.decode("latin-1")}
         headers["SCHILY.xattr.security.capability"] = CAPABILITY.decode("utf-8", "surrogateescape")
     else:
-        headers = {"LIBARCHIVE.xattr.user.name": "dsOkbHVl", "LIBARCHIVE.xattr.security.capability": "AQAAAgAEAAAAAAAAAAAAAAAAAAA="}
+        headers = {
+            "LIBARCHIVE.xattr.user.name": "dsOkbHVl",
+            "LIBARCHIVE.xattr.security.capability": "AQAAAgAEAAAAAAAAAAAAAAAAAAA=",
+        }
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
         for info, data in (member("folder", kind=tarfile.DIRTYPE), member("folder/file", "text")):
             info.pax_headers = headers

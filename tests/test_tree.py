@@ -140,7 +140,9 @@ def test_a_stamp_tells_a_file_from_another(tmp_path: object) -> None:
     assert stamp(os.lstat(path)) != before
 
 
-NAME = st.binary(min_size=1, max_size=4).map(lambda name: name.replace(b"/", b"-")).filter(lambda name: not name.startswith(b".wh."))
+NAME = (
+    st.binary(min_size=1, max_size=4).map(lambda name: name.replace(b"/", b"-")).filter(lambda name: not name.startswith(b".wh."))
+)
 PATH = st.lists(NAME, min_size=1, max_size=4).map(b"/".join)
 
 

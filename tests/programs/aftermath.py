@@ -83,9 +83,8 @@ def assert_nothing_left(user: User, before: set[str] | None = None, *, patiently
     """
     if patiently:
         until(lambda: not processes(user) and not user.leftovers())
-    assert processes(user) == []
-    assert user.leftovers() == []
-    assert mounts(user) == []
+    for left in (processes(user), user.leftovers(), mounts(user)):
+        assert left == [], left
     if before is not None:
         assert until(lambda: queues() <= before), queues()
 
