@@ -47,6 +47,7 @@ class Daemon:
                 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
                 soft = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                os.environ.pop("FAKEROOTKEY", None)  # faked would refuse to start
                 os.execv(faked, arguments)  # noqa: S606 - a shell would evaluate the paths
             finally:
                 os._exit(127)

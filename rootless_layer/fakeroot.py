@@ -32,6 +32,9 @@ def find_programs(path: str | None = None) -> Programs:
     it, by default ``PATH``. Raises :class:`UnavailableError` where fakeroot is missing,
     incomplete or too old.
     """
+    if "FAKEROOTKEY" in os.environ and "libfakeroot" in os.environ.get("LD_PRELOAD", ""):
+        message = "this is run by fakeroot already, and a session within a session cannot be"
+        raise UnavailableError(message, hint="Run it without fakeroot: it needs no root.")
     # Debian's fakeroot-sysv is what its fakeroot is by default; fakeroot may also be the TCP one.
     wrapper = shutil.which("fakeroot-sysv", path=path) or shutil.which("fakeroot", path=path)
     if wrapper is None:
@@ -57,7 +60,13 @@ def find_programs(path: str | None = None) -> Programs:
 def _check_version(faked: str) -> None:
     command = [faked, "--version"]
     said = subprocess.run(  # noqa: S603
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_START_SECONDS
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=_START_SECONDS,
+        env={name: value for name, value in os.environ.items() if name != "FAKEROOTKEY"},
     ).stdout
     match = re.search(r"(\d+)\.(\d+)", said)
     if match is None or (int(match[1]), int(match[2])) < MINIMUM_VERSION:

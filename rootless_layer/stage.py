@@ -130,7 +130,8 @@ class Stager:
 
     def _make_top(self, *, private: bool) -> None:
         with _writing(self.top):
-            os.mkdir(self.top, 0o700)
+            os.mkdir(self.top)
+            os.chmod(self.top, 0o700)
             # Directories inherit a group from a set-group-ID parent, which a session cannot map.
             os.chown(self.top, -1, os.getegid())
             if private and self.plan.store:
@@ -174,7 +175,7 @@ class Stager:
         with _writing(path):
             if stat.S_ISDIR(mode):
                 if entry.path:
-                    os.mkdir(path, 0o700)
+                    os.mkdir(path)
                 # Also a directory that its owner may not enter has to be filled, and removed.
                 os.chmod(path, stat.S_IMODE(mode) & 0o1777 | 0o700)
             elif stat.S_ISLNK(mode):
@@ -240,7 +241,8 @@ class Stager:
             message = f"{shown(path)}: the root view needs a directory of its own there"
             raise SourceError(message, hint="Leave it out of the contents, or use the directory view.")
         with _writing(path):
-            os.mkdir(self.top + b"/" + path, 0o755)
+            os.mkdir(self.top + b"/" + path)
+            os.chmod(self.top + b"/" + path, 0o755)  # noqa: S103 - as the root of any machine has them
         self.scaffold[path] = None
         self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
 

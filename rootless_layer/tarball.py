@@ -29,7 +29,8 @@ def read_tar(path: str, spool: str, epoch: int) -> list[Entry]:
     the file of that time. Raises :class:`InputError` for what is no such archive, for a
     path or a hard link that leaves the root, and for an archive that ends early.
     """
-    os.mkdir(spool, 0o700)
+    os.mkdir(spool)
+    os.chmod(spool, 0o700)
     entries: dict[bytes, Entry] = {}
     with _reading(path, capi.read_support_format_tar, "tar archive") as archive:
         for number, record in enumerate(_headers(archive, path)):

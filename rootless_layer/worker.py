@@ -49,6 +49,7 @@ def _raise_aborted(_number: int, _frame: object) -> NoReturn:
 
 def main() -> NoReturn:
     """Be the keeper; never return."""
+    os.umask(0o022)
     plan = _native(json.loads(_first_line()))
     try:
         if plan["isolation"] == "namespaces":
@@ -202,7 +203,7 @@ class _Session:
         ended = self._attend(listener, handle, daemon)
         failure = ours.recv(1 << 16) if ended else b""  # an exec that failed; else the end of the stream
         ours.close()
-        if not ended:
+        if not ended or daemon.died:  # without its daemon it would wait for an answer for ever
             os.kill(child, signal.SIGKILL)
         _kill_children({daemon.pid, child})
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
