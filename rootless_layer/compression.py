@@ -53,7 +53,11 @@ def _codec(compression: Compression, stored: _Stored) -> Any:  # noqa: ANN401 - 
         return _ThreadedGzipWriter(stored, "wb", level=compression.level, threads=_threads(), block_size=_BLOCK)
     import zstandard  # noqa: PLC0415 - slow to import
 
-    compressor = zstandard.ZstdCompressor(level=compression.level, threads=_threads(), write_content_size=False)
+    # Small jobs with little overlap leave no core idle, for two per cent more bytes.
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        compression.level, threads=_threads(), job_size=2 * _BLOCK, overlap_log=1, write_content_size=False
+    )
+    compressor = zstandard.ZstdCompressor(compression_params=parameters)
     return compressor.stream_writer(stored, closefd=False)  # type: ignore[arg-type]
 
 
