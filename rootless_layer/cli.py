@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import signal
@@ -39,6 +40,7 @@ Exit status:
 """
 
 _IO_ERROR = 74
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Terminated(BaseException):
@@ -46,6 +48,8 @@ class _Terminated(BaseException):
 
 
 def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    for other in _ENDING:  # what is left to do is short, and is to be done
+        signal.signal(other, signal.SIG_IGN)
     raise _Terminated(number)
 
 
@@ -192,7 +196,7 @@ def _spec(options: dict[str, Any]) -> LayerSpec:
 
 def _environment_epoch() -> int:
     text = os.environ.get("SOURCE_DATE_EPOCH", "1")
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise click.BadParameter(f"{text!r} is not a number of seconds", param_hint="SOURCE_DATE_EPOCH")
     return int(text)
 
@@ -234,10 +238,7 @@ class _Shower:
 
 def run() -> NoReturn:
     """Be the command: every way that it can end has its exit status."""
-    gc.disable()  # a short life of many small values, none of them in a circle
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # names need not fit the locale
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+    _prepare()
     try:
         main(standalone_mode=False)
         status = 0
@@ -252,13 +253,26 @@ def run() -> NoReturn:
         status = _say(error, error.exit_code)
     except OSError as error:
         status = _say(f"{error.filename or 'the build'}: {error.strerror}; nothing was kept", _IO_ERROR)
-    except (click.Abort, KeyboardInterrupt):
-        status = _say("interrupted; nothing was kept", 128 + signal.SIGINT)
     except _Terminated as terminated:
-        status = _say("terminated; nothing was kept", 128 + int(terminated.args[0]))
+        number = int(terminated.args[0])
+        status = _say(f"{'interrupted' if number == signal.SIGINT else 'terminated'}; nothing was kept", 128 + number)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # tearing down a hundred thousand values takes as long as a small build
+
+
+def _prepare() -> None:
+    """Make of this process what a command is: streams that are open, signals that end it in order."""
+    gc.disable()  # a short life of many small values, none of them in a circle
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if stream is None:  # closed by the caller: nothing that is opened may become it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+    for number in _ENDING:
+        signal.signal(number, _terminate)
 
 
 def _say(error: object, status: int) -> int:

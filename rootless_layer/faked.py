@@ -70,7 +70,13 @@ class Daemon:
                 message = "faked did not start" + ("" if ready else f" within {_START_SECONDS} seconds")
                 raise DaemonError(message, hint="Is there room for another SysV message queue (ipcs -l)?")
             said += part
-        return said.partition(b":")[0].decode()
+        key = said.partition(b":")[0]
+        if not key.isdigit():
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            message = f"faked said {said[:80]!r} instead of its key"
+            raise DaemonError(message, hint="Is that fakeroot's own faked?")
+        return key.decode()
 
     def environment(self, library: str) -> dict[str, str]:
         """Give the variables by which a program takes part in the session."""

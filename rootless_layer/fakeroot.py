@@ -35,8 +35,9 @@ def find_programs(path: str | None = None) -> Programs:
     if "FAKEROOTKEY" in os.environ and "libfakeroot" in os.environ.get("LD_PRELOAD", ""):
         message = "this is run by fakeroot already, and a session within a session cannot be"
         raise UnavailableError(message, hint="Run it without fakeroot: it needs no root.")
-    # Debian's fakeroot-sysv is what its fakeroot is by default; fakeroot may also be the TCP one.
-    wrapper = shutil.which("fakeroot-sysv", path=path) or shutil.which("fakeroot", path=path)
+    wrapper = shutil.which("fakeroot", path=path) or shutil.which("fakeroot-sysv", path=path)
+    if wrapper is not None and os.path.realpath(wrapper).endswith("fakeroot-tcp"):  # Debian's alternative may be that
+        wrapper = shutil.which("fakeroot-sysv", path=path) or wrapper
     if wrapper is None:
         message = "the program fakeroot is not installed"
         raise UnavailableError(message, hint=_HINT)

@@ -146,6 +146,9 @@ def _tree(spec: LayerSpec, stage: Stage, work: str, tell: Callable[[Progress], N
 
 def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
     if spec.rootfs is None:
+        if spec.rootfs_listing:
+            message = f"{spec.rootfs_listing}: an mtree file goes with a root filesystem, and none is given"
+            raise InputError(message)
         return []
     from .tarball import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
 

@@ -77,6 +77,9 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     for location in store:
         merge.add_store(location)
     for content in spec.contents:
+        if not content:
+            message = "a content without a name: give the path of a tree"
+            raise InputError(message)
         merge.add_content(content, store)
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")

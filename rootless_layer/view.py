@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 STARTED = b"\0"
 """What the caller is sent, with the seccomp listener, when the script is about to be executed."""
-NOT_FOUND = 127
-"""The exit status of a script that could not be executed, as the shell has it."""
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+"""The exit statuses of a script that could not be executed, as the shell has them."""
 DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 """The devices of this machine that a script finds in /dev."""
 DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
@@ -57,26 +57,33 @@ def be_script(plan: dict[str, Any], script: dict[str, Any], daemon: Daemon, call
         environment = plan["environment"] | daemon.environment(plan["preload"])
         if extra := plan["environment"].get("LD_PRELOAD"):
             environment["LD_PRELOAD"] += f":{extra}"
-        caller.send(_exec(script, environment).encode())
+        caller.send(_exec(script, environment))
     finally:
         os._exit(NOT_FOUND)
 
 
-def _exec(script: dict[str, Any], environment: dict[str, str]) -> str:
-    """Become the script; come back with what is wrong where that cannot be."""
+def _exec(script: dict[str, Any], environment: dict[str, str]) -> bytes:
+    """Become the script; come back with an exit status and what is wrong where that cannot be."""
     arguments = list(script["arguments"])
     search = environment["PATH"].split(":")
+    problem = ""
     for candidate in [arguments[0]] if "/" in arguments[0] else [f"{folder}/{arguments[0]}" for folder in search]:
         try:
             os.execve(candidate, arguments, environment)  # noqa: S606
         except FileNotFoundError:
             if os.path.exists(candidate):
-                return f"{script['shown']}: the interpreter that its first line names is not there"
+                return _said(NOT_FOUND, f"{script['shown']}: the interpreter that its first line names is not there")
         except NotADirectoryError:
             continue
         except OSError as error:
-            return f"{candidate}: cannot be executed: {os.strerror(error.errno or errno.EIO)}"
-    return f"{arguments[0]}: not found in the view of the script (PATH={environment['PATH']})"
+            problem = problem or f"{candidate}: cannot be executed: {os.strerror(error.errno or errno.EIO)}"
+    if problem:
+        return _said(NOT_EXECUTABLE, problem)
+    return _said(NOT_FOUND, f"{arguments[0]}: not found in the view of the script (PATH={environment['PATH']})")
+
+
+def _said(status: int, problem: str) -> bytes:
+    return bytes((status,)) + problem.encode("utf-8", "replace")
 
 
 def _enter_view(plan: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from . import namespace, seccomp
 from .errors import DaemonError, RootlessLayerError, UnavailableError
 from .faked import Daemon
 from .removal import remove
-from .view import NOT_FOUND, STARTED, be_script, mount_proc
+from .view import STARTED, be_script, mount_proc
 from .watch import Watch
 
 TIMED_OUT = 124
@@ -121,8 +121,9 @@ def _native(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 def _report(result: Plan) -> None:
     data = json.dumps(result).encode() + b"\n"
-    while data:
-        data = data[os.write(1, data) :]
+    with contextlib.suppress(BrokenPipeError):  # the caller has gone, and the keeper knows
+        while data:
+            data = data[os.write(1, data) :]
 
 
 def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
@@ -142,7 +143,8 @@ def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
     except RootlessLayerError as error:
         result = {"error": [type(error).__name__, list(error.problems), error.hint]}
     except OSError as error:
-        result = {"error": ["SessionError", [f"the session failed: {error}"], ""]}
+        problem = f"{plan['work']}: the session cannot keep its files there: {error.strerror or error}"
+        result = {"error": ["OutputError", [problem], "Set TMPDIR to a directory with room."]}
     except _Aborted:
         os._exit(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -214,7 +216,7 @@ class _Session:
             message_ = "faked, which keeps the record, was ended by something else"
             raise DaemonError(message_, hint="Does a script kill processes that are not its own?")
         if failure:
-            return failure.decode("utf-8", "replace"), NOT_FOUND
+            return failure[1:].decode("utf-8", "replace"), failure[0]
         if not ended:
             return "timeout", TIMED_OUT
         if status < 0:

@@ -38,7 +38,19 @@ _TAR_KINDS = {
 }
 _XATTR = "SCHILY.xattr."
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
-_CAPABILITIES = ("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setfcap", "mknod", "sys_chroot")
+_CAPABILITIES = (
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setfcap",
+    "mknod",
+    "sys_chroot",
+)
 """What real root keeps: all that files and accounts take, and nothing that reaches the machine."""
 SCRIPT = ".rootless-layer"
 
@@ -153,7 +165,14 @@ def _plain(text: bytes) -> bytes:
 
 def in_listing(listing: str | Path) -> dict[bytes, tuple[object, ...]]:
     """Read ``layer.mtree``: kind, mode, owner, group, device and target by path."""
-    kinds = {b"file": "file", b"dir": "directory", b"link": "link", b"char": "character device", b"block": "block device", b"fifo": "fifo"}
+    kinds = {
+        b"file": "file",
+        b"dir": "directory",
+        b"link": "link",
+        b"char": "character device",
+        b"block": "block device",
+        b"fifo": "fifo",
+    }
     found: dict[bytes, tuple[object, ...]] = {}
     for line in Path(listing).read_bytes().splitlines():
         if line.startswith(b"#"):
@@ -270,5 +289,7 @@ class Chroot:
         shell = shlex.quote(f"/{self.store.path('bash').lstrip('/')}/bin/bash")
         # env is looked for on this side, the script's programs on the other.
         kept = ",".join(("-all", *(f"+{name}" for name in _CAPABILITIES)))
-        lines.append(f"exec setpriv --bounding-set={kept} --inh-caps=-all env -i {words} /usr/sbin/chroot . {shell} -c 'exec \"$@\"' \"$0\" \"$@\"")
+        lines.append(
+            f'exec setpriv --bounding-set={kept} --inh-caps=-all env -i {words} /usr/sbin/chroot . {shell} -c \'exec "$@"\' "$0" "$@"'
+        )
         return "\n".join(lines)

@@ -148,7 +148,7 @@ def test_path_is_a_frozen_ordered_value() -> None:
     assert len({StorePath(A), StorePath(A)}) == 1
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         StorePath(A).path = B  # type: ignore[misc]
-    assert pickle.loads(pickle.dumps(StorePath(A))) == StorePath(A)  # noqa: S301
+    assert pickle.loads(pickle.dumps(StorePath(A))) == StorePath(A)
 
 
 # Closures
@@ -605,7 +605,7 @@ class Nix:
 
     def run(self, program: str, *arguments: str, given: str = "") -> str:
         """Run a program of Nix on the store; give what it prints."""
-        return subprocess.run(  # noqa: S603 (our own arguments)
+        return subprocess.run(
             [program, "--store", self.root / "store", *arguments],
             cwd=self.root,
             env={

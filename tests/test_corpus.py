@@ -114,7 +114,11 @@ def test_every_way_to_build_gives_the_same_layer(case: Case, users: list[User], 
 
 
 @pytest.mark.parametrize("view", ["root", "directory"])
-@pytest.mark.parametrize("options", [(), ("--link", "symbolic"), ("--link", "copy"), ("--uid", "5", "--gid", "6"), ("--closure-writable",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--link", "symbolic"), ("--link", "copy"), ("--uid", "5", "--gid", "6"), ("--closure-writable",)],
+    ids=" ".join,
+)
 def test_no_script_is_the_script_true(view: str, options: tuple[str, ...], users: list[User], inputs: Inputs) -> None:
     """A layer without a script is, byte for byte, the layer of a script that does nothing."""
     digests = set()
@@ -436,7 +440,12 @@ NODES = st.recursive(
     max_leaves=12,
 )
 TREES = st.dictionaries(NAMES, NODES, max_size=6)
-RANDOM = settings(deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+RANDOM = settings(
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 Node = tuple[str, int, Any]
 

@@ -116,7 +116,9 @@ class Field:
 
     def fingerprint(self) -> list[dict[str, tuple[object, ...]]]:
         """Say everything about every source, and about the machine's nodes that scripts see."""
-        nodes = {name: (os.stat(f"/dev/{name}").st_mode, os.stat(f"/dev/{name}").st_uid) for name in ("null", "zero", "full", "random")}
+        nodes = {
+            name: (os.stat(f"/dev/{name}").st_mode, os.stat(f"/dev/{name}").st_uid) for name in ("null", "zero", "full", "random")
+        }
         return [nodes, *(fingerprint(folder) for folder in (self.store.root, self.contents, self.rootfs, self.canary))]
 
     def options(self, tools: Path) -> list[str]:
@@ -315,7 +317,9 @@ def test_a_wish_to_change_the_store_fails(field: Field, wish: str, view: str) ->
     script = field.user.script(names(view) + WISHES[wish] + "\n")
     said = set()
     for stage in ("bind", "copy", "hardlink") if wish == "chown" else ("bind", "copy"):
-        result = field.user.build(*field.store.options, *marked(field.user), "--script", script, "--view", view, "--stage", stage, "--blob", "derived")
+        result = field.user.build(
+            *field.store.options, *marked(field.user), "--script", script, "--view", view, "--stage", stage, "--blob", "derived"
+        )
         assert_said(result, 77, FILE if FILE in WISHES[wish] else VICTIM, "--closure-writable")
         assert not (field.user.home / "layer").exists()
         said.add("\n".join(line for line in result.err.splitlines() if "store paths by" not in line))
@@ -584,7 +588,11 @@ def test_without_namespaces_copies_protect_the_sources(
             continue  # there is no root view at all
         store = stores.of(user.name, optimised=True)
         before = fingerprint(store.root)
-        for text in (f"chown 33 $TOP{VICTIM}/data", f"chmod u+w $TOP{VICTIM}/data; echo x > $TOP{VICTIM}/data", f"rm -rf $TOP{VICTIM}"):
+        for text in (
+            f"chown 33 $TOP{VICTIM}/data",
+            f"chmod u+w $TOP{VICTIM}/data; echo x > $TOP{VICTIM}/data",
+            f"rm -rf $TOP{VICTIM}",
+        ):
             result = user.run([
                 *confined, sys.executable, "-m", "rootless_layer", "build", "-o", user.home / "layer", *store.options, *marked(user),
                 "--view", view, "--script", user.script(f"{names(view)}{text}\n"),

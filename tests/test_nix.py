@@ -9,8 +9,9 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rootless_layer
 from conftest import HERE, SCRIPTS, User
+
+import rootless_layer
 
 if TYPE_CHECKING:
     import pytest

@@ -130,7 +130,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         "hard links of links and devices",
         "Only regular files are hard links in a layer: the names of one symbolic link, device or fifo stand each for themselves.",
         "ln -P srv/link srv/link2\nmkfifo srv/pipe\nln srv/pipe srv/pipe2\n",
-        {"group of b'srv/link'": ([b"srv/link", b"srv/link2"], None), "group of b'srv/pipe'": ([b"srv/pipe", b"srv/pipe2"], None)},
+        {
+            "group of b'srv/link'": ([b"srv/link", b"srv/link2"], None),
+            "group of b'srv/pipe'": ([b"srv/pipe", b"srv/pipe2"], None),
+        },
     ),
     Difference(
         "files made by another user",
@@ -179,7 +182,9 @@ def test_real_root_leaves_the_same(case: Case, somebody: User, chroot: Chroot, c
 
 
 @pytest.mark.parametrize("case", DIFFERENCES, ids=lambda case: case.name)
-def test_each_difference_is_as_it_is_told(case: Difference, somebody: User, chroot: Chroot, contents: list[str], work: Path) -> None:
+def test_each_difference_is_as_it_is_told(
+    case: Difference, somebody: User, chroot: Chroot, contents: list[str], work: Path
+) -> None:
     """Where real root does otherwise, the difference is the one that is told, and no other."""
     script = Case("difference", case.reason, case.text, ("root",))
     real, ours = both(script, somebody, chroot, contents, work)
@@ -202,7 +207,9 @@ def test_store_paths_are_as_they_were(somebody: User, chroot: Chroot, contents: 
     with tarfile.open(blob) as tar:
         stored = [member for member in tar if member.name.startswith(prefixes)]
     assert len(stored) > 1000
-    assert {(member.uid, member.gid, member.mtime, member.mode & ~0o111) for member in stored if not member.issym()} == {(0, 0, 1, 0o444)}
+    assert {(member.uid, member.gid, member.mtime, member.mode & ~0o111) for member in stored if not member.issym()} == {
+        (0, 0, 1, 0o444)
+    }
 
 
 # --- random scripts ---
@@ -242,7 +249,13 @@ def plant(tree: Path) -> None:
     (tree / "l").symlink_to("d/c")
 
 
-@settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(lines=LINES)
 def test_random_scripts_leave_what_real_root_leaves(lines: list[str], work: Path) -> None:
     """For any script of file operations, the layer holds what real root leaves on disk."""
@@ -291,7 +304,12 @@ def gnu_tar(blob: Path, folder: Path) -> str:
 def bsdtar(blob: Path, folder: Path) -> str:
     """Unpack by bsdtar; it gives everything back."""
     folder.mkdir()
-    subprocess.run(["bsdtar", "--numeric-owner", "-xpf", blob, "-C", folder], check=True, capture_output=True, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    subprocess.run(
+        ["bsdtar", "--numeric-owner", "-xpf", blob, "-C", folder],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
     return ""
 
 
@@ -327,7 +345,9 @@ def image_of(blob: Path, image: Path) -> Path:
     shutil.copyfile(blob, blobs / blob.name)
     layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": f"sha256:{blob.name}", "size": blob.stat().st_size}
     rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
-    config = put({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}, "application/vnd.oci.image.config.v1+json")
+    config = put(
+        {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}, "application/vnd.oci.image.config.v1+json"
+    )
     manifest = put(
         {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer]},
         "application/vnd.oci.image.manifest.v1+json",
@@ -361,7 +381,11 @@ def test_every_reader_finds_the_same(name: str, somebody: User, small: list[str]
         folder = work / reader.replace(" ", "-") / "tree"
         folder.parent.mkdir()
         missing = unpacked_by(blob, folder)
-        found = {path: pair for path, pair in differences(on_disk(folder), ours).items() if not (missing and path.endswith(f": {missing}"))}
+        found = {
+            path: pair
+            for path, pair in differences(on_disk(folder), ours).items()
+            if not (missing and path.endswith(f": {missing}"))
+        }
         assert found == LOST.get((reader, name), {}), reader
 
 
@@ -394,6 +418,7 @@ def test_getcap_reads_what_setcap_gave(reader: str, somebody: User, small: list[
         pytest.skip(f"{reader} or getcap is not installed")
     READERS[reader](small_layer("setcap", somebody, small), work / "tree")
     said = subprocess.run(["getcap", "-r", "."], cwd=work / "tree", check=True, capture_output=True, text=True).stdout
-    assert sorted(said.splitlines()) == ["./srv/other cap_net_admin,cap_net_raw=eip", "./srv/tool cap_net_bind_service=ep"] or sorted(
-        said.splitlines()
-    ) == ["srv/other cap_net_admin,cap_net_raw=eip", "srv/tool cap_net_bind_service=ep"]
+    assert sorted(said.splitlines()) == [
+        "./srv/other cap_net_admin,cap_net_raw=eip",
+        "./srv/tool cap_net_bind_service=ep",
+    ] or sorted(said.splitlines()) == ["srv/other cap_net_admin,cap_net_raw=eip", "srv/tool cap_net_bind_service=ep"]

@@ -134,7 +134,9 @@ def make_tools(folder: Path, store: Store) -> Path:
         "raw": [f"-Wl,--dynamic-linker={within}", f"-Wl,-rpath={run_path}"],
     }
     for name, options in variants.items():
-        subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", programs / name, PROGRAMS / "raw.c", *options], check=True)
+        subprocess.run(
+            ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", programs / name, PROGRAMS / "raw.c", *options], check=True
+        )
     return folder
 
 

@@ -9,12 +9,15 @@ as ``left: ...``. Ends with the command's exit status.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
+import time
 from pathlib import Path
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
+_ENOUGH_SECONDS = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -52,21 +55,30 @@ def _be_command(kind: str, command: list[str]) -> None:
     os.execvp("setpriv", ["setpriv", *capabilities, "--bounding-set", bounding, *command])
 
 
+def _others() -> list[bytes]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if folder.name != "1" and (words := (folder / "cmdline").read_bytes()):
+                found.append(words)
+    return found
+
+
 def _be_init(kind: str, command: list[str]) -> int:
     _checked(_libc.mount(b"proc", b"/proc", b"proc", 14, None))
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
     child = os.fork()
     if child == 0:
         _be_command(kind, command)
-    status = 0
-    while True:
+    pid = 0
+    while pid != child:
         pid, ended = os.wait()
-        if pid == child:
-            status = os.waitstatus_to_exitcode(ended)
-            break
-    for folder in Path("/proc").glob("[0-9]*"):
-        if folder.name not in {"1", "self"} and (words := (folder / "cmdline").read_bytes()):
-            print(f"left: process {words!r}", file=sys.stderr)
+    status = os.waitstatus_to_exitcode(ended)
+    deadline = time.monotonic() + _ENOUGH_SECONDS
+    while (left := _others()) and time.monotonic() < deadline:
+        time.sleep(0.01)  # where it was killed outright, others tidy up after it
+    for words in left:
+        print(f"left: process {words!r}", file=sys.stderr)
     for line in Path("/proc/sysvipc/msg").read_text().splitlines()[1:]:
         print(f"left: queue {line}", file=sys.stderr)
     return status if status >= 0 else 128 - status
