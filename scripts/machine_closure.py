@@ -39,8 +39,18 @@ DEFAULT = ("bash", "coreutils", "passwd", "login", "util-linux", "libpam-modules
 """A shell, the shadow and login tools, ``su`` (of util-linux), and the modules that it loads."""
 
 SKIPPED = frozenset(
-    "base-files debconf debianutils dpkg init-system-helpers libpam-runtime mailcap media-types"
-    " sensible-utils util-linux-extra".split()
+    [
+        "base-files",
+        "debconf",
+        "debianutils",
+        "dpkg",
+        "init-system-helpers",
+        "libpam-runtime",
+        "mailcap",
+        "media-types",
+        "sensible-utils",
+        "util-linux-extra",
+    ]
 )
 """Debian's own machinery: what depends on it runs without it."""
 

@@ -881,7 +881,7 @@ def test_without_namespaces_a_signal_ends_everything(users: list[User], small: S
                 stderr=said,
             )
         STARTED.append(process)
-        assert until(lambda: "RUNNING" in say(user)), say(user)
+        assert until(lambda user=user: "RUNNING" in say(user)), say(user)  # type: ignore[misc]
         (build,) = [
             int(folder.name)
             for folder in Path("/proc").glob("[0-9]*")

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -521,11 +520,11 @@ echo {END}
 
 
 @pytest.fixture
-def machine_without_namespaces(users: list[User]) -> Iterator[list[tuple[User, list[str]]]]:
+def machine_without_namespaces(users: list[User]) -> list[tuple[User, list[str]]]:
     """Everybody, with the words before a command that take the namespaces away."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a machine on which root has no namespaces")
-    yield [(one, [sys.executable, str(CONFINED), "root" if one.is_root else "user"]) for one in users]
+    return [(one, [sys.executable, str(CONFINED), "root" if one.is_root else "user"]) for one in users]
 
 
 def test_a_chroot_is_not_left(machine_without_namespaces: list[tuple[User, list[str]]], store: Store, tools: Path) -> None:
