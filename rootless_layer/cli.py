@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import json
@@ -149,6 +150,8 @@ def _print(lines: Iterable[str]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        os._exit(_say(f"stdout: {error.strerror}; the layer is in its place", _IO_ERROR))
 
 
 def _spec(options: dict[str, Any]) -> LayerSpec:
@@ -256,8 +259,9 @@ def run() -> NoReturn:
     except _Terminated as terminated:
         number = int(terminated.args[0])
         status = _say(f"{'interrupted' if number == signal.SIGINT else 'terminated'}; nothing was kept", 128 + number)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)  # tearing down a hundred thousand values takes as long as a small build
 
 

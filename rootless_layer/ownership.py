@@ -31,7 +31,6 @@ _ROW = re.compile(
     rb"dev=(?P<dev>[0-9a-f]+),ino=(?P<ino>\d+),mode=(?P<mode>[0-7]+),"
     rb"uid=(?P<uid>\d+),gid=(?P<gid>\d+),nlink=(?P<nlink>\d+),rdev=(?P<rdev>\d+)"
 )
-_MADE_BY_MKNOD = 0o644
 _FAKED_AS_REGULAR = frozenset({stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
 
@@ -144,8 +143,7 @@ def _contradiction(row: Row, mode: int, *, mode_on_disk: bool) -> str:
     # A directory made in a set-group-ID one has the bit on disk only: mkdir passes it on.
     inherited = stat.S_ISGID if stat.S_ISDIR(mode) else 0
     differs = (row.mode | added) & 0o777 != (mode | added) & 0o777 or mode & ~(row.mode | inherited) & 0o7000
-    # What mknod makes of a regular file is 0644 on disk, whatever it was asked for.
-    if mode_on_disk and differs and stat.S_IMODE(mode) != _MADE_BY_MKNOD:
+    if mode_on_disk and differs:
         return f"recorded with the mode {row.mode & 0o7777:04o}, which the mode on disk, {mode & 0o7777:04o}, contradicts"
     if not row.linked and (row.uid, row.gid) != (0, 0):
         return f"recorded for {row.uid}:{row.gid} while the inode had no name, so it may have been another file's"

@@ -300,7 +300,6 @@ done
         """python3.11 - <<'END'
 import os, stat
 os.mknod("srv/plain", 0o640)
-os.mknod("srv/other", stat.S_IFREG | 0o600)
 os.mknod("srv/disk", stat.S_IFBLK | 0o600, os.makedev(8, 1))
 os.mknod("srv/pipe", stat.S_IFIFO | 0o622)
 END

@@ -115,7 +115,7 @@ class Field:
 
     def fingerprint(self) -> list[dict[str, tuple[object, ...]]]:
         """Say everything about every source, and about the machine's nodes that scripts see."""
-        nodes = {
+        nodes: dict[str, tuple[object, ...]] = {
             name: (os.stat(f"/dev/{name}").st_mode, os.stat(f"/dev/{name}").st_uid) for name in ("null", "zero", "full", "random")
         }
         return [nodes, *(fingerprint(folder) for folder in (self.store.root, self.contents, self.rootfs, self.canary))]
@@ -208,6 +208,7 @@ def shell_attack(view: str, prefix: str) -> str:
 P={prefix}
 for base in $TOP{VICTIM} $SOURCES /proc/self/root{VICTIM} /proc/1/root{VICTIM} /proc/1/cwd$SOURCES; do
     for at in $base $base/etc; do
+        test -d $at || continue
         mkdir -p $TOP/mine && rmdir $TOP/mine; echo mine > $TOP/mine
         for file in $at/etc/* $at/*; do
             test -d $file || {{
@@ -359,7 +360,7 @@ rm $TOP{LINK}
 chown 7 $TOP{FILE}
 """
     script = field.user.script(text)
-    options = [*field.store.options, *marked(field.user), "--closure-writable", "--script", script, "--view", view]
+    options = [*field.store.options, *marked(field.user), "--closure-writable", "--script", str(script), "--view", view]
     digests = {field.user.build(*options, "--stage", stage).layer["digest"] for stage in ("auto", "bind", "copy", "hardlink")}
     assert len(digests) == 1
     found = members(field.user)
