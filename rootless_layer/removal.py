@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
+_TRIES, _PAUSE_SECONDS = 10, 0.05
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -18,6 +20,14 @@ def remove(top: str | bytes) -> None:
     away its own access. So each directory is made accessible, and moved up to the top
     before it is emptied in its turn.
     """
+    for _ in range(_TRIES):
+        _remove(top)
+        if not os.path.lexists(top):
+            return
+        time.sleep(_PAUSE_SECONDS)  # another process may be removing it as well, or still be writing to it
+
+
+def _remove(top: str | bytes) -> None:
     with contextlib.suppress(OSError):
         os.chmod(top, 0o700)
         base = os.open(top, _FLAGS)
