@@ -18,7 +18,7 @@ from .compression import BlobWriter
 from .errors import InputError, OutputError, UnavailableError
 from .listing import lines
 from .oci import MEDIA_TYPES, Descriptor
-from .output import aside, check_replaceable, writing
+from .output import aside, check_replaceable, make_folder, writing
 from .pipeline import serialise
 from .plan import plan, read_directory
 from .scan import check_sources, scan
@@ -180,7 +180,7 @@ def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
     kept = []
     for entry in tree:
         if work and entry.source is not None and entry.source.startswith(prefix) and entry.link is None:
-            files.mkdir(exist_ok=True)
+            make_folder(files)
             with open(entry.source, "rb") as source:
                 digest = hashlib.file_digest(source, "sha256").hexdigest()
             path = os.fsencode(files / digest)
@@ -198,7 +198,7 @@ def _write(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Callable
     with contextlib.ExitStack() as stack:
         file = None
         if blob == "stored":
-            (folder / BLOBS).mkdir(parents=True)
+            make_folder(folder / BLOBS)
             file = stack.enter_context(open(folder / BLOBS / "blob", "wb", buffering=0))
         writer = stack.enter_context(BlobWriter(spec.compression, file))
 

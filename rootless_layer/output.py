@@ -53,9 +53,18 @@ def writing(target: Path) -> Iterator[None]:
         raise OutputError(message, hint="Nothing was kept. Make room there, or name another place with -o.") from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a directory and its parents, which their owner may use whatever the umask is."""
+    for part in (*reversed(path.parents), path):
+        if not part.exists():
+            part.mkdir()
+            part.chmod(part.stat().st_mode | 0o700)
+
+
 def _publish(folder: Path, target: Path) -> None:
-    folder.chmod(0o777 & ~_umask())
+    folder.chmod(0o777 & ~_umask() | 0o700)
     for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
+        path.chmod(path.stat().st_mode | (0o700 if path == folder else 0o600))  # whatever the umask is
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -29,7 +29,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only real root can be
 @pytest.fixture(scope="session")
 def contents(shared: Path, big_store: Store, accounts: Path) -> list[str]:
     """The trees that the scripts work on."""
-    return [*make_contents(shared, big_store), str(accounts)]
+    folder = shared / "oracle-contents"
+    folder.mkdir()
+    return [*make_contents(folder, big_store), str(accounts)]
 
 
 @pytest.fixture(scope="session")
