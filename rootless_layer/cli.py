@@ -213,6 +213,9 @@ class _Shower:
         self.shown = ""
 
     def __call__(self, progress: Progress) -> None:
+        if progress.stage == "publish":
+            for number in _ENDING:  # from here on the layer is kept: it takes its place in one step
+                signal.signal(number, signal.SIG_IGN)
         if self.quiet:
             return
         if progress.note:

@@ -39,7 +39,7 @@ LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256",
 class Progress:
     """How far a build is: its stage, bytes done and in all (0 where unknown), and a note for a person."""
 
-    stage: Literal["plan", "stage", "run", "scan", "write", "done"]
+    stage: Literal["plan", "stage", "run", "scan", "write", "publish", "done"]
     done: int = 0
     total: int = 0
     note: str = ""
@@ -100,6 +100,7 @@ def build_layer(
             if blob == "derived":
                 tree = _keep_own_files(tree, work, folder)
             layer = attrs.evolve(_write(spec, tree, folder, blob, tell), directory=target)
+        tell(Progress("publish", layer.uncompressed_size, layer.uncompressed_size))
     tell(Progress("done", layer.uncompressed_size, layer.uncompressed_size))
     return layer
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 
-_TRIES, _PAUSE_SECONDS = 10, 0.05
+_TRIES, _PAUSE_SECONDS = 60, 0.05
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
