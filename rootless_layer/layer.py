@@ -187,6 +187,7 @@ def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
             path = os.fsencode(files / digest)
             if not os.path.exists(path):
                 shutil.copyfile(entry.source, path)
+                os.chmod(path, os.stat(path).st_mode | 0o600)  # whatever the umask is
             kept.append(attrs.evolve(entry, source=path, stamp=None))
         else:
             kept.append(entry)
