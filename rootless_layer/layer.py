@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,7 +108,7 @@ def _work_directory(spec: LayerSpec, temporary: Temporary) -> str:
     """Make a directory for what lasts as long as the build, where one is needed."""
     if not spec.scripts and (spec.rootfs is None or os.path.isdir(spec.rootfs)):
         return ""
-    folder = tempfile.gettempdir()
+    folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - tempfile would try it by a file, which a signal may leave there
     try:
         return temporary.make(folder, "rootless-layer-")
     except OSError as error:
