@@ -32,14 +32,16 @@ def _remove(top: str | bytes) -> None:
         os.chmod(top, 0o700)
         base = os.open(top, _FLAGS)
         try:
-            moved = _empty(base, base, 0)
+            # Another process may be removing the same tree, and an earlier try has left names as well.
+            prefix = f".rootless-layer-removed-{os.urandom(8).hex()}-"
+            moved = _empty(base, base, prefix, 0)
             done = 0
             while done < moved:
-                name = _name(done)
+                name = f"{prefix}{done}"
                 with contextlib.suppress(OSError):
                     folder = os.open(name, _FLAGS, dir_fd=base)
                     try:
-                        moved = _empty(folder, base, moved)
+                        moved = _empty(folder, base, prefix, moved)
                     finally:
                         os.close(folder)
                     os.rmdir(name, dir_fd=base)
@@ -58,18 +60,14 @@ def wait() -> None:
         remove(path)
 
 
-def _name(number: int) -> str:
-    return f".rootless-layer-removed-{number}"
-
-
-def _empty(folder: int, base: int, moved: int) -> int:
+def _empty(folder: int, base: int, prefix: str, moved: int) -> int:
     """Remove a directory's files, and move its directories to the top; give how many were moved."""
     with os.scandir(folder) as listing:
         for entry in list(listing):
             with contextlib.suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     os.chmod(entry.name, 0o700, dir_fd=folder)
-                    os.rename(entry.name, _name(moved), src_dir_fd=folder, dst_dir_fd=base)
+                    os.rename(entry.name, f"{prefix}{moved}", src_dir_fd=folder, dst_dir_fd=base)
                     moved += 1
                 else:
                     os.unlink(entry.name, dir_fd=folder)

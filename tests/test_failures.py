@@ -357,7 +357,8 @@ def ended(user: User, process: subprocess.Popen[bytes], number: int) -> None:
 
 
 @pytest.mark.xfail(
-    strict=False, reason="a signal while a helper process is being started may leave something for a moment: to be mended"
+    strict=False,
+    reason="not mended: hangs (once 60 s, not diagnosed), a BufferError traceback and leftovers were seen; this mark hides them all",
 )
 @pytest.mark.parametrize("number", list(STATUSES), ids=lambda number: signal.Signals(number).name)
 @pytest.mark.parametrize("kind", ["script", "no script", "big"])
