@@ -1,4 +1,4 @@
-"""A forked child that works on what this process has in memory, while this one goes on."""
+"""Forked children that work on what this process has in memory, and the end of all that a process started."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from .namespace import die_with_parent
@@ -13,7 +14,10 @@ from .namespace import die_with_parent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that ask a command to end."""
+_END_SECONDS, _PAUSE_SECONDS = 60, 0.005
+_living: set[int] = set()
 
 
 def may_fork() -> bool:
@@ -24,11 +28,31 @@ def may_fork() -> bool:
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Hold back what would end this process, until a child just forked is known to whoever stops it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def abandon() -> None:
+    """End all that this process started; the caller, a signal's handler, ends the process next.
+
+    The code that was interrupted is never returned to, so it does not matter where it was.
+    Forked children are killed. The processes that tidy up after a build wait for their pipes
+    to close, which happens here; when this returns they are done, and gone.
+    """
+    for pid in _living:
+        os.kill(pid, signal.SIGKILL)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:  # noqa: PLR2004 - behind stderr
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+    deadline = time.monotonic() + _END_SECONDS
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(_PAUSE_SECONDS)
 
 
 class Child:
@@ -39,13 +63,14 @@ class Child:
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid:
+            _living.add(self.pid)
             return
         status = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its children
             for number in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             die_with_parent(parent)
             work()
             status = 0
@@ -55,6 +80,9 @@ class Child:
 
     def wait(self) -> bool:
         """Wait for it to end; say whether it succeeded."""
+        # It is known until it is waited for: nobody else gets its number before.
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        _living.discard(self.pid)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self.pid = 0
         return status == 0

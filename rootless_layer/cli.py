@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import __version__
+from .child import ENDING, abandon
 from .errors import RootlessLayerError, ScriptError
 
 if TYPE_CHECKING:
@@ -41,17 +42,17 @@ Exit status:
 """
 
 _IO_ERROR = 74
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class _Terminated(BaseException):
-    """SIGTERM or SIGHUP came."""
 
 
 def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
-    for other in _ENDING:  # what is left to do is short, and is to be done
-        signal.signal(other, signal.SIG_IGN)
-    raise _Terminated(number)
+    """End the command, wherever it is: an exception could come amidst anything, and leave it half done."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # what is left to do is short, and is to be done
+    abandon()
+    line = "\r\x1b[K" if os.isatty(2) else ""
+    line += f"rootless-layer: {'interrupted' if number == signal.SIGINT else 'terminated'}; nothing was kept\n"
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode())
+    os._exit(128 + number)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -132,6 +133,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     show = _Shower(quiet=options["quiet"])
     layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
+    _may_end()
     if options["as_json"]:
         _print([json.dumps(layer.to_json(), indent=2, sort_keys=True)])
     if options["as_list"]:
@@ -140,6 +142,16 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
         _print(listing(layer.tree))
     elif not options["as_json"] and not options["quiet"]:
         _print([layer.descriptor.digest])
+
+
+def _may_end() -> None:
+    """Let a signal end the command at once: the layer is in its place, and a reader of stdout may be slow."""
+    while signal.sigtimedwait(ENDING, 0):
+        pass  # it came too late
+    for number in ENDING:
+        if signal.getsignal(number) == _terminate:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -214,8 +226,7 @@ class _Shower:
 
     def __call__(self, progress: Progress) -> None:
         if progress.stage == "publish":
-            for number in _ENDING:  # from here on the layer is kept: it takes its place in one step
-                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # from here on the layer is kept: it takes its place in one step
         if self.quiet:
             return
         if progress.note:
@@ -259,9 +270,6 @@ def run() -> NoReturn:
         status = _say(error, error.exit_code)
     except OSError as error:
         status = _say(f"{error.filename or 'the build'}: {error.strerror}; nothing was kept", _IO_ERROR)
-    except _Terminated as terminated:
-        number = int(terminated.args[0])
-        status = _say(f"{'interrupted' if number == signal.SIGINT else 'terminated'}; nothing was kept", 128 + number)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -278,8 +286,9 @@ def _prepare() -> None:
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
-    for number in _ENDING:
-        signal.signal(number, _terminate)
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _terminate)
 
 
 def _say(error: object, status: int) -> int:

@@ -12,6 +12,8 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from .child import uninterrupted
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -102,6 +104,10 @@ class BlobWriter:
         if kind == "none" and self._stored.file is None:
             self._hash.update(part)
             return
+        with uninterrupted():  # the thread that hashes holds the part
+            self._take(part, kind)
+
+    def _take(self, part: memoryview, kind: str) -> None:
         hashing = self._pool.submit(self._hash.update, part)
         try:
             if kind == "none":

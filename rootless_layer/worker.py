@@ -137,7 +137,7 @@ def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
         _report({"ready": True})
         with open(orders, "rb") as file:
             line = file.readline()
-        if not line:
+        if not line.endswith(b"\n"):
             os._exit(1)
         result = _Session(plan | _native(json.loads(line))).run()
     except RootlessLayerError as error:

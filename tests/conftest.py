@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from typing import Any
 
 import attrs
 import pytest
+
+for _number in (signal.SIGINT, signal.SIGHUP):  # a background job's commands would inherit that they are ignored
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "scripts"
