@@ -20,14 +20,16 @@ import os
 import posixpath
 import re
 import reprlib
-from collections.abc import Iterable, Mapping  # noqa: TC003 (cattrs resolves the types)
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from .errors import ClosureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 # Nix base 32 has no e, o, t and u; a name has 1 to 211 characters (checkName and
 # MaxPathLen in Nix's src/libstore/path.cc and .hh). The store directory ends at the

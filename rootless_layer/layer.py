@@ -96,7 +96,7 @@ def build_layer(
         work = _work_directory(spec, temporary)
         tree = _tree(spec, stage, work, tell, stack)
         with writing(target):
-            if blob == "derived":
+            if blob == "derived" and work:
                 tree = _keep_own_files(tree, work, folder)
             layer = attrs.evolve(_write(spec, tree, folder, blob, tell), directory=target)
         tell(Progress("publish", layer.uncompressed_size, layer.uncompressed_size))
@@ -179,7 +179,7 @@ def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
     files = folder / FILES
     kept = []
     for entry in tree:
-        if work and entry.source is not None and entry.source.startswith(prefix) and entry.link is None:
+        if entry.source is not None and entry.source.startswith(prefix) and entry.link is None:
             make_folder(files)
             with open(entry.source, "rb") as source:
                 digest = hashlib.file_digest(source, "sha256").hexdigest()
@@ -195,7 +195,7 @@ def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
 
 def _write(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Callable[[Progress], None]) -> Layer:
     entries = tree.archived()
-    total = sum(entry.size for entry in entries if entry.link is None)
+    total = sum([entry.size for entry in entries if entry.link is None])
     with contextlib.ExitStack() as stack:
         file = None
         if blob == "stored":

@@ -54,7 +54,7 @@ def entry_of(path: bytes, on_disk: bytes, status: os.stat_result, epoch: int, ow
     uid, gid = owner
     seconds = status.st_mtime_ns // 1_000_000_000
     seconds = min(seconds, epoch)
-    if stat.S_ISREG(mode):
+    if mode & 0o170000 == stat.S_IFREG:
         return Entry(
             path=path, mode=mode, uid=uid, gid=gid, mtime=seconds,
             size=status.st_size, source=on_disk, stamp=stamp(status),

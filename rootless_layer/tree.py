@@ -155,15 +155,13 @@ def _complete(by_path: dict[bytes, Entry]) -> list[str]:
     problems = []
     checked: set[bytes] = set()
     for path in list(by_path):
-        parent = path
-        while parent:
-            parent = parent.rpartition(b"/")[0]
-            if parent in checked:
-                break
+        parent = path.rpartition(b"/")[0]
+        while parent not in checked:
             if parent not in by_path:
                 by_path[parent] = Entry(path=parent, mode=ROOT_MODE)
             elif not by_path[parent].is_dir:
                 problems.append(f"{shown(path)}: {shown(parent)} is not a directory")
                 break
             checked.add(parent)
+            parent = parent.rpartition(b"/")[0]
     return problems

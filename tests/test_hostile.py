@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import SOMEBODY, Store, User, fingerprint, make_store, remove, store_of
+from conftest import SOMEBODY, Result, Store, User, fingerprint, make_store, remove, store_of
 from programs.aftermath import (
     CONFINED,
     PROGRAMS,
@@ -528,6 +528,18 @@ def machine_without_namespaces(users: list[User]) -> list[tuple[User, list[str]]
     return [(one, [sys.executable, str(CONFINED), "root" if one.is_root else "user"]) for one in users]
 
 
+def build_without_namespaces(user: User, confined: list[str], store: Store, *words: str | Path) -> Result:
+    """Build where nothing can be mounted."""
+    return user.run([
+        *confined, sys.executable, "-m", "rootless_layer", "build", "-o", user.home / "layer", *store.options, *marked(user), *words,
+    ])  # fmt: skip
+
+
+def with_view(everybody: list[tuple[User, list[str]]], view: str) -> list[tuple[User, list[str]]]:
+    """Leave out those who have no root view at all without namespaces."""
+    return [(user, confined) for user, confined in everybody if view == "directory" or user.is_root]
+
+
 def test_a_chroot_is_not_left(machine_without_namespaces: list[tuple[User, list[str]]], store: Store, tools: Path) -> None:
     """Where root has no namespaces the root view is a chroot, and the known ways out of one are closed."""
     user, confined = machine_without_namespaces[0]
@@ -540,10 +552,7 @@ done
 python3 -c '' 2>/dev/null || :
 echo {END}
 """
-    result = user.run([
-        *confined, sys.executable, "-m", "rootless_layer", "build", "-o", user.home / "layer", *store.options,
-        "--copy-to-root", tools, *marked(user), "--script", user.script(text),
-    ])  # fmt: skip
+    result = build_without_namespaces(user, confined, store, "--copy-to-root", tools, "--script", user.script(text))
     assert END in result.err, result.err
     results = [line.split() for line in result.err.splitlines() if line.startswith("raw ")]
     assert len(results) == 8, result.err
@@ -558,17 +567,12 @@ def test_without_namespaces_a_source_is_checked(
     machine_without_namespaces: list[tuple[User, list[str]]], stores: Stores, view: str
 ) -> None:
     """Where nothing can be mounted, --stage hardlink lets a script reach the store: the build fails and says so."""
-    for user, confined in machine_without_namespaces:
-        if view == "root" and not user.is_root:
-            continue  # there is no root view at all
+    for user, confined in with_view(machine_without_namespaces, view):
         store = stores.of(user.name, optimised=False)
         text = f"{names(view)}chmod u+w $TOP{VICTIM}/data\ntouch -d @5 $TOP{VICTIM}/data\n"
         script = user.script(text)
         before = os.stat(f"{store.root}{VICTIM}/data")
-        result = user.run([
-            *confined, sys.executable, "-m", "rootless_layer", "build", "-o", user.home / "layer", *store.options, *marked(user),
-            "--stage", "hardlink", "--view", view, "--script", script,
-        ])  # fmt: skip
+        result = build_without_namespaces(user, confined, store, "--stage", "hardlink", "--view", view, "--script", script)
         os.chmod(f"{store.root}{VICTIM}/data", before.st_mode)
         os.utime(f"{store.root}{VICTIM}/data", ns=(before.st_atime_ns, before.st_mtime_ns))
         assert result.status in {66, 77}, result.err
@@ -583,9 +587,7 @@ def test_without_namespaces_copies_protect_the_sources(
     machine_without_namespaces: list[tuple[User, list[str]]], stores: Stores, view: str
 ) -> None:
     """Where nothing can be mounted the store is copied: a wish on it is an error as elsewhere, and the store is as it was."""
-    for user, confined in machine_without_namespaces:
-        if view == "root" and not user.is_root:
-            continue  # there is no root view at all
+    for user, confined in with_view(machine_without_namespaces, view):
         store = stores.of(user.name, optimised=True)
         before = fingerprint(store.root)
         for text in (
@@ -593,10 +595,8 @@ def test_without_namespaces_copies_protect_the_sources(
             f"chmod u+w $TOP{VICTIM}/data; echo x > $TOP{VICTIM}/data",
             f"rm -rf $TOP{VICTIM}",
         ):
-            result = user.run([
-                *confined, sys.executable, "-m", "rootless_layer", "build", "-o", user.home / "layer", *store.options, *marked(user),
-                "--view", view, "--script", user.script(f"{names(view)}{text}\n"),
-            ])  # fmt: skip
+            script = user.script(f"{names(view)}{text}\n")
+            result = build_without_namespaces(user, confined, store, "--view", view, "--script", script)
             assert_said(result, 77, VICTIM)
             assert "left:" not in result.err, result.err
         assert fingerprint(store.root) == before
