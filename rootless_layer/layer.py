@@ -24,12 +24,12 @@ from .scan import check_sources, scan
 from .session import Session
 from .stage import Method, Stager
 from .temporary import Temporary
-from .tree import Entry, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .spec import Blob, LayerSpec, Stage
+    from .tree import Entry, Tree
 
 LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256", "files"
 
@@ -177,7 +177,7 @@ def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
     """Keep the bytes that end with the session, by digest: what the scripts made."""
     prefix = os.fsencode(work) + b"/"
     files = folder / FILES
-    kept = []
+    kept = {}
     for entry in tree:
         if entry.source is not None and entry.source.startswith(prefix) and entry.link is None:
             make_folder(files)
@@ -187,10 +187,8 @@ def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
             if not os.path.exists(path):
                 shutil.copyfile(entry.source, path)
                 os.chmod(path, os.stat(path).st_mode | 0o600)  # whatever the umask is
-            kept.append(attrs.evolve(entry, source=path, stamp=None))
-        else:
-            kept.append(entry)
-    return Tree.of(kept)
+            kept[entry.path] = attrs.evolve(entry, source=path, stamp=None)
+    return tree.replacing(kept)
 
 
 def _write(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Callable[[Progress], None]) -> Layer:

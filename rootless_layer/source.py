@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import sys
+from typing import TYPE_CHECKING
 
 from .errors import SourceError
 from .tree import Entry, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Found = tuple[bytes, bytes, os.stat_result]
 """The path below the top (``b""`` for the top itself), the path on disk, what lstat says."""
 
 # SELinux labels come from the policy of whoever runs the image; overlayfs's are its own.
 _LOCAL = (b"security.selinux", b"trusted.", b"user.overlay.", b"system.nfs4")
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ENCODING = sys.getfilesystemencoding()
 _HINT = "Make it readable for the user who builds, or leave it out."
 
 
-def walk(top: bytes, *, own: bool = False) -> list[Found]:
+def walk(top: bytes, *, own: bool = False) -> Iterator[Found]:
     """Read a tree, parents before children, in no other order; links are not followed.
 
     A tree of our ``own`` is made readable where it is not, after its modes were read.
     Raises :class:`SourceError` for what cannot be read, naming it.
     """
-    try:
+    with _reading(top):
         status = os.lstat(top)
-        found = [(b"", top, status)]
+        yield b"", top, status
         folders = [(b"", top)] if stat.S_ISDIR(status.st_mode) else []
         while folders:
             above, folder = folders.pop()
             if own and not os.access(folder, os.R_OK | os.X_OK):
                 os.chmod(folder, 0o700)
-            with os.scandir(folder) as listing:
-                for item in listing:
-                    relative = above + item.name
-                    status = item.stat(follow_symlinks=False)
-                    found.append((relative, item.path, status))
-                    if stat.S_ISDIR(status.st_mode):
-                        folders.append((relative + b"/", item.path))
+            for name, status in _children(folder):
+                relative, on_disk = above + name, folder + b"/" + name
+                yield relative, on_disk, status
+                if status.st_mode & 0o170000 == stat.S_IFDIR:
+                    folders.append((relative + b"/", on_disk))
+
+
+def _children(folder: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    descriptor = os.open(folder, _OPEN)
+    try:
+        # By its descriptor: the kernel then looks each name up where it is, not from the root.
+        with os.scandir(descriptor) as listing:
+            for item in listing:
+                yield item.name.encode(_ENCODING, "surrogateescape"), item.stat(follow_symlinks=False)
+    except OSError as error:
+        error.filename = folder  # and not the name alone, or the descriptor
+        raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reading(top: bytes) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         named = os.fsdecode(error.filename or top)
         message = f"{named}: cannot be read: {error.strerror}"
         raise SourceError(message, hint=_HINT) from error
-    return found
 
 
 def entry_of(path: bytes, on_disk: bytes, status: os.stat_result, epoch: int, owner: tuple[int, int]) -> Entry:

@@ -8,6 +8,7 @@ encoding, and because their order does not depend on a locale.
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -107,24 +108,29 @@ class Tree:
         path, a parent that is no directory, a hard link to nothing or to a link, and
         a name that begins with ``.wh.`` (image-spec ``layer.md``).
         """
-        by_path: dict[bytes, Entry] = {}
+        listed = list(entries)
+        by_path = {entry.path: entry for entry in listed}
         problems: list[str] = []
-        for entry in entries:
-            if entry.path in by_path:
-                problems.append(f"{shown(entry.path)}: the path occurs twice")
-            by_path[entry.path] = entry
+        if len(by_path) < len(listed):
+            counts = Counter(entry.path for entry in listed)
+            problems += [f"{shown(path)}: the path occurs twice" for path, count in counts.items() if count > 1]
         by_path.setdefault(b"", Entry(path=b"", mode=ROOT_MODE))
         problems += _complete(by_path)
-        for path, entry in by_path.items():
-            if b".wh." in path and path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
-                problems.append(f"{shown(path)}: a layer cannot hold a name that begins with .wh.")
-            if entry.link is not None:
-                first = by_path.get(entry.link)
-                if first is None or first.link is not None or not first.is_regular:
-                    problems.append(f"{shown(path)}: no file for the hard link to {shown(entry.link)}")
+        ordered = sorted(by_path)
+        if b"/" + WHITEOUT_PREFIX in b"\0/".join(ordered):
+            reserved = [path for path in ordered if path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX)]
+            problems += [f"{shown(path)}: a layer cannot hold a name that begins with .wh." for path in reserved]
+        for entry in [entry for entry in listed if entry.link is not None]:
+            first = by_path.get(entry.link or b"")
+            if first is None or first.link is not None or not first.is_regular:
+                problems.append(f"{shown(entry.path)}: no file for the hard link to {shown(entry.link or b'')}")
         if problems:
             raise UnrepresentableError(*problems)
-        return cls(MappingProxyType({path: by_path[path] for path in sorted(by_path)}))
+        return cls(MappingProxyType({path: by_path[path] for path in ordered}))
+
+    def replacing(self, changed: Mapping[bytes, Entry]) -> Tree:
+        """Give a tree that has other entries at some of its paths, of the same types."""
+        return Tree(MappingProxyType({**self.entries, **changed}))
 
     def __iter__(self) -> Iterator[Entry]:
         """Go through the entries in the order of their paths' bytes."""
@@ -153,15 +159,13 @@ class Tree:
 def _complete(by_path: dict[bytes, Entry]) -> list[str]:
     """Add the parents that are missing; list those that are no directories."""
     problems = []
-    checked: set[bytes] = set()
-    for path in list(by_path):
-        parent = path.rpartition(b"/")[0]
-        while parent not in checked:
-            if parent not in by_path:
-                by_path[parent] = Entry(path=parent, mode=ROOT_MODE)
-            elif not by_path[parent].is_dir:
-                problems.append(f"{shown(path)}: {shown(parent)} is not a directory")
-                break
-            checked.add(parent)
-            parent = parent.rpartition(b"/")[0]
+    parents = {path.rpartition(b"/")[0] for path in by_path}
+    while parents:
+        missing = [parent for parent in parents if parent not in by_path]
+        wrong = {parent for parent in parents.difference(missing) if not by_path[parent].is_dir}
+        if wrong:
+            below = [(path, path.rpartition(b"/")[0]) for path in by_path]
+            problems += [f"{shown(path)}: {shown(parent)} is not a directory" for path, parent in below if parent in wrong]
+        by_path.update((parent, Entry(path=parent, mode=ROOT_MODE)) for parent in missing)
+        parents = {parent.rpartition(b"/")[0] for parent in missing}
     return problems
