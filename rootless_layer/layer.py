@@ -123,6 +123,7 @@ def _tree(spec: LayerSpec, stage: Stage, work: str, tell: Callable[[Progress], N
     planned = plan(spec, _rootfs(spec, work))
     if session is None:
         return planned.tree
+    session.ready()
     method = _method(stage, session, spec)
     if session.fallback:
         tell(Progress("stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}"))
@@ -178,16 +179,15 @@ def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
     prefix = os.fsencode(work) + b"/"
     files = folder / FILES
     kept = {}
-    for entry in tree:
-        if entry.source is not None and entry.source.startswith(prefix) and entry.link is None:
-            make_folder(files)
-            with open(entry.source, "rb") as source:
-                digest = hashlib.file_digest(source, "sha256").hexdigest()
-            path = os.fsencode(files / digest)
-            if not os.path.exists(path):
-                shutil.copyfile(entry.source, path)
-                os.chmod(path, os.stat(path).st_mode | 0o600)  # whatever the umask is
-            kept[entry.path] = attrs.evolve(entry, source=path, stamp=None)
+    for entry in [entry for entry in tree if entry.source and entry.source.startswith(prefix) and entry.link is None]:
+        make_folder(files)
+        with open(entry.source or b"", "rb") as source:
+            digest = hashlib.file_digest(source, "sha256").hexdigest()
+        path = os.fsencode(files / digest)
+        if not os.path.exists(path):
+            shutil.copyfile(entry.source or b"", path)
+            os.chmod(path, os.stat(path).st_mode | 0o600)  # whatever the umask is
+        kept[entry.path] = attrs.evolve(entry, source=path, stamp=None)
     return tree.replacing(kept)
 
 

@@ -63,42 +63,52 @@ class Session:
 
     ``isolation`` says how the scripts are kept from everything else: by *namespaces*, by
     a *chroot* (real root where there are no namespaces), or not at all. ``fallback`` is
-    why it is not the first of these.
+    why it is not the first of these. Both are known when it is :meth:`ready`.
     """
 
     work: str
     process: subprocess.Popen[bytes]
-    isolation: Isolation
     programs: tuple[str, str]
+    isolation: Isolation = "namespaces"
     fallback: str = ""
 
     @classmethod
     def open(cls, work: str) -> Self:
-        """Start the processes and isolate them as well as this machine allows.
+        """Start the processes, and do not wait for them.
 
         ``work`` is the directory of the session's files, which they remove when the
         caller is killed. Raises :class:`UnavailableError` without fakeroot.
         """
         programs = find_programs()
-        reasons: list[str] = []
-        isolations: list[tuple[Isolation, bool]] = [("namespaces", True), ("namespaces", False)]
-        isolations.append(("chroot" if os.geteuid() == 0 else "none", False))
-        for isolation, pid_namespace in isolations:
-            process = start_python(_START)
-            session = cls(work, process, isolation, (programs.faked, programs.library), "; ".join(dict.fromkeys(reasons)))
-            try:
-                session._send({"isolation": isolation, "pid_namespace": pid_namespace, "work": work})
-                answer = session._receive()
-            except BaseException:
-                session.close()
-                raise
-            if "ready" in answer:
-                return session
-            reasons.append(str(answer.get("unavailable", "the session's process ended")))
-            session._settle()
+        session = cls(work, start_python(_START), (programs.faked, programs.library))
+        try:
+            session._isolate(pid_namespace=True)
+        except BaseException:
             session.close()
-        message = f"no session can be started here: {'; '.join(reasons)}"
-        raise UnavailableError(message)
+            raise
+        return session
+
+    def ready(self) -> None:
+        """Wait until the processes are isolated as well as this machine allows.
+
+        Raises :class:`UnavailableError` where they cannot run at all.
+        """
+        reasons: list[str] = []
+        isolations: list[Isolation] = ["namespaces", "chroot" if os.geteuid() == 0 else "none"]
+        while "ready" not in (answer := self._receive()):
+            reasons.append(str(answer.get("unavailable", "the session's process ended")))
+            if not isolations:
+                message = f"no session can be started here: {'; '.join(reasons)}"
+                raise UnavailableError(message)
+            self._settle()
+            self.close()
+            self.isolation = isolations.pop(0)
+            self.fallback = "; ".join(dict.fromkeys(reasons))
+            self.process = start_python(_START)
+            self._isolate(pid_namespace=False)
+
+    def _isolate(self, *, pid_namespace: bool) -> None:
+        self._send({"isolation": self.isolation, "pid_namespace": pid_namespace, "work": self.work})
 
     def __enter__(self) -> Self:
         """Give the session itself."""
