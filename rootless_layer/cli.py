@@ -15,6 +15,7 @@ import click
 
 from . import __version__
 from .child import ENDING, abandon
+from .cli_images import image, merge
 from .errors import RootlessLayerError, ScriptError
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
 @click.version_option(__version__, prog_name="rootless-layer")
 def main() -> None:
     """Make OCI layers from trees and scripts: no root, no VM, no daemon."""
+
+
+main.add_command(image)
+main.add_command(merge)
 
 
 @main.command(epilog=EXIT_STATUS)

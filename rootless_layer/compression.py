@@ -1,4 +1,4 @@
-"""From the tar stream to the blob: digests, and the codecs.
+"""From the tar stream to the blob, and back: digests, and the codecs.
 
 A :class:`BlobWriter` takes the stream a part at a time. The diff ID is of the stream
 itself, the digest of what is stored; both are computed while the bytes pass, beside the
@@ -7,14 +7,21 @@ compression and the writing.
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import hashlib
+import io
+import lzma
 import os
+import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .child import uninterrupted
+from .errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from .spec import Compression
@@ -145,3 +152,100 @@ class BlobWriter:
             self._codec.write(bytes(self._pending))
         self._codec.close()
         self.digest, self.size = f"sha256:{self._stored.hash.hexdigest()}", self._stored.size
+
+
+_MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00"}
+MOST_BYTES = 16 << 30
+"""More than this is not unpacked, unless the caller allows it: a small file may claim to be endless."""
+
+
+def kind_of(path: str, offset: int = 0) -> str:
+    """Tell from its first bytes how a file, or what begins at ``offset`` in it, is compressed; ``none`` for not at all."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        begin = file.read(6)
+    return next((kind for kind, magic in _MAGIC.items() if begin.startswith(magic)), "none")
+
+
+def decompressed(path: str, *, offset: int = 0, size: int = -1) -> Iterator[bytes]:
+    """Give what a compressed file, or ``size`` bytes of one from ``offset``, holds, a part at a time.
+
+    What is not compressed comes as it is. Raises :class:`InputError` for what is damaged
+    or ends early.
+    """
+    kind = kind_of(path, offset)
+    damage: tuple[type[BaseException], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, *_damage(kind))
+    with open(path, "rb") as file:
+        file.seek(offset)
+        source = file if size < 0 else _Section(file, size)
+        try:
+            with _reader(kind, source) as reader:
+                while part := reader.read(_BLOCK):
+                    yield part
+        except damage as error:
+            message = f"{path}: {error}"
+            raise InputError(message, hint="It is damaged: get it again.") from error
+
+
+def decompress(path: str, target: str, most: int = MOST_BYTES) -> str:
+    """Decompress a file into another, of ``most`` bytes at the most, and give its path.
+
+    Raises :class:`InputError` for what is damaged or larger, :class:`OutputError` where
+    it cannot be written.
+    """
+    written = 0
+    try:
+        with open(target, "xb") as file:
+            for part in decompressed(path):
+                written += len(part)
+                if written > most:
+                    message = f"{path}: unpacks to more than {most} bytes"
+                    raise InputError(message, hint="If it is to be trusted, allow more with --most-bytes.")
+                file.write(part)
+    except OSError as error:
+        message = f"{target}: {path} cannot be unpacked: {error.strerror}"
+        raise OutputError(message, hint="Set TMPDIR to a directory with room.") from error
+    return target
+
+
+class _Section(io.RawIOBase):
+    """A run of a file's bytes, as a file."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.remaining = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any buffer
+        part = self.file.read(min(self.remaining, len(buffer)))
+        buffer[: len(part)] = part
+        self.remaining -= len(part)
+        return len(part)
+
+
+def _reader(kind: str, source: Any) -> Any:  # noqa: ANN401 - each library's own type
+    if kind == "gzip":
+        from isal import igzip  # noqa: PLC0415 - slow to import
+
+        return igzip.IGzipFile(fileobj=source)  # type: ignore[no-untyped-call]
+    if kind == "zstd":
+        import zstandard  # noqa: PLC0415 - slow to import
+
+        return zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+    if kind == "bzip2":
+        return bz2.BZ2File(source)
+    return lzma.LZMAFile(source) if kind == "xz" else contextlib.nullcontext(source)
+
+
+def _damage(kind: str) -> tuple[type[BaseException], ...]:
+    """Give what a codec's library raises of its own."""
+    if kind == "gzip":
+        from isal import isal_zlib  # noqa: PLC0415
+
+        return (isal_zlib.error,)  # type: ignore[return-value]
+    if kind == "zstd":
+        import zstandard  # noqa: PLC0415
+
+        return (zstandard.ZstdError,)
+    return ()

@@ -247,7 +247,7 @@ def _listing(tree: Tree, folder: Path, *, relative: bool) -> Iterator[Callable[[
 
 def made_from(spec: LayerSpec) -> dict[str, Any]:
     """Tell what a layer was made from, the same on every machine."""
-    made: dict[str, Any] = {"epoch": spec.epoch}
+    made: dict[str, Any] = {"epoch": spec.epoch, "level": spec.compression.level}
     if spec.closure is not None:
         made["closure"] = [path.path for path in spec.closure.paths]
     if spec.contents:

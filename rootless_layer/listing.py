@@ -12,10 +12,11 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .errors import InputError
+from .tree import Entry, Tree
 
-    from .tree import Entry, Tree
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _TYPES = {
     stat.S_IFREG: b"file",
@@ -67,3 +68,60 @@ def _line(entry: Entry, files: bytes | None) -> bytes:
     return b"%s type=%s mode=%04o uid=%d gid=%d time=%d.0%s\n" % (
         _name(entry.path), _TYPES[kind], mode & 0o7777, entry.uid, entry.gid, entry.mtime, rest,
     )  # fmt: skip
+
+
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+_KINDS = {name: kind for kind, name in _TYPES.items()}
+
+
+def _plain(text: bytes) -> bytes:
+    return _ESCAPE.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), text)
+
+
+def _path(name: bytes) -> bytes:
+    return _plain(name.removeprefix(b"./")) if name != b"." else b""
+
+
+def read(listed: Iterable[bytes], folder: bytes, name: str) -> Tree:
+    """Read what :func:`lines` wrote; the files that hold the bytes are relative to ``folder``.
+
+    ``name`` is what messages call it. Raises :class:`InputError` for a line that is not of
+    this form: other mtree files are :func:`rootless_layer.tarball.read_listing`'s.
+    """
+    entries = []
+    link: bytes | None = None
+    xattrs: list[tuple[bytes, bytes]] = []
+    for number, line in enumerate(listed, 1):
+        try:
+            if line.startswith(b"#link="):
+                link = _path(line[6:].rstrip(b"\n"))
+            elif line.startswith(b"#xattr="):
+                key, _, value = line[7:].partition(b",")
+                xattrs.append((_plain(key), base64.b64decode(value, validate=False)))
+            elif not line.startswith(b"#"):
+                entries.append(_entry(line.split(), link, tuple(xattrs), folder))
+                link, xattrs = None, []
+        except (ValueError, KeyError) as error:
+            message = f"{name}: line {number} is not one of a layer's listing"
+            raise InputError(message, hint="Build the layer again.") from error
+    return Tree.of(entries)
+
+
+def _entry(words: list[bytes], link: bytes | None, xattrs: tuple[tuple[bytes, bytes], ...], folder: bytes) -> Entry:
+    given = dict(word.split(b"=", 1) for word in words[1:])
+    kind = _KINDS[given[b"type"]]
+    source = given.get(b"contents")
+    device = given.get(b"device")
+    return Entry(
+        path=_path(words[0]),
+        mode=kind | int(given[b"mode"], 8),
+        uid=int(given[b"uid"]),
+        gid=int(given[b"gid"]),
+        mtime=int(given[b"time"].partition(b".")[0]),
+        size=int(given.get(b"size", b"0")),
+        rdev=os.makedev(*map(int, device.split(b",")[1:])) if device else 0,
+        target=_plain(given[b"link"]) if kind == stat.S_IFLNK else None,
+        link=link,
+        source=os.path.join(folder, _plain(source)) if source is not None else None,
+        xattrs=xattrs,
+    )

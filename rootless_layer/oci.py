@@ -1,12 +1,18 @@
-"""The values of the OCI image specification that a layer needs."""
+"""The values of the OCI image specification that layers and images need."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MEDIA_TYPES = {
     "none": "application/vnd.oci.image.layer.v1.tar",
@@ -14,6 +20,28 @@ MEDIA_TYPES = {
     "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
 }
 """image-spec ``media-types.md``: how a layer's blob is compressed, by kind."""
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_DOCKER_LAYERS = {
+    "application/vnd.docker.image.rootfs.diff.tar": "none",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
+}
+_KINDS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()} | _DOCKER_LAYERS
+
+
+def layer_type(media_type: str) -> str:
+    """Give the image-spec's media type for a layer's, docker's among them; raises :class:`InputError` for any other."""
+    kind = _KINDS.get(media_type.replace("nondistributable.", ""))
+    if kind is None:
+        message = f"{media_type}: not the media type of a layer"
+        raise InputError(message)
+    return MEDIA_TYPES[kind]
+
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -35,3 +63,60 @@ class Descriptor:
     def to_json(self) -> dict[str, str | int]:
         """Give the descriptor's properties by their names in JSON."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+@attrs.frozen(slots=True)
+class Platform:
+    """What an image runs on (image-spec ``config.md``): by Go's names, ``linux``, ``amd64``, ``v8``."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``OS/ARCHITECTURE[/VARIANT]``, or the architecture alone; raises :class:`InputError`."""
+        parts = text.split("/")
+        if not all(parts) or len(parts) > _PLATFORM_PARTS:
+            message = f"{text!r} is not a platform: write it as linux/amd64 or linux/arm/v7"
+            raise InputError(message)
+        return cls("linux", parts[0]) if len(parts) == 1 else cls(*parts)
+
+    @classmethod
+    def host(cls) -> Self:
+        """Give this machine's."""
+        machine = os.uname().machine
+        architecture, variant = _MACHINES.get(machine, (machine, ""))
+        return cls("linux", architecture, variant)
+
+    def runs(self, other: Platform) -> bool:
+        """Say whether an image for ``other`` is for this platform; a variant counts where both name one."""
+        same = (self.os, self.architecture) == (other.os, other.architecture)
+        return same and (not self.variant or not other.variant or self.variant == other.variant)
+
+    def __str__(self) -> str:
+        """Write it as :meth:`parse` reads it."""
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    def to_json(self) -> dict[str, str]:
+        """Give its properties by their names in JSON."""
+        return {"os": self.os, "architecture": self.architecture} | ({"variant": self.variant} if self.variant else {})
+
+
+_PLATFORM_PARTS = 3
+_MACHINES = {
+    "x86_64": ("amd64", ""), "aarch64": ("arm64", ""), "i686": ("386", ""), "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"),
+}  # fmt: skip
+
+
+def sha256(data: bytes) -> str:
+    """Give the digest of some bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def chain_ids(diff_ids: Iterable[str]) -> list[str]:
+    """Give the chain ID of each layer with all below it (image-spec ``config.md``, "Layer ChainID")."""
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        chain.append(sha256(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+    return chain

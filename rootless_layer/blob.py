@@ -1,0 +1,174 @@
+"""A layer's blob, wherever its bytes are: in a file, in a part of an archive, or in the sources they are made of again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from . import listing
+from .compression import BlobWriter, decompressed
+from .errors import InputError, SourceError
+from .oci import MEDIA_TYPES, Descriptor, layer_type
+from .pipeline import serialise
+from .spec import Compression
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .tree import Tree
+
+_PART_BYTES = 1 << 20
+_MOST_JSON_BYTES = 64 << 20
+
+
+@attrs.frozen(slots=True)
+class Piece:
+    """A run of bytes in a file: where it begins and how long it is."""
+
+    path: str
+    size: int
+    offset: int = 0
+
+    def copy(self, consume: Callable[[memoryview], object]) -> None:
+        """Give the bytes to ``consume``, a part at a time; raises :class:`SourceError` where there are fewer."""
+        for part in self._parts():
+            consume(part)
+
+    def _parts(self) -> Iterator[memoryview]:
+        remaining, buffer = self.size, memoryview(bytearray(_PART_BYTES))
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(self.offset)
+                while remaining:
+                    count = file.readinto(buffer[: min(remaining, _PART_BYTES)])
+                    if not count:
+                        message = f"{self.path}: ends too early"
+                        raise SourceError(message, hint="It is damaged, or was changed meanwhile: get or build it again.")
+                    remaining -= count
+                    yield buffer[:count]
+        except OSError as error:
+            message = f"{self.path}: cannot be read: {error.strerror}"
+            raise SourceError(message) from error
+
+    def read(self) -> bytes:
+        """Give the bytes at once: they are a document's, so :class:`InputError` where they are too many."""
+        if self.size > _MOST_JSON_BYTES:
+            message = f"{self.path}: {self.size} bytes are too many for a JSON document"
+            raise InputError(message)
+        parts: list[bytes] = []
+        self.copy(lambda part: parts.append(bytes(part)))
+        return b"".join(parts)
+
+
+@attrs.frozen(slots=True)
+class LayerBlob:
+    """A layer as an image refers to it: its descriptor, its diff ID, and where its bytes are.
+
+    ``piece`` holds a *stored* blob; a *derived* one's bytes are made again from the files
+    that ``listing``, a path, names, compressed at ``level``. ``uncompressed_size`` is in
+    bytes, -1 where nobody said it.
+    """
+
+    descriptor: Descriptor
+    diff_id: str
+    piece: Piece | None = None
+    uncompressed_size: int = -1
+    listing: str = ""
+    level: int = -1
+
+    def copy(self, consume: Callable[[memoryview], object]) -> None:
+        """Give the blob's bytes to ``consume``, a part at a time, and check them on their way.
+
+        Raises :class:`SourceError` where they are not what the descriptor says; the last
+        part may have been given by then.
+        """
+        passed = _Passed(consume)
+        if self.piece is None:
+            kind = self.descriptor.media_type.partition("+")[2] or "none"
+            with BlobWriter(Compression(kind, self.level), passed) as writer:  # type: ignore[arg-type]
+                serialise(self._tree().archived(), writer.write)
+                writer.finish()
+        else:
+            self.piece.copy(passed.write)
+        self._check(passed, self.descriptor.digest, self.descriptor.size)
+
+    def copy_plain(self, consume: Callable[[memoryview], object]) -> int:
+        """Give the layer's tar to ``consume``, not compressed, and check it as :meth:`copy` does; give its size in bytes."""
+        passed = _Passed(consume)
+        if self.piece is None:
+            serialise(self._tree().archived(), passed.write)
+        else:
+            for part in decompressed(self.piece.path, offset=self.piece.offset, size=self.piece.size):
+                passed.write(memoryview(part))
+        self._check(passed, self.diff_id, passed.size if self.uncompressed_size < 0 else self.uncompressed_size)
+        return passed.size
+
+    def plain_size(self) -> int:
+        """Give the size of the layer's tar in bytes, which takes reading all of it where nobody said it."""
+        if self.descriptor.media_type == MEDIA_TYPES["none"]:
+            return self.descriptor.size
+        return self.uncompressed_size if self.uncompressed_size >= 0 else self.copy_plain(len)
+
+    def _tree(self) -> Tree:
+        with open(self.listing, "rb") as file:
+            return listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing)
+
+    def _check(self, passed: _Passed, digest: str, size: int) -> None:
+        if (passed.digest, passed.size) == (digest, size):
+            return
+        where = self.listing if self.piece is None else self.piece.path
+        message = f"{where}: the layer is {passed.digest} of {passed.size} bytes, and should be {digest} of {size}"
+        hint = "A source changed since the layer was built: build it again."
+        raise SourceError(message, hint=hint if self.piece is None else "It is damaged: get or build it again.")
+
+
+class _Passed:
+    """What looks like a file to write to: it passes the bytes on, counts and hashes them."""
+
+    def __init__(self, consume: Callable[[memoryview], object]) -> None:
+        self.consume = consume
+        self.size = 0
+        self.hash = hashlib.sha256()
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
+        with memoryview(data) as part:
+            self.hash.update(part)
+            self.consume(part)
+        self.size += len(data)
+        return len(data)
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.hash.hexdigest()}"
+
+
+def open_layer(folder: str) -> LayerBlob:
+    """Open a layer that :func:`rootless_layer.build_layer` put in a directory.
+
+    Raises :class:`InputError` where there is none.
+    """
+    path = Path(folder, "layer.json")
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        message = f"{folder}: is not a layer: {path.name} cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise InputError(message, hint="Give a directory that `rootless-layer build -o` made.") from error
+    try:
+        descriptor = Descriptor(layer_type(said["mediaType"]), said["digest"], int(said["size"]))
+        if said["blob"] == "derived":
+            listed = str(path.with_name(said["listing"]))
+            return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], listed, said["madeFrom"]["level"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        message = f"{path}: does not describe a layer: {error!r}"
+        raise InputError(message, hint="Build the layer again.") from error
+    blob = path.parent / "blobs/sha256" / descriptor.digest.removeprefix("sha256:")
+    size = blob.stat().st_size if blob.is_file() else None
+    if size != descriptor.size:
+        message = f"{blob}: should hold {descriptor.size} bytes, and {'is missing' if size is None else f'holds {size}'}"
+        raise InputError(message, hint="Build the layer again.")
+    return LayerBlob(descriptor, said["diffId"], Piece(str(blob), descriptor.size), said["uncompressedSize"])

@@ -1,0 +1,242 @@
+"""The command's part for images: ``rootless-layer image`` and ``merge``."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from .export import Format
+    from .layout import Stored
+
+_OUTPUT = (
+    click.option("-o", "--output", required=True, metavar="OUT", help="Write it there; - is stdout."),
+    click.option(
+        "-f",
+        "--format",
+        "kind",
+        type=click.Choice(["layout", "archive", "docker-archive"]),
+        help="An image layout (a directory), one archive for docker, podman and skopeo, or a docker-archive"
+        " of the old shape.  [default: an archive for - and *.tar, else a layout]",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print what was written: digests, names, platforms."),
+)
+
+
+def _with_output(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_OUTPUT):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option(
+    "--base",
+    metavar="IMAGE",
+    help="Build upon this: an image layout, an archive or a layer's directory; PATH#NAME for one of several.",
+)
+@click.option("--layer", "layers", multiple=True, metavar="DIR", help="Put this layer on top, as `build -o` made it; repeatable.")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME:TAG", help="Name the image; repeatable.")
+@click.option(
+    "--config", "configs", multiple=True, metavar="JSON|FILE", help="Properties of the image-spec's config; repeatable."
+)
+@click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable.")
+@click.option("--entrypoint", metavar="JSON|WORD", help="A JSON list, or the one word of it.")
+@click.option("--cmd", metavar="JSON|WORD", help="A JSON list, or the one word of it.")
+@click.option("--user", metavar="USER[:GROUP]", help="Whom the container runs as.")
+@click.option("--workdir", metavar="DIR", help="Where it runs.")
+@click.option("--expose", multiple=True, metavar="PORT[/PROTOCOL]", help="A port that it listens on; repeatable.")
+@click.option("--volume", "volumes", multiple=True, metavar="DIR", help="Where data is kept; repeatable.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label; repeatable.")
+@click.option("--stop-signal", metavar="SIGNAL", help="What ends it.")
+@click.option("--author", default="", metavar="TEXT", help="Who is responsible for the image.")
+@click.option(
+    "--created",
+    metavar="TIME",
+    help="RFC 3339, seconds since 1970, or `now`.  [default: SOURCE_DATE_EPOCH, else 1 second after 1970]",
+)
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it is for.  [default: the base's, else this machine's]")
+@_with_output
+def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
+    """Put an image together from a base and layers that were built apart."""
+    from .blob import open_layer  # noqa: PLC0415 - for a quick --help
+    from .export import tag_of  # noqa: PLC0415
+    from .image import Image  # noqa: PLC0415
+    from .layout import Stored  # noqa: PLC0415
+    from .oci import Platform  # noqa: PLC0415
+
+    names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
+    platform = Platform.parse(options["platform"]) if options["platform"] else None
+    created = _created(options["created"])
+    with _spool() as spool:
+        made = (
+            _base(options["base"], platform or Platform.host(), spool)
+            if options["base"]
+            else Image.empty(platform or Platform.host())
+        )
+        for layer in options["layers"]:
+            made = made.append(open_layer(layer), created=created)
+        new = None if options["base"] else platform
+        for changes in [*map(_config, options["configs"]), _flags(options)]:
+            made = made.configured(changes)
+        made = made.configured({}, created=created, platform=new, author=options["author"])
+        _write([Stored(made, names)], options, several_platforms=False)
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--index", "name", metavar="NAME:TAG", help="They are one image for several platforms, of this name.")
+@_with_output
+def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's own values
+    """Put several images with their names into one layout or archive."""
+    from .export import tag_of  # noqa: PLC0415
+    from .layout import Stored, read_images  # noqa: PLC0415
+
+    with _spool() as spool:
+        found: list[Stored] = []
+        for path in images:
+            where, _, wanted = path.partition("#")
+            there = read_images(where, spool)
+            chosen = [stored for stored in there if not wanted or wanted in stored.names]
+            if not chosen:
+                message = f"{where}: has no image of the name {wanted}"
+                raise InputError(message)
+            found += chosen
+        if name:
+            found = [Stored(stored.image, (tag_of(name),)) for stored in found]
+        _write(found, options, several_platforms=bool(name))
+
+
+@contextlib.contextmanager
+def _spool() -> Iterator[Callable[[], str]]:
+    """Give what names new files for what has to be decompressed; they go in the end."""
+    from .temporary import Temporary  # noqa: PLC0415
+
+    with Temporary() as temporary:
+        folder: list[str] = []
+
+        def new() -> str:
+            if not folder:
+                folder.append(temporary.make(os.environ.get("TMPDIR") or "/tmp", "rootless-layer-"))  # noqa: S108 - as build does
+            return f"{folder[0]}/{len(os.listdir(folder[0]))}"
+
+        yield new
+
+
+def _base(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
+    from .layout import choose, read_images  # noqa: PLC0415
+
+    path, _, name = given.partition("#")
+    return choose(read_images(path, spool), path, platform, name)
+
+
+def _write(images: list[Stored], options: Mapping[str, Any], *, several_platforms: bool) -> None:
+    from .export import export  # noqa: PLC0415
+
+    output = options["output"]
+    kind: Format = options["kind"] or ("archive" if output == "-" or output.endswith(".tar") else "layout")
+    if output == "-" and kind == "layout":
+        message = "an image layout is a directory, so it cannot go to stdout"
+        raise click.BadParameter(message, param_hint="--format")
+    if output == "-" and options["as_json"]:
+        message = "stdout takes the archive or the JSON, not both"
+        raise click.BadParameter(message, param_hint="--json")
+    if output == "-" and sys.stdout.isatty():
+        message = "an archive is nothing for a terminal: pipe it, or name a file"
+        raise click.BadParameter(message, param_hint="--output")
+    export(images, output, kind, several_platforms=several_platforms, stream=sys.stdout.buffer if output == "-" else None)
+    if options["as_json"]:
+        click.echo(json.dumps([_described(stored) for stored in images], indent=2, sort_keys=True))
+    elif output != "-":
+        for stored in images:
+            click.echo(stored.image.manifest_digest)
+
+
+def _described(stored: Stored) -> dict[str, object]:
+    return {
+        "manifestDigest": stored.image.manifest_digest,
+        "names": list(stored.names),
+        "platform": str(stored.image.platform),
+        "layers": [layer.descriptor.to_json() | {"diffId": layer.diff_id} for layer in stored.image.layers],
+    }
+
+
+def _config(given: str) -> dict[str, Any]:
+    """Read properties: JSON itself, or a file of it. A whole image's config gives its ``config``."""
+    text = given
+    if not given.lstrip().startswith("{"):
+        try:
+            with open(given, encoding="utf-8") as file:
+                text = file.read()
+        except OSError as error:
+            message = f"{given}: cannot be read: {error.strerror}"
+            raise InputError(message) from error
+    try:
+        said = json.loads(text)
+    except ValueError as error:
+        message = f"{given}: is not JSON: {error}"
+        raise InputError(message) from error
+    if isinstance(said, dict) and "rootfs" in said:
+        said = said.get("config") or {}
+    if not isinstance(said, dict):
+        message = f"{given}: is not a JSON object"
+        raise InputError(message)
+    return cast("dict[str, Any]", said)
+
+
+def _flags(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what the options say, by the config's own names."""
+    changes: dict[str, Any] = {}
+    for name, option in (("User", "user"), ("WorkingDir", "workdir"), ("StopSignal", "stop_signal")):
+        if options[option] is not None:
+            changes[name] = options[option]
+    for name, option in (("Entrypoint", "entrypoint"), ("Cmd", "cmd")):
+        if options[option] is not None:
+            changes[name] = _words(options[option], f"--{option}")
+    if options["environment"]:
+        changes["Env"] = list(options["environment"])
+    if options["expose"]:
+        changes["ExposedPorts"] = {port if "/" in port else f"{port}/tcp": {} for port in options["expose"]}
+    if options["volumes"]:
+        changes["Volumes"] = {volume: {} for volume in options["volumes"]}
+    if options["labels"]:
+        pairs = [label.partition("=") for label in options["labels"]]
+        changes["Labels"] = {name: value for name, _, value in pairs}
+    return changes
+
+
+def _words(text: str, option: str) -> list[str]:
+    if not text.startswith("["):
+        return [text]
+    try:
+        words = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text}: is not JSON: {error}", param_hint=option) from error
+    return cast("list[str]", words)
+
+
+def _created(given: str | None) -> str:
+    """Write a time as RFC 3339 does, in whole seconds and UTC."""
+    text = given if given is not None else os.environ.get("SOURCE_DATE_EPOCH", "1")
+    try:
+        if text == "now":
+            moment = dt.datetime.now(dt.UTC)
+        elif text.isascii() and text.isdecimal():
+            moment = dt.datetime.fromtimestamp(int(text), dt.UTC)
+        else:
+            moment = dt.datetime.fromisoformat(text)
+            moment = moment.replace(tzinfo=moment.tzinfo or dt.UTC).astimezone(dt.UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        message = f"{text!r} is not a time: write it as 2026-01-31T12:00:00Z, as seconds since 1970, or `now`"
+        raise click.BadParameter(message, param_hint="--created") from error
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,247 @@
+"""Images as they lie on disk: read in every form in which tools leave them.
+
+- an image layout (image-spec ``image-layout.md``): a directory, or a tar of one (an OCI
+  archive);
+- a docker-archive: a tar with ``manifest.json``, whose layers stand at ``<id>/layer.tar``
+  or in ``blobs/``;
+- a directory with a layer of ours: an image of that one layer.
+
+An archive may be compressed as a whole. Nothing is unpacked: a layer is a run of the
+archive's bytes, and no name in an archive is ever a path on this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from .blob import LayerBlob, Piece, open_layer
+from .compression import decompress, kind_of
+from .errors import InputError
+from .image import Image
+from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+REF_NAME = "org.opencontainers.image.ref.name"
+FULL_NAME = "io.containerd.image.name"
+_MOST_LINKS = 8
+_MOST_NESTED = 4
+_DAMAGED = "It is damaged or is no image: get or build it again."
+
+
+@attrs.frozen(slots=True)
+class Stored:
+    """An image that was found, and the names it is stored under."""
+
+    image: Image
+    names: tuple[str, ...] = ()
+
+
+def read_images(path: str, spool: Callable[[], str]) -> list[Stored]:
+    """Read every image at ``path``, in the order in which it lists them.
+
+    ``spool`` gives the path of a new file in a directory that lasts as long as the images
+    are used; it is called where an archive is compressed. Raises :class:`InputError`,
+    naming what is wrong with it, for what is no image.
+    """
+    if os.path.isdir(path):
+        if os.path.isfile(f"{path}/layer.json"):
+            return [Stored(Image.empty(Platform.host()).append(open_layer(path)))]
+        return _Files(path, _directory(path)).images()
+    if not os.path.isfile(path):
+        message = f"{path}: no such image"
+        raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
+    if kind_of(path) != "none":
+        path = decompress(path, spool())
+    return _Files(path, _members(path)).images()
+
+
+def choose(found: list[Stored], where: str, platform: Platform, name: str = "") -> Image:
+    """Give the one image of that name, where one is asked for, and for that platform.
+
+    Raises :class:`InputError`, listing what there is, where there is none or several.
+    """
+    named = [stored for stored in found if not name or _is_named(stored, name)]
+    exact = [stored.image for stored in named if stored.image.platform == platform]
+    fitting = exact or [stored.image for stored in named if platform.runs(stored.image.platform)]
+    different = {image.manifest_digest: image for image in fitting}
+    if len(different) != 1:
+        there = ", ".join(f"{'|'.join(stored.names) or 'no name'} ({stored.image.platform})" for stored in found) or "nothing"
+        what = f"{name or 'image'} for {platform}"
+        message = f"{where}: {'several images are' if different else 'there is no'} {what}; there is: {there}"
+        raise InputError(message, hint="Say which: NAME after the path and a #, and the platform with --platform.")
+    return next(iter(different.values()))
+
+
+def _is_named(stored: Stored, name: str) -> bool:
+    full = {name, f"docker.io/library/{name}", f"docker.io/{name}"}
+    full |= {f"{one}:latest" for one in full if ":" not in one.rpartition("/")[2]}
+    return any(one in full or one.rpartition(":")[2] == name for one in stored.names)
+
+
+def _directory(top: str) -> Callable[[str], Piece | None]:
+    def find(name: str) -> Piece | None:
+        path = os.path.join(top, *_clean(name).split("/"))
+        # A link could point anywhere on this machine; image layouts have none within.
+        if os.path.islink(path) or not os.path.isfile(path):
+            return None
+        return Piece(path, os.path.getsize(path))
+
+    return find
+
+
+def _members(path: str) -> Callable[[str], Piece | None]:
+    """Find an archive's members without unpacking it; links within it are followed."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            members = archive.getmembers()
+    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as error:
+        message = f"{path}: cannot be read as a tar archive: {error}"
+        raise InputError(message, hint=_DAMAGED) from error
+    files: dict[str, Piece] = {}
+    links: dict[str, str] = {}
+    for member in members:
+        name = _clean(member.name)
+        if member.isreg() and not member.issparse():
+            files[name] = Piece(path, member.size, member.offset_data)
+        elif member.islnk() or member.issym():
+            above = posixpath.dirname(name) if member.issym() else ""
+            links[name] = _clean(posixpath.join(above, member.linkname))
+    whole = os.path.getsize(path)
+    for name, piece in files.items():
+        if piece.offset + piece.size > whole:
+            message = f"{path}: ends within {name}"
+            raise InputError(message, hint=_DAMAGED)
+
+    def find(name: str) -> Piece | None:
+        name = _clean(name)
+        for _ in range(_MOST_LINKS):
+            if name not in links:
+                break
+            name = links[name]
+        return files.get(name)
+
+    return find
+
+
+def _clean(name: str) -> str:
+    return posixpath.normpath("/" + name).lstrip("/")
+
+
+class _Files:
+    """The files of an image, by their names, and what they say."""
+
+    def __init__(self, where: str, find: Callable[[str], Piece | None]) -> None:
+        self.where = where
+        self.find = find
+
+    def images(self) -> list[Stored]:
+        try:
+            if self.find("index.json") is not None:
+                return list(self._index(self._json("index.json"), ""))
+            if self.find("manifest.json") is not None:
+                return [self._docker(row) for row in self._json("manifest.json")]
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            message = f"{self.where}: a document in it is not of the form that it should have: {error!r}"
+            raise InputError(message, hint=_DAMAGED) from error
+        message = f"{self.where}: holds neither index.json nor manifest.json"
+        raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
+
+    def _piece(self, name: str) -> Piece:
+        piece = self.find(name)
+        if piece is None:
+            message = f"{self.where}: {name} is missing"
+            raise InputError(message, hint=_DAMAGED)
+        return piece
+
+    def _json(self, name: str) -> Any:  # noqa: ANN401 - JSON
+        data = self._piece(name).read()
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            message = f"{self.where}: {name} is not JSON: {error}"
+            raise InputError(message, hint=_DAMAGED) from error
+
+    def _document(self, descriptor: Mapping[str, Any]) -> bytes:
+        """Read a document that a descriptor names, and check it."""
+        name = _blob_name(descriptor["digest"])
+        data = self._piece(name).read()
+        if sha256(data) != descriptor["digest"] or len(data) != descriptor["size"]:
+            message = f"{self.where}: {name} is not what its descriptor says"
+            raise InputError(message, hint=_DAMAGED)
+        return data
+
+    def _index(self, index: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[Stored]:
+        if depth > _MOST_NESTED:
+            message = f"{self.where}: its indexes are nested too deep"
+            raise InputError(message)
+        for descriptor in index["manifests"]:
+            annotations = descriptor.get("annotations") or {}
+            named = annotations.get(FULL_NAME) or annotations.get(REF_NAME) or name
+            kind = descriptor.get("mediaType") or MANIFEST
+            if kind in {INDEX, DOCKER_INDEX}:
+                yield from self._index(json.loads(self._document(descriptor)), named, depth + 1)
+            elif kind in {MANIFEST, DOCKER_MANIFEST} and not descriptor.get("artifactType"):
+                if (descriptor.get("platform") or {}).get("architecture") == "unknown":
+                    continue  # an attestation, as buildkit adds
+                yield Stored(self._image(json.loads(self._document(descriptor))), (named,) if named else ())
+
+    def _image(self, manifest: Mapping[str, Any]) -> Image:
+        config = self._document(manifest["config"])
+        diff_ids = _diff_ids(config, self.where)
+        if len(diff_ids) != len(manifest["layers"]):
+            message = f"{self.where}: a manifest has {len(manifest['layers'])} layers, and its config {len(diff_ids)} diff IDs"
+            raise InputError(message, hint=_DAMAGED)
+        layers = []
+        for given, diff_id in zip(manifest["layers"], diff_ids, strict=True):
+            descriptor = Descriptor(layer_type(given["mediaType"]), given["digest"], given["size"])
+            piece = self._piece(_blob_name(descriptor.digest))
+            if piece.size != descriptor.size:
+                message = (
+                    f"{self.where}: {_blob_name(descriptor.digest)} has {piece.size} bytes, and should have {descriptor.size}"
+                )
+                raise InputError(message, hint=_DAMAGED)
+            layers.append(LayerBlob(descriptor, diff_id, piece))
+        return Image(config, tuple(layers))
+
+    def _docker(self, row: Mapping[str, Any]) -> Stored:
+        config = self._piece(row["Config"]).read()
+        diff_ids = _diff_ids(config, self.where)
+        if len(diff_ids) != len(row["Layers"]):
+            message = f"{self.where}: manifest.json lists {len(row['Layers'])} layers, and the config {len(diff_ids)} diff IDs"
+            raise InputError(message, hint=_DAMAGED)
+        layers = []
+        for name, diff_id in zip(row["Layers"], diff_ids, strict=True):
+            piece = self._piece(name)
+            kind = kind_of(piece.path, piece.offset)
+            digest = diff_id if kind == "none" else _digest(piece)
+            layers.append(LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece))
+        return Stored(Image(config, tuple(layers)), tuple(row.get("RepoTags") or ()))
+
+
+def _digest(piece: Piece) -> str:
+    digest = hashlib.sha256()
+    piece.copy(digest.update)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _blob_name(digest: str) -> str:
+    algorithm, _, encoded = digest.partition(":")
+    return f"blobs/{algorithm}/{encoded}"
+
+
+def _diff_ids(config: bytes, where: str) -> list[str]:
+    try:
+        diff_ids: list[str] = json.loads(config)["rootfs"]["diff_ids"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        message = f"{where}: the config of an image has no diff IDs: {error!r}"
+        raise InputError(message, hint=_DAMAGED) from error
+    return diff_ids
