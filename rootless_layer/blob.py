@@ -16,11 +16,10 @@ from .errors import InputError, SourceError
 from .oci import MEDIA_TYPES, Descriptor, layer_type
 from .pipeline import serialise
 from .spec import Compression
+from .tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from .tree import Tree
 
 _PART_BYTES = 1 << 20
 _MOST_JSON_BYTES = 64 << 20
@@ -116,7 +115,7 @@ class LayerBlob:
 
     def _tree(self) -> Tree:
         with open(self.listing, "rb") as file:
-            return listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing)
+            return Tree.of(listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing), whiteouts=True)
 
     def _check(self, passed: _Passed, digest: str, size: int) -> None:
         if (passed.digest, passed.size) == (digest, size):

@@ -131,6 +131,7 @@ read_support_filter_all = _bind(_fast, "read_support_filter_all", c_int, _P)
 read_support_format_tar = _bind(_fast, "read_support_format_tar", c_int, _P)
 read_support_format_mtree = _bind(_fast, "read_support_format_mtree", c_int, _P)
 read_open_filename = _bind(_slow, "read_open_filename", c_int, _P, c_char_p, c_size_t)
+read_open_fd = _bind(_slow, "read_open_fd", c_int, _P, c_int, c_size_t)
 read_next_header2 = _bind(_slow, "read_next_header2", c_int, _P, _P)
 read_data_into_fd = _bind(_slow, "read_data_into_fd", c_int, _P, c_int)
 

@@ -15,7 +15,7 @@ import click
 
 from . import __version__
 from .child import ENDING, abandon
-from .cli_images import image, merge
+from .cli_images import find_base, image, merge
 from .errors import RootlessLayerError, ScriptError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .layer import Progress
-    from .spec import LayerSpec
+    from .spec import Base, LayerSpec
 
 EXIT_STATUS = """\
 \b
@@ -87,6 +87,14 @@ main.add_command(merge)
     help="How a root file stands for a store file.",
 )
 @click.option("--keep-dirlinks", is_flag=True, help="A directory goes where another tree has a link to a directory.")
+@click.option(
+    "--base",
+    "bases",
+    multiple=True,
+    metavar="IMAGE",
+    help="Build upon this image (PATH#NAME for one of several) or layer's directory; repeatable, lowest first.",
+)
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of the base's.  [default: this machine's]")
 @click.option("--rootfs", metavar="DIR|TAR", help="Start from this root filesystem.")
 @click.option("--rootfs-listing", metavar="MTREE", help="Owners, modes and devices of a --rootfs DIR, as an mtree file.")
 @click.option("--script", "scripts", multiple=True, metavar="FILE", help="Run this script; repeatable, in order.")
@@ -134,9 +142,11 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     """
     from .layer import build_layer  # noqa: PLC0415 - for a quick --help
 
-    spec = _spec(options)
     show = _Shower(quiet=options["quiet"])
-    layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
+    with contextlib.ExitStack() as stack:
+        base = find_base(options["bases"], options["platform"], stack) if options["bases"] else None
+        spec = _spec(options, base)
+        layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
     _may_end()
     if options["as_json"]:
@@ -171,7 +181,7 @@ def _print(lines: Iterable[str]) -> None:
         os._exit(_say(f"stdout: {error.strerror}; the layer is in its place", _IO_ERROR))
 
 
-def _spec(options: dict[str, Any]) -> LayerSpec:
+def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
     from .closure import closure_of_paths, load_closure  # noqa: PLC0415
     from .spec import Compression, LayerSpec, Script  # noqa: PLC0415
 
@@ -196,6 +206,7 @@ def _spec(options: dict[str, Any]) -> LayerSpec:
             raise click.BadParameter(f"{pair}: write it as NAME=VALUE", param_hint="--env")
         environment[name] = value
     return LayerSpec(
+        base=base,
         closure=closures[0].merge(*closures[1:]) if closures else None,
         contents=options["contents"],
         rootfs=options["rootfs"],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .export import Format
     from .layout import Stored
+    from .spec import Base as LayerBase
 
 _OUTPUT = (
     click.option("-o", "--output", required=True, metavar="OUT", help="Write it there; - is stdout."),
@@ -138,6 +139,22 @@ def _base(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: 
 
     path, _, name = given.partition("#")
     return choose(read_images(path, spool), path, platform, name)
+
+
+def find_base(given: Sequence[str], platform: str | None, stack: contextlib.ExitStack) -> LayerBase:
+    """Open what a layer is to be built upon; it is there until the stack unwinds."""
+    from .oci import Platform  # noqa: PLC0415
+    from .snapshot import cache_directory, open_base  # noqa: PLC0415
+    from .temporary import Temporary  # noqa: PLC0415
+
+    wanted = Platform.parse(platform) if platform else Platform.host()
+    spool = stack.enter_context(_spool())
+    image = _base(given[0], wanted, spool)
+    for more in given[1:]:
+        for layer in _base(more, wanted, spool).layers:
+            image = image.append(layer)
+    temporary = stack.enter_context(Temporary())
+    return open_base(image, cache_directory(), temporary)
 
 
 def _write(images: list[Stored], options: Mapping[str, Any], *, several_platforms: bool) -> None:

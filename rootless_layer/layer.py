@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from .changeset import changeset
 from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .errors import InputError, OutputError, UnavailableError
@@ -94,7 +95,10 @@ def build_layer(
     check_replaceable(Path(output).absolute(), LAYER_JSON)
     with Temporary() as temporary, aside(target, temporary) as folder, contextlib.ExitStack() as stack:
         work = _work_directory(spec, temporary)
-        tree = _tree(spec, stage, work, tell, stack)
+        base = None if spec.base is None else _clamped(spec.base.tree, spec.epoch)
+        tree = _tree(spec, base, stage, work, tell, stack)
+        if base is not None:
+            tree = changeset(base, tree)
         with writing(target):
             if blob == "derived" and work:
                 tree = _keep_own_files(tree, work, folder)
@@ -116,11 +120,13 @@ def _work_directory(spec: LayerSpec, temporary: Temporary) -> str:
         raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
 
 
-def _tree(spec: LayerSpec, stage: Stage, work: str, tell: Callable[[Progress], None], stack: contextlib.ExitStack) -> Tree:
+def _tree(  # noqa: PLR0913, PLR0917 - one place, split for its length only
+    spec: LayerSpec, base: Tree | None, stage: Stage, work: str, tell: Callable[[Progress], None], stack: contextlib.ExitStack
+) -> Tree:
     """Plan the tree, and where there are scripts run them over it."""
     tell(Progress("plan"))
     session = stack.enter_context(Session.open(work)) if spec.scripts else None
-    planned = plan(spec, _rootfs(spec, work))
+    planned = plan(spec, _rootfs(spec, work), {} if base is None else base.entries)
     if session is None:
         return planned.tree
     session.ready()
@@ -143,6 +149,15 @@ def _tree(spec: LayerSpec, stage: Stage, work: str, tell: Callable[[Progress], N
     for note in notes:
         tell(Progress("scan", note=note))
     return tree
+
+
+def _clamped(tree: Tree, epoch: int) -> Tree:
+    """Give a base's tree with its times as those of a layer are, so that what is as it was is seen to be."""
+    return tree.replacing({
+        path: attrs.evolve(entry, mtime=epoch if entry.is_dir else min(entry.mtime, epoch))
+        for path, entry in tree.entries.items()
+        if entry.mtime > epoch or entry.is_dir
+    })  # fmt: skip
 
 
 def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
@@ -248,6 +263,8 @@ def _listing(tree: Tree, folder: Path, *, relative: bool) -> Iterator[Callable[[
 def made_from(spec: LayerSpec) -> dict[str, Any]:
     """Tell what a layer was made from, the same on every machine."""
     made: dict[str, Any] = {"epoch": spec.epoch, "level": spec.compression.level}
+    if spec.base is not None:
+        made["base"] = spec.base.chain_id
     if spec.closure is not None:
         made["closure"] = [path.path for path in spec.closure.paths]
     if spec.contents:

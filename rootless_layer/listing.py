@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from .errors import InputError
-from .tree import Entry, Tree
+from .tree import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +38,7 @@ def _name(path: bytes) -> bytes:
     return b"./" + _vis(path) if path else b"."
 
 
-def lines(tree: Tree, *, files: bytes | None) -> Iterator[bytes]:
+def lines(tree: Iterable[Entry], *, files: bytes | None) -> Iterator[bytes]:
     """Write a tree as mtree lines.
 
     Where ``files`` is given, each regular file's line names the file that holds its bytes,
@@ -82,13 +82,13 @@ def _path(name: bytes) -> bytes:
     return _plain(name.removeprefix(b"./")) if name != b"." else b""
 
 
-def read(listed: Iterable[bytes], folder: bytes, name: str) -> Tree:
+def read(listed: Iterable[bytes], folder: bytes, name: str) -> list[Entry]:
     """Read what :func:`lines` wrote; the files that hold the bytes are relative to ``folder``.
 
     ``name`` is what messages call it. Raises :class:`InputError` for a line that is not of
     this form: other mtree files are :func:`rootless_layer.tarball.read_listing`'s.
     """
-    entries = []
+    entries: list[Entry] = []
     link: bytes | None = None
     xattrs: list[tuple[bytes, bytes]] = []
     for number, line in enumerate(listed, 1):
@@ -104,7 +104,7 @@ def read(listed: Iterable[bytes], folder: bytes, name: str) -> Tree:
         except (ValueError, KeyError) as error:
             message = f"{name}: line {number} is not one of a layer's listing"
             raise InputError(message, hint="Build the layer again.") from error
-    return Tree.of(entries)
+    return entries
 
 
 def _entry(words: list[bytes], link: bytes | None, xattrs: tuple[tuple[bytes, bytes], ...], folder: bytes) -> Entry:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
 
 from .errors import ConflictError, InputError, SourceError
 from .source import entry_of, walk, xattrs_of
-from .tree import Entry, Tree, shown
+from .tree import Entry, Tree, legible, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .closure import Closure
     from .spec import LayerSpec
@@ -62,19 +63,23 @@ def store_locations(closure: Closure | None) -> tuple[StoreLocation, ...]:
     )
 
 
-def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
-    """Lay out the root filesystem's entries, the closure and the contents.
+def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), base: Mapping[bytes, Entry] = MappingProxyType({})) -> Plan:
+    """Lay out the base's entries, the root filesystem's, the closure and the contents.
+
+    What comes later takes the place of the base's, but a directory that both have stays
+    the base's. Store paths that the base has are not laid out again.
 
     Raises :class:`ClosureError` and :class:`SourceError` for inputs that are not there or
     cannot be read, :class:`ConflictError` where two give the same path differently.
     """
-    merge = _Merge(spec)
+    merge = _Merge(spec, base)
     for entry in rootfs:
         merge.add(entry, spec.rootfs or "the root filesystem")
     if spec.closure is not None:
         spec.closure.check()
     store = store_locations(spec.closure)
-    for location in store:
+    own = tuple(location for location in store if location.path not in base)
+    for location in own:
         merge.add_store(location)
     for content in spec.contents:
         if not content:
@@ -83,7 +88,7 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
         merge.add_content(content, store)
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
-    return Plan(Tree.of(merge.entries.values()), store)
+    return Plan(Tree.of(merge.complete()), own)
 
 
 def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:
@@ -128,9 +133,10 @@ def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None 
 class _Merge:
     """The entries so far, and who gave them."""
 
-    def __init__(self, spec: LayerSpec) -> None:
+    def __init__(self, spec: LayerSpec, base: Mapping[bytes, Entry]) -> None:
         self.spec = spec
-        self.entries: dict[bytes, Entry] = {}
+        self.base = base
+        self.entries: dict[bytes, Entry] = dict(base)
         self.origins: dict[bytes, str] = {}
         self.problems: list[str] = []
 
@@ -139,11 +145,38 @@ class _Merge:
         there = self.entries.setdefault(entry.path, entry)
         if there is entry:
             self.origins[entry.path] = origin
+        elif there is self.base.get(entry.path):
+            self._replace(there, entry, origin)
         elif not _agree(there, entry):
             self.problems.append(
                 f"{shown(entry.path)}: {self.origins.get(entry.path, 'the closure')} and {origin} give it differently"
                 f" ({stat.filemode(there.mode)} and {stat.filemode(entry.mode)})"
             )
+
+    def _replace(self, there: Entry, entry: Entry, origin: str) -> None:
+        """Put an entry in the place of the base's."""
+        if there.is_dir and entry.is_dir:
+            return
+        if there.target is not None and entry.is_dir:
+            self.problems.append(
+                f"{shown(entry.path)}: {origin} has a directory where the base has a link to {legible(there.target)};"
+                " --keep-dirlinks follows it"
+            )
+            return
+        self.entries[entry.path] = entry
+        self.origins[entry.path] = origin
+
+    def complete(self) -> list[Entry]:
+        """Give the entries, without what lies below a directory of the base's that is none any more."""
+        replaced = {path for path, entry in self.base.items() if self.entries[path] is not entry}
+        if not replaced:
+            return list(self.entries.values())
+        return [
+            # Of the base's hard links each name whose first was replaced carries the data itself.
+            attrs.evolve(entry, link=None) if entry.link in replaced and entry is self.base.get(path) else entry
+            for path, entry in self.entries.items()
+            if entry is not self.base.get(path) or replaced.isdisjoint(_above(path))
+        ]
 
     def add_store(self, location: StoreLocation) -> None:
         """Add a store path under its own name."""
@@ -156,15 +189,13 @@ class _Merge:
         """Merge a tree into the root; in the store or not."""
         spec = self.spec
         location, prefix = self._locate(content, store)
+        if not os.path.isdir(location):
+            message = f"{content}: is not a directory, so it cannot be merged into the root"
+            raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
         stored = {location.path for location in store}
         redirects: dict[bytes, bytes] = {}
         for relative, on_disk, status in walk(location):
-            if not relative:
-                if not stat.S_ISDIR(status.st_mode):
-                    message = f"{content}: is not a directory, so it cannot be merged into the root"
-                    raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
-                continue
-            if stat.S_ISSOCK(status.st_mode):
+            if not relative or stat.S_ISSOCK(status.st_mode):
                 continue
             if prefix in stored and relative.split(b"/", 1)[0] == _BUILD_ONLY:
                 continue
@@ -181,12 +212,19 @@ class _Merge:
                     continue
                 if path != relative:
                     redirects[relative] = path
+            elif self._is_in_base(entry):
+                continue
             elif prefix and entry.is_regular and entry.size and spec.link != "copy":
                 entry = self._stand_for(entry, prefix + b"/" + relative)
             self.add(entry, content)
 
+    def _is_in_base(self, entry: Entry) -> bool:
+        """Say whether the base has the same file there."""
+        there = self.base.get(entry.path)
+        return there is not None and there is self.entries.get(entry.path) and _agree(there, entry)
+
     def _stand_for(self, entry: Entry, stored: bytes) -> Entry:
-        if self.spec.link == "hard":
+        if self.spec.link == "hard" and stored not in self.base:  # no link reaches into another layer
             return attrs.evolve(entry, link=stored)
         target = b"/" + stored
         return attrs.evolve(entry, mode=stat.S_IFLNK | 0o777, target=target, size=0, source=None)
@@ -245,6 +283,12 @@ class _Merge:
         if there is None or not there.is_dir:
             self.problems.append(f"{shown(path)}: {content} has a directory where a link to no directory stands")
         return end
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 def _agree(one: Entry, other: Entry) -> bool:

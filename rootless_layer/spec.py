@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .closure import Closure
+    from .tree import Tree
 
 View = Literal["root", "directory"]
 Link = Literal["hard", "symbolic", "copy"]
@@ -120,10 +121,20 @@ def _environment(_spec: object, _attribute: object, value: Mapping[str, str]) ->
         raise InputError(*problems)
 
 
+@attrs.frozen(slots=True)
+class Base:
+    """What a layer is built upon: the tree of the layers below, and the chain ID of the highest of them."""
+
+    tree: Tree
+    chain_id: str
+
+
 @attrs.frozen(kw_only=True, slots=True)
 class LayerSpec:
     """Everything that decides a layer's bytes.
 
+    ``base`` is what the layer is built upon: the scripts see it, and the layer is the
+    difference.
     ``closure`` is put in the layer under its own store paths; ``contents`` are trees
     (absolute paths, in the store or not) merged into the root, where ``link`` says how a
     root file stands for a store file, and ``keep_dirlinks`` lets a directory of one go
@@ -137,6 +148,7 @@ class LayerSpec:
     in seconds since 1970: later times are set to it, and directories always have it.
     """
 
+    base: Base | None = None
     closure: Closure | None = None
     contents: tuple[str, ...] = ()
     rootfs: str | None = None

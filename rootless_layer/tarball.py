@@ -1,4 +1,4 @@
-"""A root filesystem given as a tar archive, or its owners given as an mtree file."""
+"""A root filesystem or a layer of an image, given as a tar archive; or owners, given as an mtree file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import attrs
 
 from . import capi
 from .errors import InputError, OutputError
-from .tree import Entry, stamp
+from .tree import WHITEOUT_PREFIX, Entry, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
 _READ_BYTES = 1 << 20
+_ANY_TIME = 2**62
+_OPAQUE = b".wh..wh..opq"
 _GZIP = b"\x1f\x8b"
 _MAKE_IT_RIGHT = "Give a tar archive (of any compression that libarchive reads), or a directory."
 
@@ -43,7 +46,80 @@ def read_tar(path: str, spool: str, epoch: int) -> list[Entry]:
             if there is not None and there.is_dir and not entry.is_dir:
                 _drop_below(entries, entry.path)
             entries[entry.path] = entry
-    return list(_direct(entries).values())
+    return list(direct(entries).values())
+
+
+@attrs.frozen(slots=True)
+class Changes:
+    """What a layer does to the tree below it: the entries that it adds, and the paths that it removes.
+
+    ``removed`` paths go with all below them (whiteouts); of ``emptied`` directories only
+    what lower layers put below them goes (opaque whiteouts).
+    """
+
+    added: dict[bytes, Entry]
+    removed: frozenset[bytes] = frozenset()
+    emptied: frozenset[bytes] = frozenset()
+
+    def apply(self, below: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
+        """Give the tree that comes of the one below (image-spec ``layer.md``, "Applying Changesets")."""
+        hidden = {path for path, entry in self.added.items() if not entry.is_dir and path in below} | self.removed
+        merged = dict(below)
+        if hidden or self.emptied:
+            merged = {path: entry for path, entry in below.items() if path not in hidden and not self._hides(path, hidden)}
+        return merged | self.added
+
+    def _hides(self, path: bytes, hidden: AbstractSet[bytes]) -> bool:
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in self.emptied or (path and path in hidden):
+                return True
+        return False
+
+
+def read_layer(descriptor: int, name: str, spool: str, below: Mapping[bytes, Entry]) -> Changes:
+    """Read a layer's tar of any dialect, not compressed, from a pipe; its files' bytes go below ``spool``.
+
+    ``below`` is the tree that it is for, to which its hard links may point. Times are as
+    they stand in it. A path that occurs again replaces what was there. Raises
+    :class:`InputError` as :func:`read_tar`; ``name`` is what messages call the layer.
+    """
+    os.mkdir(spool)
+    os.chmod(spool, 0o700)
+    archive = capi.read_new()
+    try:
+        capi.check(archive, capi.read_support_format_tar(archive), f"read {name}")
+        if capi.read_open_fd(archive, descriptor, _READ_BYTES) != capi.OK:
+            message = f"{name}: {capi.message(archive)}"
+            raise InputError(message, hint="The layer is damaged; get it again.")
+        return _changes(archive, name, spool, below)
+    finally:
+        capi.read_free(archive)
+
+
+def _changes(archive: int, name: str, spool: str, below: Mapping[bytes, Entry]) -> Changes:
+    added: dict[bytes, Entry] = {}
+    removed, emptied = set(), set()
+    for number, record in enumerate(_headers(archive, name)):
+        entry = _entry(record, name, _ANY_TIME)
+        above, _, last = entry.path.rpartition(b"/")
+        if last.startswith(WHITEOUT_PREFIX):
+            if last == _OPAQUE:
+                emptied.add(above)
+            elif not last.startswith(WHITEOUT_PREFIX * 2):  # aufs's own files, which mean nothing here
+                gone = last.removeprefix(WHITEOUT_PREFIX)
+                removed.add(above + b"/" + gone if above else gone)
+            continue
+        if entry.link is not None:
+            # Names of one file share the bytes; which of them carries it is seen when all layers are there.
+            entry = attrs.evolve(_linked(entry, added if entry.link in added else below, name), link=None)
+        elif entry.is_regular:
+            entry = _spooled(archive, entry, f"{spool}/{number}", name)
+        there = added.get(entry.path)
+        if there is not None and there.is_dir and not entry.is_dir:
+            _drop_below(added, entry.path)
+        added[entry.path] = entry
+    return Changes(added, frozenset(removed), frozenset(emptied))
 
 
 def read_listing(path: str) -> dict[bytes, Entry]:
@@ -52,7 +128,7 @@ def read_listing(path: str) -> dict[bytes, Entry]:
     Raises :class:`InputError` where libarchive cannot read it.
     """
     with _reading(path, capi.read_support_format_mtree, "mtree file") as archive:
-        entries = (_entry(record, path, 2**62) for record in _headers(archive, path))
+        entries = (_entry(record, path, _ANY_TIME) for record in _headers(archive, path))
         return {entry.path: entry for entry in entries}
 
 
@@ -137,7 +213,7 @@ def _entry(record: int, path: str, epoch: int) -> Entry:
         mode=stat.S_IFLNK | 0o777 if target is not None else (kind or stat.S_IFREG) | stat.S_IMODE(mode),
         uid=capi.entry_uid(record),
         gid=capi.entry_gid(record),
-        mtime=epoch if stat.S_ISDIR(mode) else min(capi.entry_mtime(record), epoch),
+        mtime=epoch if stat.S_ISDIR(mode) and epoch != _ANY_TIME else min(capi.entry_mtime(record), epoch),
         size=capi.entry_size(record) if kind == stat.S_IFREG and link is None else 0,
         rdev=capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
         target=target,
@@ -174,7 +250,7 @@ def _spooled(archive: int, entry: Entry, place: str, path: str) -> Entry:
     return attrs.evolve(entry, source=os.fsencode(place), stamp=stamp(status))
 
 
-def _linked(entry: Entry, entries: dict[bytes, Entry], path: str) -> Entry:
+def _linked(entry: Entry, entries: Mapping[bytes, Entry], path: str) -> Entry:
     first = entries.get(entry.link or b"")
     if first is None or first.is_dir:
         message = f"{path}: {os.fsdecode(entry.path)} is a hard link to {os.fsdecode(entry.link or b'')}, which is not there"
@@ -187,7 +263,7 @@ def _drop_below(entries: dict[bytes, Entry], path: bytes) -> None:
         del entries[other]
 
 
-def _direct(entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
+def direct(entries: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
     """Have the first name of each file that is linked carry it: a target may have been replaced."""
     carriers: dict[bytes, bytes] = {}
     result: dict[bytes, Entry] = {}

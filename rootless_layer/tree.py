@@ -101,12 +101,13 @@ class Tree:
     entries: Mapping[bytes, Entry]
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> Tree:
+    def of(cls, entries: Iterable[Entry], *, whiteouts: bool = False) -> Tree:
         """Order and check entries; a missing parent becomes a 0755 directory of root's.
 
         Raises :class:`UnrepresentableError`, with every fault found, for a repeated
-        path, a parent that is no directory, a hard link to nothing or to a link, and
-        a name that begins with ``.wh.`` (image-spec ``layer.md``).
+        path, a parent that is no directory, a hard link to nothing or to a link, and,
+        unless they are ``whiteouts``, a name that begins with ``.wh.`` (image-spec
+        ``layer.md``).
         """
         listed = list(entries)
         by_path = {entry.path: entry for entry in listed}
@@ -117,7 +118,7 @@ class Tree:
         by_path.setdefault(b"", Entry(path=b"", mode=ROOT_MODE))
         problems += _complete(by_path)
         ordered = sorted(by_path)
-        if b"/" + WHITEOUT_PREFIX in b"\0/".join(ordered):
+        if not whiteouts and b"/" + WHITEOUT_PREFIX in b"\0/".join(ordered):
             reserved = [path for path in ordered if path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX)]
             problems += [f"{shown(path)}: a layer cannot hold a name that begins with .wh." for path in reserved]
         for entry in [entry for entry in listed if entry.link is not None]:
@@ -143,17 +144,28 @@ class Tree:
     def archived(self) -> list[Entry]:
         """Give the entries in the order of the archive, as they stand in a layer.
 
-        Hard links come last, so that each follows its target. The root is left out
-        where it is 0755 and root's, which is what it is without an entry.
+        Hard links come last, so that each follows its target; a directory's whiteouts come
+        before all else in it. The root is left out where it is 0755 and root's, which is
+        what it is without an entry.
         """
         plain: list[Entry] = []
         links: list[Entry] = []
         for entry in self.entries.values():
             (plain if entry.link is None else links).append(entry)
+        if any(b"/" + WHITEOUT_PREFIX in b"/" + entry.path for entry in plain):
+            plain.sort(key=_whiteouts_first)
         root = plain[0]
         if (root.mode, root.uid, root.gid, root.xattrs) == (ROOT_MODE, 0, 0, ()):
             del plain[0]
         return plain + links
+
+
+def _whiteouts_first(entry: Entry) -> bytes:
+    """Give what a whiteout is ordered by: right behind its directory, whatever its name is."""
+    above, _, name = entry.path.rpartition(b"/")
+    if not name.startswith(WHITEOUT_PREFIX):
+        return entry.path
+    return above + b"/\0" + name if above else b"\0" + name
 
 
 def _complete(by_path: dict[bytes, Entry]) -> list[str]:
