@@ -17,19 +17,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .blob import LayerBlob, open_layer
     from .closure import Closure, StorePath, closure_of_paths, load_closure
     from .errors import RootlessLayerError
+    from .export import export_images
+    from .image import Image
     from .layer import Layer, build_layer
-    from .spec import Compression, LayerSpec, Script
+    from .layout import read_images
+    from .snapshot import open_base
+    from .spec import Base, Compression, LayerSpec, Script
     from .tree import Entry, Tree
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Base": "spec",
     "Closure": "closure",
     "Compression": "spec",
     "Entry": "tree",
+    "Image": "image",
     "Layer": "layer",
+    "LayerBlob": "blob",
     "LayerSpec": "spec",
     "RootlessLayerError": "errors",
     "Script": "spec",
@@ -37,11 +45,16 @@ _HOMES = {
     "Tree": "tree",
     "build_layer": "layer",
     "closure_of_paths": "closure",
+    "export_images": "export",
     "load_closure": "closure",
+    "open_base": "snapshot",
+    "open_layer": "blob",
+    "read_images": "layout",
 }
 __all__ = [
-    "Closure", "Compression", "Entry", "Layer", "LayerSpec", "RootlessLayerError", "Script",
-    "StorePath", "Tree", "__version__", "build_layer", "closure_of_paths", "load_closure",
+    "Base", "Closure", "Compression", "Entry", "Image", "Layer", "LayerBlob", "LayerSpec", "RootlessLayerError",
+    "Script", "StorePath", "Tree", "__version__", "build_layer", "closure_of_paths", "export_images", "load_closure",
+    "open_base", "open_layer", "read_images",
 ]  # fmt: skip
 
 

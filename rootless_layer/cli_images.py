@@ -158,7 +158,7 @@ def find_base(given: Sequence[str], platform: str | None, stack: contextlib.Exit
 
 
 def _write(images: list[Stored], options: Mapping[str, Any], *, several_platforms: bool) -> None:
-    from .export import export  # noqa: PLC0415
+    from .export import export_images  # noqa: PLC0415
 
     output = options["output"]
     kind: Format = options["kind"] or ("archive" if output == "-" or output.endswith(".tar") else "layout")
@@ -171,7 +171,7 @@ def _write(images: list[Stored], options: Mapping[str, Any], *, several_platform
     if output == "-" and sys.stdout.isatty():
         message = "an archive is nothing for a terminal: pipe it, or name a file"
         raise click.BadParameter(message, param_hint="--output")
-    export(images, output, kind, several_platforms=several_platforms, stream=sys.stdout.buffer if output == "-" else None)
+    export_images(images, output, kind, several_platforms=several_platforms, stream=sys.stdout.buffer if output == "-" else None)
     if options["as_json"]:
         click.echo(json.dumps([_described(stored) for stored in images], indent=2, sort_keys=True))
     elif output != "-":

@@ -220,7 +220,7 @@ def write_docker_archive(images: Sequence[Stored], file: BinaryIO) -> None:
     archive.end()
 
 
-def export(
+def export_images(
     images: Sequence[Stored], output: str, kind: Format, *, several_platforms: bool = False, stream: BinaryIO | None = None
 ) -> None:
     """Write images to ``output``, whole or not at all; where there is a ``stream``, to that instead.
