@@ -88,10 +88,12 @@ def _is_named(stored: Stored, name: str) -> bool:
 
 
 def _directory(top: str) -> Callable[[str], Piece | None]:
+    top = os.path.realpath(top)
+
     def find(name: str) -> Piece | None:
         path = os.path.join(top, *_clean(name).split("/"))
         # A link could point anywhere on this machine; image layouts have none within.
-        if os.path.islink(path) or not os.path.isfile(path):
+        if os.path.realpath(path) != path or not os.path.isfile(path):
             return None
         return Piece(path, os.path.getsize(path))
 
