@@ -13,7 +13,7 @@ import attrs
 from . import listing
 from .compression import BlobWriter, decompressed
 from .errors import InputError, SourceError
-from .oci import MEDIA_TYPES, Descriptor, layer_type
+from .oci import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
 from .pipeline import serialise
 from .spec import Compression
 from .tree import Tree
@@ -27,11 +27,12 @@ _MOST_JSON_BYTES = 64 << 20
 
 @attrs.frozen(slots=True)
 class Piece:
-    """A run of bytes in a file: where it begins and how long it is."""
+    """A run of bytes in a file: where it begins and how long it is, and what messages call the file."""
 
     path: str
     size: int
     offset: int = 0
+    name: str = attrs.field(default=attrs.Factory(lambda piece: piece.path, takes_self=True), kw_only=True)
 
     def copy(self, consume: Callable[[memoryview], object]) -> None:
         """Give the bytes to ``consume``, a part at a time; raises :class:`SourceError` where there are fewer."""
@@ -46,18 +47,18 @@ class Piece:
                 while remaining:
                     count = file.readinto(buffer[: min(remaining, _PART_BYTES)])
                     if not count:
-                        message = f"{self.path}: ends too early"
+                        message = f"{self.name}: ends too early"
                         raise SourceError(message, hint="It is damaged, or was changed meanwhile: get or build it again.")
                     remaining -= count
                     yield buffer[:count]
         except OSError as error:
-            message = f"{self.path}: cannot be read: {error.strerror}"
+            message = f"{self.name}: cannot be read: {error.strerror}"
             raise SourceError(message) from error
 
     def read(self) -> bytes:
         """Give the bytes at once: they are a document's, so :class:`InputError` where they are too many."""
         if self.size > _MOST_JSON_BYTES:
-            message = f"{self.path}: {self.size} bytes are too many for a JSON document"
+            message = f"{self.name}: {self.size} bytes are too many for a JSON document"
             raise InputError(message)
         parts: list[bytes] = []
         self.copy(lambda part: parts.append(bytes(part)))
@@ -74,7 +75,7 @@ class LayerBlob:
     """
 
     descriptor: Descriptor
-    diff_id: str
+    diff_id: str = attrs.field(validator=check_digest)
     piece: Piece | None = None
     uncompressed_size: int = -1
     listing: str = ""
@@ -88,8 +89,7 @@ class LayerBlob:
         """
         passed = _Passed(consume)
         if self.piece is None:
-            kind = self.descriptor.media_type.partition("+")[2] or "none"
-            with BlobWriter(Compression(kind, self.level), passed) as writer:  # type: ignore[arg-type]
+            with BlobWriter(Compression(_kind(self.descriptor), self.level), passed) as writer:  # type: ignore[arg-type]
                 serialise(self._tree().archived(), writer.write)
                 writer.finish()
         else:
@@ -114,13 +114,20 @@ class LayerBlob:
         return self.uncompressed_size if self.uncompressed_size >= 0 else self.copy_plain(len)
 
     def _tree(self) -> Tree:
-        with open(self.listing, "rb") as file:
-            return Tree.of(listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing), whiteouts=True)
+        try:
+            with open(self.listing, "rb") as file:
+                return Tree.of(listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing), whiteouts=True)
+        except OSError as error:
+            message = f"{self.listing}: cannot be read: {error.strerror}"
+            raise SourceError(message, hint="Build the layer again.") from error
+        except (TypeError, OverflowError) as error:  # of a device's numbers
+            message = f"{self.listing}: is not a layer's listing: {error}"
+            raise InputError(message, hint="Build the layer again.") from error
 
     def _check(self, passed: _Passed, digest: str, size: int) -> None:
         if (passed.digest, passed.size) == (digest, size):
             return
-        where = self.listing if self.piece is None else self.piece.path
+        where = self.listing if self.piece is None else self.piece.name
         message = f"{where}: the layer is {passed.digest} of {passed.size} bytes, and should be {digest} of {size}"
         hint = "A source changed since the layer was built: build it again."
         raise SourceError(message, hint=hint if self.piece is None else "It is damaged: get or build it again.")
@@ -154,20 +161,34 @@ def open_layer(folder: str) -> LayerBlob:
     path = Path(folder, "layer.json")
     try:
         said = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"{folder}: is not a layer: {path.name} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise InputError(message, hint="Give a directory that `rootless-layer build -o` made.") from error
     try:
-        descriptor = Descriptor(layer_type(said["mediaType"]), said["digest"], int(said["size"]))
-        if said["blob"] == "derived":
-            listed = str(path.with_name(said["listing"]))
-            return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], listed, said["madeFrom"]["level"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        message = f"{path}: does not describe a layer: {error!r}"
+        layer = _described(said, path)
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+        message = f"{path}: does not describe a layer: {error if isinstance(error, InputError) else repr(error)}"
         raise InputError(message, hint="Build the layer again.") from error
-    blob = path.parent / "blobs/sha256" / descriptor.digest.removeprefix("sha256:")
-    size = blob.stat().st_size if blob.is_file() else None
-    if size != descriptor.size:
-        message = f"{blob}: should hold {descriptor.size} bytes, and {'is missing' if size is None else f'holds {size}'}"
+    if layer.piece is None:
+        return layer
+    blob, size = Path(layer.piece.path), layer.piece.size
+    there = blob.stat().st_size if blob.is_file() else None
+    if there != size:
+        message = f"{blob}: should hold {size} bytes, and {'is missing' if there is None else f'holds {there}'}"
         raise InputError(message, hint="Build the layer again.")
-    return LayerBlob(descriptor, said["diffId"], Piece(str(blob), descriptor.size), said["uncompressedSize"])
+    return layer
+
+
+def _described(said: Any, path: Path) -> LayerBlob:  # noqa: ANN401 - JSON
+    """Read what ``layer.json`` says of its blob."""
+    descriptor = Descriptor(layer_type(said["mediaType"]), said["digest"], said["size"])
+    check_size(None, attrs.fields(Descriptor).size, said["uncompressedSize"])
+    if said["blob"] == "stored":
+        blob = path.parent / "blobs/sha256" / descriptor.digest.removeprefix("sha256:")
+        return LayerBlob(descriptor, said["diffId"], Piece(str(blob), descriptor.size), said["uncompressedSize"])
+    level = Compression(_kind(descriptor), said["madeFrom"]["level"]).level
+    return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], str(path.with_name(said["listing"])), level)
+
+
+def _kind(descriptor: Descriptor) -> Any:  # noqa: ANN401 - a literal
+    return descriptor.media_type.partition("+")[2] or "none"

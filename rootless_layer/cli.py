@@ -16,6 +16,7 @@ import click
 from . import __version__
 from .child import ENDING, abandon
 from .cli_images import find_base, image, merge
+from .cli_reports import diff, inspect, validate
 from .errors import RootlessLayerError, ScriptError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def main() -> None:
 
 main.add_command(image)
 main.add_command(merge)
+for _command in (validate, inspect, diff):
+    main.add_command(_command)
 
 
 @main.command(epilog=EXIT_STATUS)
@@ -95,6 +98,9 @@ main.add_command(merge)
     help="Build upon this image (PATH#NAME for one of several) or layer's directory; repeatable, lowest first.",
 )
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of the base's.  [default: this machine's]")
+@click.option(
+    "--most-bytes", type=click.IntRange(1), metavar="BYTES", help="What a base's layer may unpack to.  [default: 16 GiB]"
+)
 @click.option("--rootfs", metavar="DIR|TAR", help="Start from this root filesystem.")
 @click.option("--rootfs-listing", metavar="MTREE", help="Owners, modes and devices of a --rootfs DIR, as an mtree file.")
 @click.option("--script", "scripts", multiple=True, metavar="FILE", help="Run this script; repeatable, in order.")
@@ -144,7 +150,10 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
 
     show = _Shower(quiet=options["quiet"])
     with contextlib.ExitStack() as stack:
-        base = find_base(options["bases"], options["platform"], stack) if options["bases"] else None
+        base = None
+        if options["bases"]:
+            most = options["most_bytes"]
+            base = find_base(options["bases"], options["platform"], stack, most_bytes=most, quiet=options["quiet"])
         spec = _spec(options, base)
         layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from .errors import InputError
+from .errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,10 +72,12 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
     from .blob import open_layer  # noqa: PLC0415 - for a quick --help
     from .export import tag_of  # noqa: PLC0415
-    from .image import Image  # noqa: PLC0415
+    from .image import Image, check_config  # noqa: PLC0415
     from .layout import Stored  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
 
+    several = [*map(_config, options["configs"]), _flags(options)]
+    check_config(*several)
     names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = Platform.parse(options["platform"]) if options["platform"] else None
     created = _created(options["created"])
@@ -88,7 +90,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
         for layer in options["layers"]:
             made = made.append(open_layer(layer), created=created)
         new = None if options["base"] else platform
-        for changes in [*map(_config, options["configs"]), _flags(options)]:
+        for changes in several:
             made = made.configured(changes)
         made = made.configured({}, created=created, platform=new, author=options["author"])
         _write([Stored(made, names)], options, several_platforms=False)
@@ -101,20 +103,22 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
 def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put several images with their names into one layout or archive."""
     from .export import tag_of  # noqa: PLC0415
-    from .layout import Stored, read_images  # noqa: PLC0415
+    from .layout import Stored, is_named, read_images  # noqa: PLC0415
 
     with _spool() as spool:
         found: list[Stored] = []
         for path in images:
             where, _, wanted = path.partition("#")
             there = read_images(where, spool)
-            chosen = [stored for stored in there if not wanted or wanted in stored.names]
+            chosen = [stored for stored in there if not wanted or is_named(stored, wanted)]
             if not chosen:
-                message = f"{where}: has no image of the name {wanted}"
-                raise InputError(message)
+                message = f"{where}: holds no image" + (f" of the name {wanted}" if wanted else "")
+                names = ", ".join(name for stored in there for name in stored.names)
+                raise InputError(message, hint=f"There is: {names}." if names else "")
             found += chosen
-        if name:
-            found = [Stored(stored.image, (tag_of(name),)) for stored in found]
+        if name:  # an image that has several names is there for each of them
+            different = {stored.image.manifest_digest: stored.image for stored in found}
+            found = [Stored(image, (tag_of(name),)) for image in different.values()]
         _write(found, options, several_platforms=bool(name))
 
 
@@ -128,21 +132,33 @@ def _spool() -> Iterator[Callable[[], str]]:
 
         def new() -> str:
             if not folder:
-                folder.append(temporary.make(os.environ.get("TMPDIR") or "/tmp", "rootless-layer-"))  # noqa: S108 - as build does
+                place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as build does
+                try:
+                    folder.append(temporary.make(place, "rootless-layer-"))
+                except OSError as error:
+                    message = f"{place}: nothing can be unpacked there: {error.strerror}"
+                    raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
             return f"{folder[0]}/{len(os.listdir(folder[0]))}"
 
         yield new
 
 
 def _base(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
+    from .blob import open_layer  # noqa: PLC0415
+    from .image import Image  # noqa: PLC0415
     from .layout import choose, read_images  # noqa: PLC0415
 
     path, _, name = given.partition("#")
+    if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
+        return Image.empty(platform).append(open_layer(path))
     return choose(read_images(path, spool), path, platform, name)
 
 
-def find_base(given: Sequence[str], platform: str | None, stack: contextlib.ExitStack) -> LayerBase:
+def find_base(
+    given: Sequence[str], platform: str | None, stack: contextlib.ExitStack, *, most_bytes: int | None, quiet: bool
+) -> LayerBase:
     """Open what a layer is to be built upon; it is there until the stack unwinds."""
+    from .compression import MOST_BYTES  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
     from .snapshot import cache_directory, open_base  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
@@ -154,7 +170,12 @@ def find_base(given: Sequence[str], platform: str | None, stack: contextlib.Exit
         for layer in _base(more, wanted, spool).layers:
             image = image.append(layer)
     temporary = stack.enter_context(Temporary())
-    return open_base(image, cache_directory(), temporary)
+
+    def tell(note: str) -> None:
+        if not quiet:
+            click.echo(f"rootless-layer: {note}", err=True)
+
+    return open_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, tell=tell)
 
 
 def _write(images: list[Stored], options: Mapping[str, Any], *, several_platforms: bool) -> None:
@@ -190,23 +211,24 @@ def _described(stored: Stored) -> dict[str, object]:
 
 def _config(given: str) -> dict[str, Any]:
     """Read properties: JSON itself, or a file of it. A whole image's config gives its ``config``."""
-    text = given
+    text, where = given, "--config"
     if not given.lstrip().startswith("{"):
+        where = given
         try:
             with open(given, encoding="utf-8") as file:
                 text = file.read()
-        except OSError as error:
-            message = f"{given}: cannot be read: {error.strerror}"
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}"
             raise InputError(message) from error
     try:
         said = json.loads(text)
-    except ValueError as error:
-        message = f"{given}: is not JSON: {error}"
+    except (ValueError, RecursionError) as error:
+        message = f"{where}: is not JSON: {error}"
         raise InputError(message) from error
     if isinstance(said, dict) and "rootfs" in said:
         said = said.get("config") or {}
     if not isinstance(said, dict):
-        message = f"{given}: is not a JSON object"
+        message = f"{where}: is not a JSON object"
         raise InputError(message)
     return cast("dict[str, Any]", said)
 
@@ -237,7 +259,7 @@ def _words(text: str, option: str) -> list[str]:
         return [text]
     try:
         words = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"{text}: is not JSON: {error}", param_hint=option) from error
     return cast("list[str]", words)
 
@@ -256,4 +278,4 @@ def _created(given: str | None) -> str:
     except (ValueError, OverflowError, OSError) as error:
         message = f"{text!r} is not a time: write it as 2026-01-31T12:00:00Z, as seconds since 1970, or `now`"
         raise click.BadParameter(message, param_hint="--created") from error
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ from .errors import InputError, OutputError
 from .image import canonical
 from .layout import FULL_NAME, REF_NAME
 from .oci import INDEX, MANIFEST, Descriptor, sha256
-from .output import aside, check_replaceable, writing
+from .output import aside, check_replaceable, make_folder, writing
 from .temporary import Temporary
 
 if TYPE_CHECKING:
@@ -32,16 +33,22 @@ Format = Literal["layout", "archive", "docker-archive"]
 _LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
 _BLOBS = "blobs/sha256"
 _BLOCK = 512
+_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}")
+"""distribution's ``reference`` package, by which docker and podman read a name."""
 
 
 def tag_of(name: str) -> str:
     """Give an image's name with its tag, ``latest`` by default; raises :class:`InputError` for what is no name."""
-    repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "latest")
-    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789._-/:")
-    if not repository or not tag or set(repository) - allowed or not set(tag.lower()) <= allowed - set("/:"):
+    full = name if _has_tag(name) else f"{name}:latest"
+    if not _NAME.fullmatch(full):
         message = f"{name!r} is not the name of an image: write it as NAME:TAG, in lower case"
         raise InputError(message)
-    return f"{repository}:{tag}"
+    return full
+
+
+def _has_tag(name: str) -> bool:
+    return ":" in name.rpartition("/")[2]
 
 
 def index(images: Sequence[Stored], *, several_platforms: bool) -> tuple[bytes, list[bytes]]:
@@ -68,7 +75,10 @@ def _index(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _named(row: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    return [row | {"annotations": {REF_NAME: name, FULL_NAME: _full(name)}} for name in names] or [row]
+    """Repeat a row for each name; other tools' layouts may have mere tags, which are half a name."""
+    return [row | {"annotations": {REF_NAME: name} | ({FULL_NAME: _full(name)} if _has_tag(name) else {})} for name in names] or [
+        row
+    ]
 
 
 def _full(name: str) -> str:
@@ -87,7 +97,7 @@ def docker_manifest(
         [
             {
                 "Config": config_name(stored.image.config),
-                "RepoTags": list(stored.names),
+                "RepoTags": [name for name in stored.names if _has_tag(name)],
                 "Layers": [layer_name(layer) for layer in stored.image.layers],
             }
             for stored in images
@@ -101,13 +111,15 @@ def write_layout(images: Sequence[Stored], folder: Path, *, several_platforms: b
     Raises :class:`SourceError` for a layer whose bytes are not what its digest says.
     """
     blobs = folder / _BLOBS
-    blobs.mkdir(parents=True)
+    make_folder(blobs)
     (folder / "oci-layout").write_bytes(_LAYOUT)
     for layer in _layers(images):
         _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:"))
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
-        (blobs / sha256(document).removeprefix("sha256:")).write_bytes(document)
+        target = blobs / sha256(document).removeprefix("sha256:")
+        target.write_bytes(document)
+        _make_readable(target)
     (folder / "index.json").write_bytes(listed)
 
 
@@ -120,9 +132,16 @@ def _place(layer: LayerBlob, target: Path) -> None:
             if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
                 raise
         else:
+            layer.copy(len)  # somebody may have changed it
             return
     with open(target, "xb", buffering=0) as file:
         layer.copy(lambda part: _write_all(file, part))
+        os.fsync(file.fileno())
+    _make_readable(target)
+
+
+def _make_readable(path: Path) -> None:
+    path.chmod(path.stat().st_mode | 0o600)  # whatever the umask is
 
 
 def _write_all(file: Any, part: memoryview) -> None:  # noqa: ANN401 - a raw file
@@ -240,6 +259,9 @@ def export_images(
     elif target.is_dir():
         message = f"{output}: is a directory, and an archive is a file"
         raise OutputError(message, hint="Name another file with -o, or write an image layout.")
+    elif os.path.lexists(target) and not target.is_file():
+        message = f"{output}: is no file, whose place an archive could take"
+        raise OutputError(message, hint="Name another file with -o, or write to stdout with -o -.")
     with Temporary() as temporary:
         if kind == "layout":
             with aside(target, temporary) as folder, writing(target):
@@ -249,7 +271,9 @@ def export_images(
             made = Path(temporary.make(str(target.parent), ".rootless-layer-")) / "image"
             with open(made, "xb") as file:
                 _write_file(images, file, kind, several_platforms=several_platforms)
+                file.flush()
                 os.fsync(file.fileno())
+            _make_readable(made)
             made.replace(target)
 
 

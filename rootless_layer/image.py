@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from .errors import InputError
-from .oci import CONFIG, MANIFEST, Descriptor, Platform, chain_ids, sha256
+from .oci import CONFIG, MANIFEST, Descriptor, Platform, chain_ids, is_digest, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .blob import LayerBlob
 
 EPOCH = "1970-01-01T00:00:01Z"
 """When an image was created of which nobody says when: as SOURCE_DATE_EPOCH=1 has it."""
 _MERGED = ("ExposedPorts", "Volumes", "Labels")
+_MOST_DEEP = 100
 _FIELDS = {
     "User": str, "ExposedPorts": dict, "Env": list, "Entrypoint": list, "Cmd": list, "Volumes": dict, "WorkingDir": str,
     "Labels": dict, "StopSignal": str, "Memory": int, "MemorySwap": int, "CpuShares": int, "Healthcheck": dict,
@@ -29,8 +30,8 @@ _FIELDS = {
 
 
 def canonical(value: object) -> bytes:
-    """Write JSON the same on every machine."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
+    """Write JSON the same on every machine; raises :class:`ValueError` for what JSON cannot say: no text, no number."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 @attrs.frozen(slots=True)
@@ -70,8 +71,12 @@ class Image:
         """Put a layer on top, with a row of the history for it."""
         said = self.described
         rootfs = said.setdefault("rootfs", {"type": "layers"})
-        rootfs["diff_ids"] = [*rootfs.get("diff_ids", ()), layer.diff_id]
-        said["history"] = [*(said.get("history") or ()), {"created": created, "created_by": created_by}]
+        rootfs["diff_ids"] = [*(rootfs.get("diff_ids") or ()), layer.diff_id]
+        history = said.get("history") or []
+        # Readers count: there is a row for each layer, or there is an error.
+        unrecorded = len(self.layers) - sum(not row.get("empty_layer") for row in history)
+        history += [{"comment": "not recorded"}] * unrecorded
+        said["history"] = [*history, {"created": created, "created_by": created_by}]
         return Image(canonical(said), (*self.layers, layer))
 
     def configured(
@@ -123,21 +128,93 @@ class Image:
         return sha256(self.manifest)
 
 
-def check_config(changes: Mapping[str, Any]) -> None:
+def faults(config: bytes) -> list[str]:
+    """Say what keeps the config of an image from being one to build upon.
+
+    What this package reads or merges is of its type; all else may be as it is, if it can
+    be written again.
+    """
+    try:
+        said = json.loads(config)
+        canonical(said)
+    except (ValueError, RecursionError) as error:
+        return [f"it is not JSON: {error}"]
+    if not isinstance(said, dict):
+        return ["it is not an object"]
+    problems = [] if _is_shallow(said) else ["it is nested too deep"]
+    rootfs = said.get("rootfs")
+    diff_ids = (rootfs.get("diff_ids") or []) if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or not all(map(is_digest, diff_ids)):
+        problems.append("rootfs.diff_ids is not a list of sha256 digests")
+    elif isinstance(rootfs, dict) and rootfs.get("type", "layers") != "layers":
+        problems.append("rootfs.type is not 'layers'")
+    rows = said.get("history") or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        problems.append("history is not a list of objects")
+    problems += [f"{name} is not a string" for name in _TEXTS if not isinstance(said.get(name) or "", str)]
+    inner = said.get("config") or {}
+    if not isinstance(inner, dict):
+        return [*problems, "config is not an object"]
+    problems += [f"config.{name} is not an object" for name in _MERGED if not isinstance(inner.get(name) or {}, dict)]
+    pairs = inner.get("Env") or []
+    if not isinstance(pairs, list) or not all(isinstance(pair, str) for pair in pairs):
+        problems.append("config.Env is not a list of strings")
+    return problems
+
+
+_TEXTS = ("os", "architecture", "variant")
+
+
+def _is_shallow(value: Any) -> bool:  # noqa: ANN401 - JSON
+    level = [value]
+    for _ in range(_MOST_DEEP):
+        level = [inner for outer in level for inner in _inner(outer)]
+        if not level:
+            return True
+    return False
+
+
+def _inner(value: Any) -> Iterable[Any]:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def check_config(*several: Mapping[str, Any]) -> None:
     """Refuse properties that image-spec ``config.md`` does not have; raises :class:`InputError` with all of them."""
-    problems = []
-    for name, value in changes.items():
-        kind = _FIELDS.get(name)
-        if kind is None:
-            problems.append(f"config: there is no property {name!r}; there are {', '.join(_FIELDS)}")
-        elif value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            problems.append(f"config: {name} is {_NAMES[kind]}, and not {json.dumps(value)[:80]}")
-        elif isinstance(value, list) and not all(isinstance(part, str) for part in value):
-            problems.append(f"config: {name} is a list of strings")
-        elif name == "Env" and isinstance(value, list):
-            problems += [f"config: Env: {pair!r} is not NAME=VALUE" for pair in value if "=" not in pair[1:]]
+    problems = [problem for changes in several for name, value in changes.items() for problem in _problems(name, value)]
     if problems:
-        raise InputError(*problems)
+        unknown = any(name not in _FIELDS for changes in several for name in changes)
+        raise InputError(*problems, hint=f"The properties are {', '.join(_FIELDS)}." if unknown else "")
+
+
+def _problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
+    """Say what is wrong with a property."""
+    kind = _FIELDS.get(name)
+    if kind is None:
+        return [f"config: there is no property {name!r}"]
+    if value is None:
+        return []
+    try:
+        text = canonical(value).decode() if _is_shallow(value) else ""
+    except ValueError:
+        text = ""
+    if not text:
+        return [f"config: {name}: {str(value)!a:.80} cannot be written as JSON: it is no UTF-8, no number or too deep"]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return [f"config: {name} is {_NAMES[kind]}, and not {text:.80}"]
+    return _inner_problems(name, value)
+
+
+def _inner_problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
+    if isinstance(value, list) and not all(isinstance(part, str) for part in value):
+        return [f"config: {name} is a list of strings"]
+    if name == "Env":
+        return [f"config: Env: {pair!r} is not NAME=VALUE" for pair in value if "=" not in pair[1:]]
+    if name in _MERGED:
+        kind = str if name == "Labels" else dict
+        return [f"config: {name}: {key!r} has {_NAMES[kind]}" for key, each in value.items() if not isinstance(each, kind)]
+    return []
 
 
 _NAMES = {str: "a string", dict: "an object", list: "a list", int: "a number", bool: "true or false"}

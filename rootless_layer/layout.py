@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ import attrs
 
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
-from .errors import InputError
-from .image import Image
+from .errors import InputError, SourceError
+from .image import Image, faults
 from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
 REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
+_BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
+"""How docker-archives name a config: by its digest, all but a few."""
 _MOST_LINKS = 8
 _MOST_NESTED = 4
+_MOST_IMAGES = 10_000
 _DAMAGED = "It is damaged or is no image: get or build it again."
 
 
@@ -50,8 +54,17 @@ def read_images(path: str, spool: Callable[[], str]) -> list[Stored]:
 
     ``spool`` gives the path of a new file in a directory that lasts as long as the images
     are used; it is called where an archive is compressed. Raises :class:`InputError`,
-    naming what is wrong with it, for what is no image.
+    naming what is wrong with it, for what is no image, and :class:`SourceError` for what
+    cannot be read.
     """
+    try:
+        return _read(path, spool)
+    except OSError as error:
+        message = f"{error.filename or path}: cannot be read: {error.strerror}"
+        raise SourceError(message) from error
+
+
+def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
     if os.path.isdir(path):
         if os.path.isfile(f"{path}/layer.json"):
             return [Stored(Image.empty(Platform.host()).append(open_layer(path)))]
@@ -59,9 +72,8 @@ def read_images(path: str, spool: Callable[[], str]) -> list[Stored]:
     if not os.path.isfile(path):
         message = f"{path}: no such image"
         raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
-    if kind_of(path) != "none":
-        path = decompress(path, spool())
-    return _Files(path, _members(path)).images()
+    plain = path if kind_of(path) == "none" else decompress(path, spool())
+    return _Files(path, _members(plain, path)).images()
 
 
 def choose(found: list[Stored], where: str, platform: Platform, name: str = "") -> Image:
@@ -69,7 +81,7 @@ def choose(found: list[Stored], where: str, platform: Platform, name: str = "") 
 
     Raises :class:`InputError`, listing what there is, where there is none or several.
     """
-    named = [stored for stored in found if not name or _is_named(stored, name)]
+    named = [stored for stored in found if not name or is_named(stored, name)]
     exact = [stored.image for stored in named if stored.image.platform == platform]
     fitting = exact or [stored.image for stored in named if platform.runs(stored.image.platform)]
     different = {image.manifest_digest: image for image in fitting}
@@ -81,7 +93,8 @@ def choose(found: list[Stored], where: str, platform: Platform, name: str = "") 
     return next(iter(different.values()))
 
 
-def _is_named(stored: Stored, name: str) -> bool:
+def is_named(stored: Stored, name: str) -> bool:
+    """Say whether an image has a name, of which the registry and the tag may be left out, or all but the tag."""
     full = {name, f"docker.io/library/{name}", f"docker.io/{name}"}
     full |= {f"{one}:latest" for one in full if ":" not in one.rpartition("/")[2]}
     return any(one in full or one.rpartition(":")[2] == name for one in stored.names)
@@ -100,28 +113,22 @@ def _directory(top: str) -> Callable[[str], Piece | None]:
     return find
 
 
-def _members(path: str) -> Callable[[str], Piece | None]:
-    """Find an archive's members without unpacking it; links within it are followed."""
-    try:
-        with tarfile.open(path, "r:") as archive:
-            members = archive.getmembers()
-    except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as error:
-        message = f"{path}: cannot be read as a tar archive: {error}"
-        raise InputError(message, hint=_DAMAGED) from error
+def _members(path: str, where: str = "") -> Callable[[str], Piece | None]:
+    """Find an archive's members without unpacking it; links within it are followed. Messages may call it ``where``."""
+    where = where or path
     files: dict[str, Piece] = {}
     links: dict[str, str] = {}
-    for member in members:
+    whole = os.path.getsize(path)
+    for member in _headers(path, where):
         name = _clean(member.name)
         if member.isreg() and not member.issparse():
-            files[name] = Piece(path, member.size, member.offset_data)
+            files[name] = Piece(path, member.size, member.offset_data, name=where)
+            if member.offset_data + member.size > whole:
+                message = f"{where}: ends within {name}"
+                raise InputError(message, hint=_DAMAGED)
         elif member.islnk() or member.issym():
             above = posixpath.dirname(name) if member.issym() else ""
             links[name] = _clean(posixpath.join(above, member.linkname))
-    whole = os.path.getsize(path)
-    for name, piece in files.items():
-        if piece.offset + piece.size > whole:
-            message = f"{path}: ends within {name}"
-            raise InputError(message, hint=_DAMAGED)
 
     def find(name: str) -> Piece | None:
         name = _clean(name)
@@ -134,6 +141,24 @@ def _members(path: str) -> Callable[[str], Piece | None]:
     return find
 
 
+def _headers(path: str, where: str = "") -> list[tarfile.TarInfo]:
+    headers: list[tarfile.TarInfo] = []
+    problem: object = None
+    with open(path, "rb") as file:
+        try:
+            archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the file is closed
+            while not problem and (header := archive.next()) is not None:
+                headers.append(header)
+                if header.size < 0:  # the next one would stand before it, for ever
+                    problem = f"{header.name} has a size of {header.size}"
+        except Exception as error:  # noqa: BLE001 - of a damaged header tarfile raises whatever comes of it
+            problem = error
+    if problem:
+        message = f"{where or path}: cannot be read as a tar archive: {problem}"
+        raise InputError(message, hint=_DAMAGED)
+    return headers
+
+
 def _clean(name: str) -> str:
     return posixpath.normpath("/" + name).lstrip("/")
 
@@ -144,6 +169,7 @@ class _Files:
     def __init__(self, where: str, find: Callable[[str], Piece | None]) -> None:
         self.where = where
         self.find = find
+        self.listed = 0
 
     def images(self) -> list[Stored]:
         try:
@@ -154,13 +180,17 @@ class _Files:
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             message = f"{self.where}: a document in it is not of the form that it should have: {error!r}"
             raise InputError(message, hint=_DAMAGED) from error
+        except InputError as error:
+            if all(self.where in problem for problem in error.problems):
+                raise
+            raise InputError(*(f"{self.where}: {problem}" for problem in error.problems), hint=error.hint or _DAMAGED) from error
         message = f"{self.where}: holds neither index.json nor manifest.json"
         raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
 
     def _piece(self, name: str) -> Piece:
         piece = self.find(name)
         if piece is None:
-            message = f"{self.where}: {name} is missing"
+            message = f"{self.where}: {name} is missing, or is no file"
             raise InputError(message, hint=_DAMAGED)
         return piece
 
@@ -182,12 +212,13 @@ class _Files:
         return data
 
     def _index(self, index: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[Stored]:
-        if depth > _MOST_NESTED:
-            message = f"{self.where}: its indexes are nested too deep"
-            raise InputError(message)
         for descriptor in index["manifests"]:
+            self.listed += 1
+            if depth > _MOST_NESTED or self.listed > _MOST_IMAGES:
+                message = f"{self.where}: its indexes are nested too deep, or list too much"
+                raise InputError(message)
             annotations = descriptor.get("annotations") or {}
-            named = annotations.get(FULL_NAME) or annotations.get(REF_NAME) or name
+            named = _text(annotations.get(FULL_NAME) or annotations.get(REF_NAME) or name)
             kind = descriptor.get("mediaType") or MANIFEST
             if kind in {INDEX, DOCKER_INDEX}:
                 yield from self._index(json.loads(self._document(descriptor)), named, depth + 1)
@@ -198,7 +229,7 @@ class _Files:
 
     def _image(self, manifest: Mapping[str, Any]) -> Image:
         config = self._document(manifest["config"])
-        diff_ids = _diff_ids(config, self.where)
+        diff_ids = self._diff_ids(config)
         if len(diff_ids) != len(manifest["layers"]):
             message = f"{self.where}: a manifest has {len(manifest['layers'])} layers, and its config {len(diff_ids)} diff IDs"
             raise InputError(message, hint=_DAMAGED)
@@ -216,7 +247,11 @@ class _Files:
 
     def _docker(self, row: Mapping[str, Any]) -> Stored:
         config = self._piece(row["Config"]).read()
-        diff_ids = _diff_ids(config, self.where)
+        named = _BY_DIGEST.fullmatch(row["Config"])
+        if named and sha256(config) != f"sha256:{named[1]}":
+            message = f"{self.where}: {row['Config']} is not what its name says"
+            raise InputError(message, hint=_DAMAGED)
+        diff_ids = self._diff_ids(config)
         if len(diff_ids) != len(row["Layers"]):
             message = f"{self.where}: manifest.json lists {len(row['Layers'])} layers, and the config {len(diff_ids)} diff IDs"
             raise InputError(message, hint=_DAMAGED)
@@ -224,9 +259,22 @@ class _Files:
         for name, diff_id in zip(row["Layers"], diff_ids, strict=True):
             piece = self._piece(name)
             kind = kind_of(piece.path, piece.offset)
+            if kind not in MEDIA_TYPES:
+                message = f"{self.where}: {name} is compressed by {kind}, of which OCI knows nothing"
+                raise InputError(message, hint="Unpack the layer, or get the image again.")
             digest = diff_id if kind == "none" else _digest(piece)
             layers.append(LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece))
-        return Stored(Image(config, tuple(layers)), tuple(row.get("RepoTags") or ()))
+            if kind != "none":  # nothing else here says what the blob should be
+                layers[-1].copy_plain(len)
+        names: list[str] = row.get("RepoTags") or []
+        return Stored(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
+
+    def _diff_ids(self, config: bytes) -> list[str]:
+        problems = faults(config)
+        if problems:
+            raise InputError(*(f"{self.where}: in the config of an image {problem}" for problem in problems), hint=_DAMAGED)
+        diff_ids: list[str] = json.loads(config)["rootfs"].get("diff_ids") or []
+        return diff_ids
 
 
 def _digest(piece: Piece) -> str:
@@ -240,10 +288,8 @@ def _blob_name(digest: str) -> str:
     return f"blobs/{algorithm}/{encoded}"
 
 
-def _diff_ids(config: bytes, where: str) -> list[str]:
-    try:
-        diff_ids: list[str] = json.loads(config)["rootfs"]["diff_ids"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"{where}: the config of an image has no diff IDs: {error!r}"
-        raise InputError(message, hint=_DAMAGED) from error
-    return diff_ids
+def _text(value: Any) -> str:  # noqa: ANN401 - JSON
+    if not isinstance(value, str) or not value.isprintable():
+        message = f"{value!r:.80} is no name"
+        raise TypeError(message)
+    return value

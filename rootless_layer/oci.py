@@ -46,9 +46,22 @@ def layer_type(media_type: str) -> str:
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def _digest(_value: object, attribute: attrs.Attribute[str], text: str) -> None:
-    if not _DIGEST.fullmatch(text):
-        message = f"{attribute.name}: {text!r} is not a sha256 digest"
+def is_digest(value: object) -> bool:
+    """Say whether something is a digest as this package uses them."""
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def check_digest(_value: object, attribute: attrs.Attribute[str], given: object) -> None:
+    """Be the validator of a field; raises :class:`InputError`."""
+    if not is_digest(given):
+        message = f"{attribute.name}: {given!r} is not a sha256 digest"
+        raise InputError(message)
+
+
+def check_size(_value: object, attribute: attrs.Attribute[int], given: object) -> None:
+    """Be the validator of a field; raises :class:`InputError`."""
+    if type(given) is not int or given < 0:
+        message = f"{attribute.name}: {given!r} is not a number of bytes"
         raise InputError(message)
 
 
@@ -57,8 +70,8 @@ class Descriptor:
     """What names a blob (image-spec ``descriptor.md``): its media type, digest and size in bytes."""
 
     media_type: str
-    digest: str = attrs.field(validator=_digest)
-    size: int
+    digest: str = attrs.field(validator=check_digest)
+    size: int = attrs.field(validator=check_size)
 
     def to_json(self) -> dict[str, str | int]:
         """Give the descriptor's properties by their names in JSON."""

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 def listing(tree: Tree) -> Iterator[str]:
     """List a tree as ``ls -l`` does: mode, owner, size or device, path, and what it links to."""
     for entry in tree:
-        size = str(entry.size)
-        if entry.rdev:
-            size = f"{os.major(entry.rdev)},{os.minor(entry.rdev)}"
-        owner = f"{entry.uid}:{entry.gid}"
-        yield f"{stat.filemode(entry.mode)} {owner:>9} {size:>10} {shown(entry.path)}{_rest(entry)}"
+        yield line(entry)
+
+
+def line(entry: Entry) -> str:
+    """Give an entry's line of the list."""
+    size = str(entry.size)
+    if entry.rdev:
+        size = f"{os.major(entry.rdev)},{os.minor(entry.rdev)}"
+    owner = f"{entry.uid}:{entry.gid}"
+    return f"{stat.filemode(entry.mode)} {owner:>9} {size:>10} {shown(entry.path)}{_rest(entry)}"
 
 
 def _rest(entry: Entry) -> str:

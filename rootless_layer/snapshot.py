@@ -23,7 +23,7 @@ from .tarball import Changes, direct, read_layer
 from .tree import Entry, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .blob import LayerBlob
     from .image import Image
@@ -39,18 +39,27 @@ def cache_directory() -> Path:
     return Path(given).absolute() if given else platformdirs.user_cache_path("rootless-layer")
 
 
-def open_base(image: Image, cache: Path, temporary: Temporary, *, most_bytes: int = MOST_BYTES) -> Base:
+def open_base(
+    image: Image,
+    cache: Path,
+    temporary: Temporary,
+    *,
+    most_bytes: int = MOST_BYTES,
+    tell: Callable[[str], object] = lambda _note: None,
+) -> Base:
     """Give the tree that an image's layers make, unpacking those that ``cache`` does not have.
 
     ``temporary`` makes the directories for what is half done; a layer may unpack to
-    ``most_bytes`` at the most. Raises :class:`InputError` for a layer that is damaged, is
+    ``most_bytes`` at the most; ``tell`` gets a note for a person before each that takes a
+    while. Raises :class:`InputError` for a layer that is damaged, is
     not what its digest says or names paths outside of the root.
     """
     snapshots = cache / "snapshots"
     merged: dict[bytes, Entry] = {}
-    for layer, chain_id in zip(image.layers, image.chain_ids, strict=True):
+    for number, (layer, chain_id) in enumerate(zip(image.layers, image.chain_ids, strict=True), 1):
         folder = snapshots / chain_id.removeprefix("sha256:")
         if not folder.is_dir():
+            tell(f"unpacking layer {number} of {len(image.layers)} of the base, once")
             _unpack(layer, folder, merged, temporary, most_bytes)
         merged = _read(folder).apply(merged)
     return Base(Tree.of(direct(merged).values()), image.chain_ids[-1] if image.layers else "")

@@ -318,3 +318,13 @@ def replace_layer(user: User, layout: Path, archive: Path) -> None:
     ):
         result = user.run(words)
         assert result.status == 0, result.err
+
+
+def test_a_base_may_be_larger_than_is_allowed(user: User, image: Path, small: Store) -> None:
+    """A layer that unpacks to more than --most-bytes is refused, and the option that allows it is named."""
+    env = {"ROOTLESS_LAYER_CACHE": str(user.home / "fresh")}
+    result = user.build("--base", image, "--most-bytes", "1000", *small.options, env=env)
+    assert_said(result, 65, "1000 bytes", "--most-bytes")
+    result = user.build("--base", image, *small.options, env=env)
+    assert result.status == 0
+    assert "unpacking layer 2 of 2" in result.err

@@ -1,0 +1,116 @@
+"""What a layer holds, and the tree that layers make one upon the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import attrs
+
+from .errors import InputError
+from .members import Member, leaves_root, read_members
+from .tree import ROOT_MODE, Entry, legible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from .blob import LayerBlob
+    from .members import Consume
+
+Merged = dict[bytes, Member]
+"""A tree by path. The names of one file have the same member, so that its own path is one of them."""
+
+
+@attrs.frozen(slots=True)
+class Contents:
+    """The members of a layer's tar, in their order there, and what its whiteouts hide of lower layers.
+
+    ``removed`` paths go with all below them; of ``emptied`` directories only what is in them
+    goes. ``size`` is the tar's in bytes, where it was counted.
+    """
+
+    members: tuple[Member, ...]
+    removed: frozenset[bytes]
+    emptied: frozenset[bytes]
+    size: int = 0
+
+    @classmethod
+    def of(cls, members: Iterable[Member], size: int = 0) -> Self:
+        """Take members together."""
+        listed = tuple(members)
+        whiteouts = [member for member in listed if member.is_whiteout]
+        return cls(
+            listed,
+            frozenset(path for one in whiteouts if (path := one.hides) is not None),
+            frozenset(path for one in whiteouts if (path := one.empties) is not None),
+            size,
+        )
+
+    def over(self, below: Mapping[bytes, Member]) -> Merged:
+        """Give the tree that comes of the one below (image-spec ``layer.md``, "Applying Changesets").
+
+        Whiteouts hide what lower layers have, wherever in the layer they stand. A hard
+        link is to the file of that name in the layer so far, else in a lower one; where
+        there is none, it stays what it is.
+        """
+        added: Merged = {}
+        for member in self.members:
+            path, link = member.entry.path, member.entry.link
+            if member.is_whiteout:
+                continue
+            there, file = added.get(path), None if link is None else added.get(link) or below.get(link)
+            if there is not None and there.entry.is_dir and not member.entry.is_dir:
+                added = {other: one for other, one in added.items() if not other.startswith(path + b"/")}
+            added[path] = member if file is None or file.entry.is_dir else file
+        replaced = {path for path, member in added.items() if path in below and not member.entry.is_dir}
+        hidden = replaced | (self.removed & below.keys())
+        if not hidden and not self.emptied:
+            return {**below, **added}
+        return {path: member for path, member in below.items() if not self._hides(path, hidden)} | added
+
+    def _hides(self, path: bytes, hidden: AbstractSet[bytes]) -> bool:
+        return path in hidden or any(above in hidden or above in self.emptied for above in parents(path))
+
+
+def parents(path: bytes) -> Iterator[bytes]:
+    """Give the directories that a path is in, the root last."""
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
+
+
+def read_contents(layer: LayerBlob) -> Contents:
+    """Read a layer, and check it against its digest.
+
+    Raises :class:`InputError` for one that is damaged or names paths outside of the root;
+    what does no harm in reading is :func:`rootless_layer.validate`'s to find.
+    """
+    where = f"layer {layer.descriptor.digest}"
+    members: list[Member] = []
+    size = 0
+
+    def give(consume: Consume) -> None:
+        nonlocal size
+        size = layer.copy_plain(consume)
+
+    ending = read_members(give, where, members.append)
+    if ending.damage:
+        message = f"{where}: {ending.damage}"
+        raise InputError(message, hint="It is damaged: get or build it again.")
+    for member in members:
+        if leaves_root(member.name.lstrip(b"/")) or (member.target is not None and leaves_root(member.target.lstrip(b"/"))):
+            message = f"{where}: the name {legible(member.name)} leaves the root"
+            raise InputError(message, hint="Such a layer is not to be trusted.")
+    return Contents.of(members, size)
+
+
+def merge(layers: Iterable[Contents]) -> Merged:
+    """Give the tree that layers make, the lowest first; the root is in it."""
+    tree: Merged = {b"": ROOT}
+    for contents in layers:
+        tree = contents.over(tree)
+    return tree
+
+
+ROOT = Member(name=b"./", entry=Entry(path=b"", mode=ROOT_MODE))
+"""What the root is where no layer says it."""

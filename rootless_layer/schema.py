@@ -1,0 +1,253 @@
+"""The form of an image's documents: what the image-spec requires of each property.
+
+Properties that it does not know are no fault (image-spec ``considerations.md``,
+"Extensibility"); where a config has one, a note says so, as it may be a slip.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+from .image import check_config
+from .oci import CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
+
+if TYPE_CHECKING:
+    from .findings import Finder
+
+INDEXES = (INDEX, DOCKER_INDEX)
+MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
+CONFIGS = (CONFIG, "application/vnd.docker.container.image.v1+json")
+_VERSION = 2
+
+_NAMES = {str: "a string", dict: "an object", list: "a list", int: "a number", bool: "true or false"}
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}(;.*)?")
+_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_LENGTHS = {"sha256": 64, "sha512": 128}
+_PORT = re.compile(r"[0-9]{1,5}(/(tcp|udp|sctp))?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def parse(data: bytes, where: str, finder: Finder) -> Any:  # noqa: ANN401 - JSON
+    """Read JSON; ``None`` where it is none. A name that an object has twice is a problem: readers take one or the other."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        given = dict(pairs)
+        for name in given:
+            if len(given) < len(pairs) and sum(name == other for other, _ in pairs) > 1:
+                finder.problem(where, f"an object has {name!r} twice")
+        return given
+
+    try:
+        return json.loads(data.decode(), object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        finder.problem(where, f"is not JSON: {error}")
+        return None
+
+
+class Document:
+    """An object whose properties are read by name and type; what is not as it should be is a problem."""
+
+    def __init__(self, given: Any, where: str, finder: Finder, part: str = "") -> None:  # noqa: ANN401 - JSON
+        """Take an object. ``part`` says which one of the document at ``where`` it is."""
+        self.where, self.finder, self.part = where, finder, part
+        if not isinstance(given, dict):
+            self.problem("" if part else "the document", f"is an object, and not {brief(given)}")
+        self.given: dict[str, Any] = given if isinstance(given, dict) else {}
+
+    def problem(self, name: str, what: str) -> None:
+        """Report a property."""
+        named = ".".join(part for part in (self.part, name) if part)
+        self.finder.problem(self.where, f"{named}: {what}" if named else what)
+
+    def get(self, name: str, kind: type, *, required: bool = False) -> Any:  # noqa: ANN401 - of that kind
+        """Give a property, ``None`` where there is none of that type."""
+        value = self.given.get(name)
+        if value is None:
+            if required:
+                self.problem(name, "is required, and missing")
+            return None
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            self.problem(name, f"is {_NAMES[kind]}, and not {brief(value)}")
+            return None
+        return value
+
+    def strings(self, name: str, *, required: bool = False) -> list[str]:
+        """Give a list of strings."""
+        values = self.get(name, list, required=required) or []
+        if not all(isinstance(value, str) for value in values):
+            self.problem(name, "is a list of strings")
+        return [value for value in values if isinstance(value, str)]
+
+    def names(self, name: str) -> dict[str, str]:
+        """Give an object whose values are strings, as annotations are."""
+        values = self.get(name, dict) or {}
+        if not all(isinstance(value, str) for value in values.values()):
+            self.problem(name, "is an object of strings")
+        return {key: value for key, value in values.items() if isinstance(value, str)}
+
+    def documents(self, name: str, *, required: bool = False) -> list[Document]:
+        """Give a list of objects."""
+        values = self.get(name, list, required=required) or []
+        return [Document(value, self.where, self.finder, self._named(f"{name}[{n}]")) for n, value in enumerate(values)]
+
+    def document(self, name: str, *, required: bool = False) -> Document | None:
+        """Give an object."""
+        value = self.get(name, dict, required=required)
+        return None if value is None else Document(value, self.where, self.finder, self._named(name))
+
+    def _named(self, name: str) -> str:
+        return f"{self.part}.{name}" if self.part else name
+
+    def time(self, name: str) -> None:
+        """Check a time."""
+        value = self.get(name, str)
+        if value is not None and not is_time(value):
+            self.problem(name, f"{value!r} is not a time as RFC 3339 writes it")
+
+
+def brief(value: object) -> str:
+    """Show a value that is not what it should be."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"  # noqa: PLR2004 - a line
+
+
+def is_time(text: str) -> bool:
+    """Say whether a text is a time as RFC 3339 writes it."""
+    if not _TIME.fullmatch(text):
+        return False
+    try:
+        dt.datetime.fromisoformat(text[:19])
+    except ValueError:
+        return False
+    return True
+
+
+def is_digest(text: str) -> bool:
+    """Say whether a text is a digest (image-spec ``descriptor.md``, "Digests")."""
+    algorithm, _, encoded = text.partition(":")
+    if not _DIGEST.fullmatch(text):
+        return False
+    length = _LENGTHS.get(algorithm)
+    return length is None or re.fullmatch(f"[0-9a-f]{{{length}}}", encoded) is not None
+
+
+def check_descriptor(given: Document) -> tuple[str, str, int] | None:
+    """Check a descriptor (image-spec ``descriptor.md``); give its media type, digest and size where they are usable."""
+    media_type, digest, size = (given.get(name, kind, required=True) for name, kind in _DESCRIPTOR)
+    if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
+        given.problem("mediaType", f"{media_type!r} is not a media type")
+    if digest is not None and not is_digest(digest):
+        given.problem("digest", f"{digest!r} is not a digest")
+        digest = None
+    if size is not None and size < 0:
+        given.problem("size", f"{size} is less than nothing")
+    given.strings("urls")
+    given.names("annotations")
+    platform = given.document("platform")
+    if platform is not None:
+        check_platform(platform)
+    data = given.get("data", str)
+    if data is not None and digest is not None and digest.startswith("sha256:"):
+        _check_data(given, data, digest, size)
+    if digest is None or size is None:
+        return None
+    return media_type or "", digest, size
+
+
+_DESCRIPTOR: tuple[tuple[str, type], ...] = (("mediaType", str), ("digest", str), ("size", int))
+
+
+def _check_data(given: Document, data: str, digest: str, size: int | None) -> None:
+    try:
+        embedded = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        given.problem("data", f"is not base64: {error}")
+        return
+    if f"sha256:{hashlib.sha256(embedded).hexdigest()}" != digest or len(embedded) != size:
+        given.problem("data", "is not what digest and size say")
+
+
+def check_platform(given: Document) -> None:
+    """Check a platform (image-spec ``image-index.md``)."""
+    given.get("architecture", str, required=True)
+    given.get("os", str, required=True)
+    given.get("variant", str)
+    given.get("os.version", str)
+    given.strings("os.features")
+
+
+def check_top(given: Document, kinds: tuple[str, ...], media_type: str = "") -> None:
+    """Check what manifests and indexes have in common; ``media_type`` is what their descriptor says."""
+    version = given.get("schemaVersion", int, required=True)
+    if version not in {None, _VERSION}:
+        given.problem("schemaVersion", f"is {_VERSION}, and not {version}")
+    own = given.get("mediaType", str)
+    if own is not None and own not in kinds:
+        given.problem("mediaType", f"{own!r} is not that of such a document")
+    elif own is not None and media_type and own != media_type:
+        given.problem("mediaType", f"is {own!r}, and the descriptor says {media_type!r}")
+    given.names("annotations")
+
+
+def check_image_config(given: Document, layers: int | None) -> list[str]:
+    """Check an image's config (image-spec ``config.md``) for that many layers; give its diff IDs."""
+    given.get("architecture", str, required=True)
+    given.get("os", str, required=True)
+    for name in ("author", "variant", "os.version"):
+        given.get(name, str)
+    given.strings("os.features")
+    given.time("created")
+    rootfs = given.document("rootfs", required=True)
+    diff_ids: list[str] = []
+    if rootfs is not None:
+        if rootfs.get("type", str, required=True) not in {None, "layers"}:
+            rootfs.problem("type", "is 'layers'")
+        diff_ids = rootfs.strings("diff_ids", required=True)
+        for diff_id in diff_ids:
+            if not is_digest(diff_id):
+                rootfs.problem("diff_ids", f"{diff_id!r} is not a digest")
+        if layers is not None and len(diff_ids) != layers:
+            rootfs.problem("diff_ids", f"there are {len(diff_ids)} for {layers} layers")
+    _check_history(given, len(diff_ids) if layers is None else layers)
+    inner = given.document("config")
+    if inner is not None:
+        _check_properties(inner)
+    return diff_ids
+
+
+def _check_history(given: Document, layers: int) -> None:
+    rows = given.documents("history")
+    filled = 0
+    for row in rows:
+        row.time("created")
+        for name in ("author", "created_by", "comment"):
+            row.get(name, str)
+        filled += not row.get("empty_layer", bool)
+    if rows and filled != layers:
+        given.problem("history", f"has {filled} rows that are no empty layers, for {layers} layers")
+
+
+def _check_properties(given: Document) -> None:
+    """Check what a container is to be run with."""
+    for name, value in given.given.items():
+        try:
+            check_config({name: None})
+        except InputError:
+            given.finder.note(given.where, f"{given.part}.{name}: the image-spec has no such property")
+            continue
+        try:
+            check_config({name: value})
+        except InputError as error:
+            for problem in error.problems:
+                given.problem("", problem.removeprefix("config: "))
+    ports = given.given.get("ExposedPorts")
+    for port in ports if isinstance(ports, dict) else ():
+        if not _PORT.fullmatch(port):
+            given.problem("ExposedPorts", f"{port!r} is not a port")

@@ -1,0 +1,141 @@
+"""Whether a layer's tar can be laid over the layers below by any reader, with the same result."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+from .members import END_MARKER, leaves_root
+from .tree import legible, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .contents import Contents, Merged
+    from .findings import Finder
+    from .members import Ending, Member
+
+_AUFS = (b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk")
+
+
+class Soundness:
+    """Checks one layer. ``below`` is the tree that the lower layers make, where they are known."""
+
+    def __init__(self, where: str, contents: Contents, below: Mapping[bytes, Member], finder: Finder, *, known: bool) -> None:
+        """Take what is to be checked; ``where`` is what findings call the layer."""
+        self.where = where
+        self.contents = contents
+        self.below = below
+        self.known = known
+        self.finder = finder
+        self.first: dict[bytes, Member] = {}
+
+    def check(self, merged: Merged) -> None:
+        """Find what is wrong; ``merged`` is the tree that the layer makes of the one below."""
+        paths = {member.entry.path for member in self.contents.members}
+        self.finder.entries += len(self.contents.members)
+        missing: set[bytes] = set()
+        for member in self.contents.members:
+            path = member.entry.path
+            self._check_name(member)
+            if path in self.first:
+                self._problem(member, "the path occurs twice")
+            if member.is_whiteout:
+                self._check_whiteout(member)
+            elif member.entry.link is not None:
+                self._check_link(member, member.entry.link, paths)
+            self._check_parent(member, merged, missing)
+            self.first.setdefault(path, member)
+
+    def _problem(self, member: Member, what: str) -> None:
+        self.finder.problem(f"{self.where}: {shown(member.entry.path)}", what)
+
+    def _note(self, member: Member, what: str) -> None:
+        self.finder.note(f"{self.where}: {shown(member.entry.path)}", what)
+
+    def _check_name(self, member: Member) -> None:
+        if not member.name:
+            self._problem(member, "a member has no name")
+        elif leaves_root(member.name):
+            self._problem(member, f"the name {legible(member.name)!r} leaves the root")
+        if member.target is not None and leaves_root(member.target):
+            self._problem(member, f"the hard link's target {legible(member.target)!r} leaves the root")
+        if not member.entry.path and not member.entry.is_dir:
+            self._problem(member, "the root is not a directory")
+        if member.warning:
+            self._note(member, member.warning)
+        if member.sparse:
+            self._note(member, "the file is sparse, which not every reader of layers knows")
+
+    def _check_whiteout(self, member: Member) -> None:
+        name = member.entry.path.rpartition(b"/")[2]
+        if name in _AUFS:
+            self._note(member, "is a file of aufs's own, which means nothing in a layer")
+            return
+        if not member.entry.is_regular or member.target is not None:
+            self._problem(member, "a whiteout is not a regular file")
+        elif member.entry.size:
+            self._problem(member, f"a whiteout is not empty: it has {member.entry.size} bytes")
+        if member.empties is not None:
+            if self.known and member.empties not in self.below:
+                self._note(member, "empties a directory that no lower layer has")
+        elif member.hides is None:
+            self._problem(member, "a whiteout names nothing that can be removed")
+        elif self.known and member.hides not in self.below:
+            self._note(member, f"removes {shown(member.hides)}, which no lower layer has")
+
+    def _check_link(self, member: Member, link: bytes, paths: set[bytes]) -> None:
+        target = self.first.get(link)
+        if target is None:
+            if link in paths:
+                self._problem(member, f"the hard link's target {shown(link)} comes after it, or is the link itself")
+            elif link in self.below:
+                if self.below[link].entry.is_dir:
+                    self._problem(member, f"the hard link is to a directory, {shown(link)}")
+                self._note(member, f"the hard link is to {shown(link)} of a lower layer, which some readers refuse")
+            elif self.known:
+                self._problem(member, f"the hard link's target {shown(link)} is not there")
+            else:
+                self._note(member, f"the hard link's target {shown(link)} is not in this layer, and the lower ones are not here")
+        elif target.entry.is_dir:
+            self._problem(member, f"the hard link is to a directory, {shown(link)}")
+        elif target.entry.link is not None:
+            self._note(member, f"the hard link is to another, {shown(link)}")
+        elif _owned(target) != _owned(member):
+            self._note(member, f"the hard link's owner, mode or time is not that of {shown(link)}: readers take one or the other")
+
+    def _check_parent(self, member: Member, merged: Merged, missing: set[bytes]) -> None:
+        path = member.entry.path
+        above = path.rpartition(b"/")[0]
+        if not path or not above or above in missing:
+            return
+        parent = merged.get(above) or self.first.get(above)  # a whiteout is not in the tree
+        if parent is None and member.is_whiteout and above in self.below:
+            return  # its directory went as well
+        if parent is None:
+            missing.add(above)
+            what = f"its directory {shown(above)} is "
+            if self.known:
+                self._problem(member, what + "in no layer")
+            else:
+                self._note(member, what + "not in this layer, and the lower ones are not here")
+        elif not parent.entry.is_dir:
+            missing.add(above)
+            self._problem(member, f"{shown(above)} is not a directory")
+
+
+def _owned(member: Member) -> tuple[int, int, int, int]:
+    entry = member.entry
+    return stat.S_IMODE(entry.mode) if entry.target is None else 0, entry.uid, entry.gid, entry.mtime
+
+
+def check_ending(where: str, ending: Ending, finder: Finder) -> None:
+    """Find what is wrong with how a tar ended."""
+    if ending.damage:
+        finder.problem(where, f"the tar cannot be read to its end: {ending.damage}")
+    elif not ending.marker:
+        finder.problem(where, "the tar has no end marker: it may have been cut off")
+    elif ending.marker < END_MARKER:
+        finder.note(where, "the tar's end marker is one block of zeros, and should be two")
+    if ending.behind:
+        finder.note(where, f"{ending.behind} bytes stand behind the end of the tar, which no reader of layers sees")
