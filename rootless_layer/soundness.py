@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
+from .contents import parents
 from .members import END_MARKER, leaves_root
 from .tree import legible, shown
 
@@ -29,6 +30,7 @@ class Soundness:
         self.known = known
         self.finder = finder
         self.first: dict[bytes, Member] = {}
+        self.gone: set[bytes] = set()
 
     def check(self, merged: Merged) -> None:
         """Find what is wrong; ``merged`` is the tree that the layer makes of the one below."""
@@ -46,6 +48,8 @@ class Soundness:
                 self._check_link(member, member.entry.link, paths)
             self._check_parent(member, merged, missing)
             self.first.setdefault(path, member)
+            if member.hides is not None:
+                self.gone.add(member.hides)
 
     def _problem(self, member: Member, what: str) -> None:
         self.finder.problem(f"{self.where}: {shown(member.entry.path)}", what)
@@ -81,6 +85,8 @@ class Soundness:
                 self._note(member, "empties a directory that no lower layer has")
         elif member.hides is None:
             self._problem(member, "a whiteout names nothing that can be removed")
+        elif member.hides in self.first:
+            self._note(member, f"comes after {shown(member.hides)}: some readers remove that, instead of what lower layers have")
         elif self.known and member.hides not in self.below:
             self._note(member, f"removes {shown(member.hides)}, which no lower layer has")
 
@@ -89,7 +95,7 @@ class Soundness:
         if target is None:
             if link in paths:
                 self._problem(member, f"the hard link's target {shown(link)} comes after it, or is the link itself")
-            elif link in self.below:
+            elif self._at_that_time(link) is not None and not link.startswith(member.entry.path + b"/"):
                 if self.below[link].entry.is_dir:
                     self._problem(member, f"the hard link is to a directory, {shown(link)}")
                 self._note(member, f"the hard link is to {shown(link)} of a lower layer, which some readers refuse")
@@ -105,23 +111,34 @@ class Soundness:
             self._note(member, f"the hard link's owner, mode or time is not that of {shown(link)}: readers take one or the other")
 
     def _check_parent(self, member: Member, merged: Merged, missing: set[bytes]) -> None:
-        path = member.entry.path
-        above = path.rpartition(b"/")[0]
-        if not path or not above or above in missing:
+        above = member.entry.path.rpartition(b"/")[0]
+        if not above or above in missing:
             return
-        parent = merged.get(above) or self.first.get(above)  # a whiteout is not in the tree
-        if parent is None and member.is_whiteout and above in self.below:
-            return  # its directory went as well
-        if parent is None:
-            missing.add(above)
-            what = f"its directory {shown(above)} is "
-            if self.known:
-                self._problem(member, what + "in no layer")
-            else:
-                self._note(member, what + "not in this layer, and the lower ones are not here")
-        elif not parent.entry.is_dir:
-            missing.add(above)
+        there = self._at_that_time(above)
+        if there is not None and there.entry.is_dir:
+            return
+        missing.add(above)
+        if there is not None:
             self._problem(member, f"{shown(above)} is not a directory")
+        elif above in merged:
+            self._note(member, f"comes before its directory {shown(above)}")
+        elif not self.known:
+            self._note(member, f"its directory {shown(above)} is not in this layer, and the lower ones are not here")
+        elif not (member.is_whiteout and above in self.below):  # its directory went as well
+            self._problem(member, f"its directory {shown(above)} is in no layer")
+
+    def _at_that_time(self, path: bytes) -> Member | None:
+        """Give what stands at a path once the members so far were unpacked."""
+        if path in self.first:
+            return self.first[path]
+        gone = path in self.gone or any(self._went(above) for above in parents(path))
+        return None if gone else self.below.get(path)
+
+    def _went(self, above: bytes) -> bool:
+        """Say whether what lower layers have in a directory is not there any more."""
+        if above in self.gone or above in self.contents.emptied:
+            return True
+        return above in self.first and not self.first[above].entry.is_dir
 
 
 def _owned(member: Member) -> tuple[int, int, int, int]:

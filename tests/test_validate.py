@@ -43,7 +43,7 @@ def sha256(data: bytes) -> str:
 
 def tar(*members: tuple[Any, ...], end: bytes = bytes(1024)) -> bytes:
     """Make a tar of (name, type, data or target, changes of the header)."""
-    made = b""
+    made = []
     for name, kind, *rest in members:
         header = tarfile.TarInfo(name)
         data = rest[0] if rest and isinstance(rest[0], bytes) else b""
@@ -52,8 +52,8 @@ def tar(*members: tuple[Any, ...], end: bytes = bytes(1024)) -> bytes:
             header.linkname = rest[0]
         for key, value in (rest[1] if len(rest) > 1 else {}).items():
             setattr(header, key, value)
-        made += header.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512)
-    return made + end
+        made += [header.tobuf(tarfile.PAX_FORMAT), data, bytes(-len(data) % 512)]
+    return b"".join(made) + end
 
 
 def gzipped(data: bytes) -> bytes:
@@ -457,6 +457,9 @@ BAD_LAYERS: dict[str, tuple[bytes, str]] = {
     "a link to itself": (tar(("x", LINK, "x")), "/x: the hard link's target /x comes after it, or is"),
     "a link to a directory": (tar(("y", DIRECTORY), ("x", LINK, "y")), "/x: the hard link is to a directory, /y"),
     "a link to a directory below": (tar(("x", LINK, "etc")), "/x: the hard link is to a directory, /etc"),
+    "a link to what it replaces": (tar(("etc", LINK, "etc/a")), "/etc: the hard link's target /etc/a is not there"),
+    "a link to what was removed": (tar((".wh.old", FILE), ("x", LINK, "old")), "/x: the hard link's target /old is not there"),
+    "a link to what was replaced": (tar(("etc", FILE), ("x", LINK, "etc/a")), "/x: the hard link's target /etc/a is not there"),
     "a name that goes up": (tar(("../x", FILE)), "the name '../x' leaves the root"),
     "a name that goes up and down": (tar(("etc/../x", FILE)), "'etc/../x' leaves the root"),
     "an absolute name": (tar(("/x", FILE)), "/x: the name '/x' leaves the root"),
@@ -466,6 +469,7 @@ BAD_LAYERS: dict[str, tuple[bytes, str]] = {
     "a parent that was removed": (tar((".wh.etc", FILE), ("etc/x", FILE)), "/etc/x: its directory /etc is in no layer"),
     "a parent that is a file": (tar(("etc/a/x", FILE)), "/etc/a/x: /etc/a is not a directory"),
     "a parent that is a link": (tar(("y", SYMBOLIC, "etc"), ("y/x", FILE)), "/y/x: /y is not a directory"),
+    "a parent that is a link below": (tar(("etc/c/x", FILE), ("etc/c", DIRECTORY)), "/etc/c/x: /etc/c is not a directory"),
     "a root that is a file": (tar((".", FILE)), "/: the root is not a directory"),
     "a whiteout with data": (tar((".wh.old", FILE, b"x")), "/.wh.old: a whiteout is not empty"),
     "a whiteout directory": (tar((".wh.old", DIRECTORY)), "/.wh.old: a whiteout is not a regular file"),
@@ -502,6 +506,8 @@ ODD_LAYERS: dict[str, tuple[bytes, str]] = {
     "a link to a link": (
         tar(("x", FILE, b"x"), ("y", LINK, "x"), ("z", LINK, "y")), "/z: the hard link is to another, /y"),
     "a link of another owner": (tar(("x", FILE), ("y", LINK, "x", {"uid": 7})), "/y: the hard link's owner"),
+    "a whiteout behind its sibling": (tar(("old", FILE, b"x"), (".wh.old", FILE)), "/.wh.old: comes after /old"),
+    "a file before its directory": (tar(("x/y", FILE), ("x", DIRECTORY)), "/x/y: comes before its directory /x"),
     "an end of one block": (tar(end=bytes(512)), "the tar's end marker is one block"),
     "something behind the end": (tar(("x", FILE)) + bytes(512) + b"hidden", "518 bytes stand behind the end"),
     "a file of aufs's": (tar((".wh..wh.plnk", DIRECTORY)), "is a file of aufs's own"),
