@@ -157,7 +157,8 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
         spec = _spec(options, base)
         layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
-    _may_end()
+    if options["as_json"] or options["as_list"]:
+        _may_end()
     if options["as_json"]:
         _print([json.dumps(layer.to_json(), indent=2, sort_keys=True)])
     if options["as_list"]:
@@ -169,7 +170,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
 
 
 def _may_end() -> None:
-    """Let a signal end the command at once: the layer is in its place, and a reader of stdout may be slow."""
+    """Let a signal end the command at once: the layer is in its place, and a reader of much on stdout may be slow."""
     while signal.sigtimedwait(ENDING, 0):
         pass  # it came too late
     for number in ENDING:
