@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .base import Base
     from .blob import LayerBlob, open_layer
     from .closure import Closure, StorePath, closure_of_paths, load_closure
     from .errors import RootlessLayerError
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from .layer import Layer, build_layer
     from .layout import read_images
     from .snapshot import open_base
-    from .spec import Base, Compression, LayerSpec, Script
+    from .spec import Compression, LayerSpec, Script
     from .tree import Entry, Tree
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Base": "spec",
+    "Base": "base",
     "Closure": "closure",
     "Compression": "spec",
     "Entry": "tree",

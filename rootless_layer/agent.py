@@ -38,18 +38,33 @@ def rows(top: str, faked: int, save_file: str) -> set[tuple[int, int]]:
         return {(int(dev, 16), int(ino)) for dev, ino in _ROW.findall(file.read())}
 
 
-def collect(tops: list[str], wanted: set[tuple[int, int]]) -> dict[str, object]:
-    """Read the attributes below ``tops`` of every inode that has a row."""
-    found = []
+def collect(tops: list[str], wanted: set[tuple[int, int]], known: dict[str, str]) -> dict[str, object]:
+    """Read the attributes of every inode that has a row, and name those that are in the first of ``tops``.
+
+    ``known`` has paths there by inode number; only what it has not is looked for.
+    """
+    found: list[list[object]] = []
+    named = []
+    tree = os.fsencode(tops[0])
+    device = os.lstat(tree).st_dev if known else 0
+
+    def read(path: bytes, inode: tuple[int, int]) -> None:
+        wanted.discard(inode)
+        names = os.listxattr(path, follow_symlinks=False)
+        found.extend([*inode, name, _value(path, name)] for name in sorted(names))
+
+    for number, name in known.items():
+        if (device, int(number)) in wanted:
+            read(tree + b"/" + name.encode("latin-1"), (device, int(number)))
     for top in tops:
-        if not wanted:
-            break
-        for path, inode in _walk(os.fsencode(top)):
+        for path, inode in _walk(os.fsencode(top)) if wanted else ():
             if inode in wanted:
-                wanted.discard(inode)
-                names = os.listxattr(path, follow_symlinks=False)
-                found += [[*inode, name, _value(path, name)] for name in sorted(names)]
-    return {"xattrs": found}
+                if top is tops[0]:
+                    named.append([inode[1], path[len(tree) + 1 :].decode("latin-1")])
+                read(path, inode)
+                if not wanted:
+                    break
+    return {"xattrs": found, "named": named}
 
 
 def _value(path: bytes, name: str) -> str:
@@ -77,7 +92,7 @@ def main() -> None:
             result = put(order["subject"])
         else:
             found = rows(order["subject"][0], order["faked"], order["save_file"])
-            result = {"rows": sorted(found)} if order["action"] == "rows" else collect(order["subject"], found)
+            result = {"rows": sorted(found)} if order["action"] == "rows" else collect(order["subject"], found, order["known"])
     except OSError as error:
         named = os.fsdecode(error.filename or b"?")
         problem = f"{named}: extended attributes cannot be kept: {error.strerror}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .base import Base, Delta
 from .plan import same_data
 from .tree import WHITEOUT_PREFIX, Entry, Tree
 
@@ -14,75 +15,84 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def changeset(base: Tree, tree: Tree) -> Tree:
-    """Give the layer that makes ``tree`` of ``base`` (image-spec ``layer.md``, "Change Types").
+def difference(base: Base, tree: Tree) -> Delta:
+    """Compare a whole tree with a base. An entry that is the base's own is left out."""
+    below, above = base.entries, tree.entries
+    gone = set()
+    for path in below:
+        if path not in above:
+            parent = above.get(path.rpartition(b"/")[0])
+            if parent is not None and parent.is_dir and below[parent.path].is_dir:
+                gone.add(path)
+    return Delta({path: entry for path, entry in above.items() if entry is not below.get(path)}, frozenset(gone))
+
+
+def changeset(base: Base, delta: Delta, epoch: int) -> Tree:
+    """Give the layer that makes of a base what a delta says (image-spec ``layer.md``, "Change Types").
 
     What was added or changed is in it, with the directories that it is in; what was removed
     has an explicit whiteout. A file that was written again with the same bytes and
-    metadata is not. Of hard links all names are in it or none: none points into ``base``.
+    metadata is not. Of hard links all names are in it or none: none points into the base.
+    Times later than ``epoch`` are it.
     """
-    below, above = base.entries, tree.entries
-    changed = {path for path, entry in above.items() if not _same(below.get(path), entry)}
-    changed |= _with_their_links(changed, below, above)
-    entries = {path: above[path] for path in changed}
-    for path in _removed(below, above):
+    below, there = base.entries, delta.there
+    changed = {path for path, entry in there.items() if not _same(below.get(path), entry, epoch)}
+    entries = {path: there[path] for path in changed}
+    for path in _with_their_links(changed, base, delta):
+        entries[path] = there[path] if path in there else below[path]
+    kept = [path for path in entries if path not in there]
+    for path in kept:
+        entries[path] = attrs.evolve(entries[path], link=base.carrier(path, kept))
+    for path in delta.gone:
         parent, _, name = path.rpartition(b"/")
         hidden = parent + b"/" + WHITEOUT_PREFIX + name if parent else WHITEOUT_PREFIX + name
-        entries[hidden] = Entry(path=hidden, mode=stat.S_IFREG | 0o644, mtime=above[b""].mtime)
-    for path in list(entries):
+        entries[hidden] = Entry(path=hidden, mode=stat.S_IFREG | 0o644, mtime=epoch)
+    for path in [*entries]:
         parent = path
         while parent:
             parent = parent.rpartition(b"/")[0]
             if parent in entries:
                 break
-            entries[parent] = above[parent]
-    return Tree.of(entries.values(), whiteouts=True)
+            entries[parent] = there[parent] if parent in there else below[parent]
+    entries.setdefault(b"", there[b""] if b"" in there else below[b""])
+    return Tree.of((_clamped(entry, epoch) for entry in entries.values()), whiteouts=True)
 
 
-def _same(there: Entry | None, entry: Entry) -> bool:
+def _clamped(entry: Entry, epoch: int) -> Entry:
+    time = epoch if entry.is_dir else min(entry.mtime, epoch)
+    return entry if entry.mtime == time else attrs.evolve(entry, mtime=time)
+
+
+def _same(before: Entry | None, entry: Entry, epoch: int) -> bool:
     """Compare all but what a path is a hard link of."""
-    if there is entry:
+    if before is entry:
         return True
-    if there is None or stat.S_IFMT(there.mode) != stat.S_IFMT(entry.mode):
+    if before is None or stat.S_IFMT(before.mode) != stat.S_IFMT(entry.mode):
         return False
-    if entry.is_dir:
-        return attrs.evolve(there, mtime=entry.mtime).metadata == entry.metadata
-    if there.metadata != entry.metadata:
+    if _clamped(before, epoch).metadata != _clamped(entry, epoch).metadata:
         return False
-    return not entry.is_regular or same_data(there.source, entry.source, there.size, entry.size)
+    return not entry.is_regular or same_data(before.source, entry.source, before.size, entry.size)
 
 
-def _with_their_links(changed: set[bytes], below: Mapping[bytes, Entry], above: Mapping[bytes, Entry]) -> set[bytes]:
+def _with_their_links(changed: set[bytes], base: Base, delta: Delta) -> set[bytes]:
     """Give all names of each file of which one changed, or that is not one file as it was before."""
+    there, links = delta.there, base.links
+    now: dict[bytes, list[bytes]] = {}
+    for path, entry in there.items():
+        if entry.link is not None:
+            now.setdefault(entry.link, [entry.link]).append(path)
     found: set[bytes] = set()
-    now = _groups(above, above)
     for names in now.values():
-        if not changed.isdisjoint(names) or len({below[name].link or name for name in names}) > 1:
+        if not changed.isdisjoint(names) or len({_first(links, name) for name in names}) > 1:
             found.update(names)
-    for names in _groups(below, above).values():
-        files = {above[name].link or name for name in names}
-        if len(files) > 1:
-            found.update(name for file in files for name in now.get(file, [file]))
+    for every in {links[path] for path in there if path in links}:
+        split = {there[name].link or name for name in every if name in there and there[name].is_regular}
+        kept = [name for name in every if name not in there and delta.leaves(name)]
+        if len(split) + bool(kept) > 1:
+            found.update(kept)
+            found.update(name for file in split for name in now.get(file, [file]))
     return found
 
 
-def _groups(tree: Mapping[bytes, Entry], there: Mapping[bytes, Entry]) -> dict[bytes, list[bytes]]:
-    """Give the names of each file of ``tree`` that has several, as far as they are files in ``there``, by the first."""
-    groups: dict[bytes, list[bytes]] = {}
-    for path, entry in tree.items():
-        if entry.link is not None:
-            groups.setdefault(entry.link, [entry.link]).append(path)
-    if tree is there:
-        return groups
-    return {first: [name for name in names if name in there and there[name].is_regular] for first, names in groups.items()}
-
-
-def _removed(below: Mapping[bytes, Entry], above: Mapping[bytes, Entry]) -> list[bytes]:
-    """Name what is gone, without what went with a directory of its own, or made place for something else."""
-    gone = []
-    for path in below:
-        if path not in above:
-            parent = above.get(path.rpartition(b"/")[0])
-            if parent is not None and parent.is_dir and below[parent.path].is_dir:
-                gone.append(path)
-    return gone
+def _first(links: Mapping[bytes, tuple[bytes, ...]], path: bytes) -> bytes:
+    return links[path][0] if path in links else path

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
 
+    from .base import Base
     from .layer import Progress
-    from .spec import Base, LayerSpec
+    from .spec import LayerSpec
 
 EXIT_STATUS = """\
 \b

@@ -16,9 +16,9 @@ from .errors import InputError, OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from .base import Base as LayerBase
     from .export import Format
     from .layout import Stored
-    from .spec import Base as LayerBase
 
 _OUTPUT = (
     click.option("-o", "--output", required=True, metavar="OUT", help="Write it there; - is stdout."),

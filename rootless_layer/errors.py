@@ -16,6 +16,7 @@
         ├── BypassError           a program went around libfakeroot
         ├── StoreChangedError     a script wished to change a store path
         ├── RecordError           the ownership record contradicts the tree
+        ├── OverlayError          overlayfs cannot show a base here
         └── DaemonError           faked died or misbehaved
 
 Each message names the path or the value at fault, and the hint says what to do
@@ -119,6 +120,10 @@ class RecordError(SessionError):
     """The ownership record and the tree on disk contradict each other."""
 
     exit_code = 76
+
+
+class OverlayError(SessionError):
+    """The base of a layer cannot be shown by overlayfs, or not to these scripts; a copy of it can."""
 
 
 class DaemonError(SessionError):

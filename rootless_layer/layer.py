@@ -12,23 +12,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .changeset import changeset
+from .base import Delta
+from .changeset import changeset, difference
 from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
-from .errors import InputError, OutputError, UnavailableError
+from .errors import InputError, OutputError, OverlayError, UnavailableError
 from .listing import lines
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, make_folder, writing
 from .pipeline import serialise
 from .plan import plan, read_directory
-from .scan import check_sources, scan
+from .scan import check_sources, scan, scan_above
 from .session import Session
 from .stage import Method, Stager
 from .temporary import Temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from .plan import Plan
     from .spec import Blob, LayerSpec, Stage
     from .tree import Entry, Tree
 
@@ -94,70 +96,94 @@ def build_layer(
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
     check_replaceable(Path(output).absolute(), LAYER_JSON)
     with Temporary() as temporary, aside(target, temporary) as folder, contextlib.ExitStack() as stack:
-        work = _work_directory(spec, temporary)
-        base = None if spec.base is None else _clamped(spec.base.tree, spec.epoch)
-        tree = _tree(spec, base, stage, work, tell, stack)
-        if base is not None:
-            tree = changeset(base, tree)
+        tree, work = _tree(spec, stage, temporary, tell, stack)
         with writing(target):
-            if blob == "derived" and work:
-                tree = _keep_own_files(tree, work, folder)
+            if blob == "derived":
+                trees = () if spec.base is None else spec.base.trees
+                tree = _keep_own_files(tree, (*filter(None, [os.fsencode(work)]), *trees), folder)
             layer = attrs.evolve(_write(spec, tree, folder, blob, tell), directory=target)
         tell(Progress("publish", layer.uncompressed_size, layer.uncompressed_size))
     tell(Progress("done", layer.uncompressed_size, layer.uncompressed_size))
     return layer
 
 
-def _work_directory(spec: LayerSpec, temporary: Temporary) -> str:
+def _tree(
+    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], None], stack: contextlib.ExitStack
+) -> tuple[Tree, str]:
+    """Plan the tree, run the scripts over it where there are some, and give the layer's with the directory that it lies in."""
+    tell(Progress("plan"))
+    if spec.scripts and spec.base is not None and spec.base.trees and stage != "copy":
+        try:
+            return _attempt(spec, stage, temporary, tell, stack, overlay=True)
+        except OverlayError as error:
+            tell(Progress("stage", note=f"the base cannot be shown by an overlay, so it is copied: {error}"))
+    return _attempt(spec, stage, temporary, tell, stack, overlay=False)
+
+
+def _work_directory(spec: LayerSpec, temporary: Temporary, *, overlay: bool) -> str:
     """Make a directory for what lasts as long as the build, where one is needed."""
     if not spec.scripts and (spec.rootfs is None or os.path.isdir(spec.rootfs)):
         return ""
     folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - tempfile would try it by a file, which a signal may leave there
     try:
+        if overlay and spec.base is not None:
+            snapshot = os.fsdecode(os.path.dirname(spec.base.trees[0]))
+            if os.stat(snapshot).st_dev != os.stat(folder).st_dev:
+                folder = os.path.dirname(snapshot)  # overlayfs keeps inode numbers within one file system
         return temporary.make(folder, "rootless-layer-")
     except OSError as error:
         message = f"{folder}: no directory for the build can be made there: {error.strerror}"
         raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
 
 
-def _tree(  # noqa: PLR0913, PLR0917 - one place, split for its length only
-    spec: LayerSpec, base: Tree | None, stage: Stage, work: str, tell: Callable[[Progress], None], stack: contextlib.ExitStack
+def _attempt(  # noqa: PLR0913 - one place, split for its length only
+    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], None], outer: contextlib.ExitStack,
+    *, overlay: bool,
+) -> tuple[Tree, str]:  # fmt: skip
+    """Stage a base in one way, by an overlay or by copying it, and all else as it is always done."""
+    base = spec.base
+    with contextlib.ExitStack() as stack:
+        work = _work_directory(spec, temporary, overlay=overlay)
+        session = stack.enter_context(Session.open(work)) if spec.scripts else None
+        planned = plan(spec, _rootfs(spec, work))
+        if session is None:
+            tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.epoch)
+            return tree, work
+        session.ready()
+        overlay = overlay and session.isolation == "namespaces"
+        if base is not None:
+            planned = attrs.evolve(planned, tree=(base.above if overlay else base.with_)(planned.tree.entries))
+        tree = _run(spec, planned, session, stage, tell, overlay=overlay)
+        outer.push(stack.pop_all())
+    return tree, work
+
+
+def _run(  # noqa: PLR0913 - as above
+    spec: LayerSpec, planned: Plan, session: Session, stage: Stage, tell: Callable[[Progress], None], *, overlay: bool
 ) -> Tree:
-    """Plan the tree, and where there are scripts run them over it."""
-    tell(Progress("plan"))
-    session = stack.enter_context(Session.open(work)) if spec.scripts else None
-    planned = plan(spec, _rootfs(spec, work), {} if base is None else base.entries)
-    if session is None:
-        return planned.tree
-    session.ready()
+    """Stage the tree, run the scripts, and read what they left."""
+    base, work, mounting = spec.base, session.work, session.isolation == "namespaces"
+    below = base if overlay else None
     method = _method(stage, session, spec)
     if session.fallback:
         tell(Progress("stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}"))
     tell(Progress("stage", note=f"store paths by {method}"))
-    stager = Stager(os.fsencode(work), planned, own_sources=os.fsencode(f"{work}/rootfs/") if spec.rootfs else b"")
-    staged = stager.stage(
-        method,
-        mounting=session.isolation == "namespaces",
-        root_view=spec.view == "root",
-        writable_store=spec.writable_closure,
-    )
+    stager = Stager(os.fsencode(work), planned, own_sources=os.fsencode(f"{work}/rootfs/") if spec.rootfs else b"", base=below)
+    staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.writable_closure)
     tell(Progress("run"))
-    record = session.run(spec, staged, stager)
+    record = session.run(spec, staged, stager, below)
     tell(Progress("scan"))
     check_sources(staged)
-    tree, notes = scan(staged, record, epoch=spec.epoch, writable_store=spec.writable_closure)
+    delta = None
+    if below is not None:
+        delta, notes = scan_above(below, staged, record, spec)
+    else:
+        tree, notes = scan(staged, record, spec)
     for note in notes:
         tell(Progress("scan", note=note))
-    return tree
-
-
-def _clamped(tree: Tree, epoch: int) -> Tree:
-    """Give a base's tree with its times as those of a layer are, so that what is as it was is seen to be."""
-    return tree.replacing({
-        path: attrs.evolve(entry, mtime=epoch if entry.is_dir else min(entry.mtime, epoch))
-        for path, entry in tree.entries.items()
-        if entry.mtime > epoch or entry.is_dir
-    })  # fmt: skip
+    if base is None:
+        return tree
+    return changeset(base, delta or difference(base, tree), spec.epoch)
 
 
 def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
@@ -189,12 +215,12 @@ def _method(stage: Stage, session: Session, spec: LayerSpec) -> Method:
     return stage
 
 
-def _keep_own_files(tree: Tree, work: str, folder: Path) -> Tree:
-    """Keep the bytes that end with the session, by digest: what the scripts made."""
-    prefix = os.fsencode(work) + b"/"
+def _keep_own_files(tree: Tree, passing: Iterable[bytes], folder: Path) -> Tree:
+    """Keep the bytes that are in directories of ours, by digest: what the scripts made, or a snapshot has."""
+    prefixes = tuple(place + b"/" for place in passing)
     files = folder / FILES
     kept = {}
-    for entry in [entry for entry in tree if entry.source and entry.source.startswith(prefix) and entry.link is None]:
+    for entry in [entry for entry in tree if entry.source and entry.source.startswith(prefixes) and entry.link is None]:
         make_folder(files)
         with open(entry.source or b"", "rb") as source:
             digest = hashlib.file_digest(source, "sha256").hexdigest()

@@ -110,10 +110,10 @@ def exchange(one: bytes, other: bytes) -> None:
     syscall(numbers()[3], _AT_FDCWD, ctypes.c_char_p(one), _AT_FDCWD, ctypes.c_char_p(other), _RENAME_EXCHANGE)
 
 
-def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) -> None:
-    """Mount a file system, or a part of one, at a place."""
+def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, options: bytes | None = None) -> None:
+    """Mount a file system, or a part of one, at a place; ``options`` are the file system's own."""
     shown = f"mount {os.fsdecode(source or kind or b'')} on {os.fsdecode(target)}"
-    _checked(_libc.mount(source, target, kind, flags, None), shown)
+    _checked(_libc.mount(source, target, kind, flags, options), shown)
 
 
 def bind(source: bytes, target: bytes, *, read_only: bool, recursive: bool = False) -> None:

@@ -22,7 +22,7 @@ from .errors import RecordError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Inode = tuple[int, int]
 """Device and inode number."""
@@ -52,6 +52,28 @@ class Row:
 
 
 @attrs.frozen(slots=True)
+class Shown:
+    """How an overlay showed the staged tree to the scripts, and so to the record.
+
+    Inodes there are of ``device`` and have the numbers of the directory on disk, but for the
+    paths in ``moved``. ``paths`` has, by number, a path of each that has a row and is the
+    base's.
+    """
+
+    device: int
+    moved: Mapping[bytes, int]
+    paths: Mapping[int, bytes]
+
+    def inode(self, path: bytes, status: os.stat_result) -> Inode:
+        """Give the inode by which the record knows a path; ``status`` is what the directory on disk says."""
+        return self.device, self.moved.get(path, status.st_ino)
+
+    def inodes(self) -> Iterator[tuple[Inode, bytes]]:
+        """Go through the paths that have a row, with the inodes that the record has."""
+        return (((self.device, number), path) for number, path in self.paths.items())
+
+
+@attrs.frozen(slots=True)
 class OwnershipRecord:
     """The rows and the extended attributes of a session, by inode."""
 
@@ -63,6 +85,8 @@ class OwnershipRecord:
     """The uid and gid that setxattr gave to a file without a row, where they are not mapped to 0:0."""
     set_id_refused: bool = False
     """The machine refused to set set-ID bits on disk, so that such a chmod did nothing there."""
+    shown: Shown | None = None
+    """How an overlay showed the tree, where one did."""
 
     @classmethod
     def parse(cls, save_file: bytes) -> OwnershipRecord:
@@ -92,14 +116,17 @@ class OwnershipRecord:
             raise RecordError(*problems, hint="Is this machine's fakeroot newer than this program knows?")
         return cls(rows)
 
-    def owner(self, path: str, status: os.stat_result) -> Row:
+    def inode(self, path: bytes, status: os.stat_result) -> Inode:
+        """Give the inode by which the record knows what stands at a path of the staged tree."""
+        return (status.st_dev, status.st_ino) if self.shown is None else self.shown.inode(path, status)
+
+    def owner(self, path: str, inode: Inode, status: os.stat_result) -> Row:
         """Give what a file on disk is, by the record; ``status`` is its ``os.stat_result``.
 
         Raises :class:`RecordError` where the row cannot be this file's: a program that
         libfakeroot does not see may have freed the row's inode, which the file system
         then gave to another file.
         """
-        inode = status.st_dev, status.st_ino
         row = self.rows.get(inode)
         if row is None:
             return Row(status.st_mode, 0, 0, 0)

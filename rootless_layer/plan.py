@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -15,7 +14,7 @@ from .source import entry_of, walk, xattrs_of
 from .tree import Entry, Tree, legible, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from .closure import Closure
     from .spec import LayerSpec
@@ -37,7 +36,11 @@ class StoreLocation:
 
 @attrs.frozen(slots=True)
 class Plan:
-    """The tree as it is before a script runs, and the store paths in it."""
+    """The tree as it is before a script runs, and the store paths in it.
+
+    Upon a base it is what is put above that: with the directories that it is in, which may
+    be the base's own entries.
+    """
 
     tree: Tree
     store: tuple[StoreLocation, ...] = ()
@@ -63,8 +66,8 @@ def store_locations(closure: Closure | None) -> tuple[StoreLocation, ...]:
     )
 
 
-def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), base: Mapping[bytes, Entry] = MappingProxyType({})) -> Plan:
-    """Lay out the base's entries, the root filesystem's, the closure and the contents.
+def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
+    """Lay out the root filesystem's entries, the closure and the contents, above the base where there is one.
 
     What comes later takes the place of the base's, but a directory that both have stays
     the base's. Store paths that the base has are not laid out again.
@@ -72,13 +75,13 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), base: Mapping[bytes, Ent
     Raises :class:`ClosureError` and :class:`SourceError` for inputs that are not there or
     cannot be read, :class:`ConflictError` where two give the same path differently.
     """
-    merge = _Merge(spec, base)
+    merge = _Merge(spec)
     for entry in rootfs:
         merge.add(entry, spec.rootfs or "the root filesystem")
     if spec.closure is not None:
         spec.closure.check()
     store = store_locations(spec.closure)
-    own = tuple(location for location in store if location.path not in base)
+    own = tuple(location for location in store if location.path not in merge.base)
     for location in own:
         merge.add_store(location)
     for content in spec.contents:
@@ -133,50 +136,55 @@ def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None 
 class _Merge:
     """The entries so far, and who gave them."""
 
-    def __init__(self, spec: LayerSpec, base: Mapping[bytes, Entry]) -> None:
+    def __init__(self, spec: LayerSpec) -> None:
         self.spec = spec
-        self.base = base
-        self.entries: dict[bytes, Entry] = dict(base)
+        self.base: Mapping[bytes, Entry] = {} if spec.base is None else spec.base.entries
+        self.entries: dict[bytes, Entry] = {}
         self.origins: dict[bytes, str] = {}
         self.problems: list[str] = []
 
+    def there(self, path: bytes) -> Entry | None:
+        """Give what stands at a path so far; what lies below a directory of the base's that is none any more, too."""
+        return self.entries.get(path) or self.base.get(path)
+
     def add(self, entry: Entry, origin: str) -> None:
         """Add an entry; what is there already stays, and must agree."""
-        there = self.entries.setdefault(entry.path, entry)
-        if there is entry:
-            self.origins[entry.path] = origin
-        elif there is self.base.get(entry.path):
-            self._replace(there, entry, origin)
+        there = self.entries.get(entry.path)
+        if there is None:
+            if entry.path not in self.base or self._replaces(self.base[entry.path], entry, origin):
+                self.entries[entry.path] = entry
+                self.origins[entry.path] = origin
         elif not _agree(there, entry):
             self.problems.append(
                 f"{shown(entry.path)}: {self.origins.get(entry.path, 'the closure')} and {origin} give it differently"
                 f" ({stat.filemode(there.mode)} and {stat.filemode(entry.mode)})"
             )
 
-    def _replace(self, there: Entry, entry: Entry, origin: str) -> None:
-        """Put an entry in the place of the base's."""
+    def _replaces(self, there: Entry, entry: Entry, origin: str) -> bool:
+        """Say whether an entry takes the place of the base's."""
         if there.is_dir and entry.is_dir:
-            return
+            return False
         if there.target is not None and entry.is_dir:
             self.problems.append(
                 f"{shown(entry.path)}: {origin} has a directory where the base has a link to {legible(there.target)};"
                 " --keep-dirlinks follows it"
             )
-            return
-        self.entries[entry.path] = entry
-        self.origins[entry.path] = origin
+            return False
+        return True
 
     def complete(self) -> list[Entry]:
-        """Give the entries, without what lies below a directory of the base's that is none any more."""
-        replaced = {path for path, entry in self.base.items() if self.entries[path] is not entry}
-        if not replaced:
-            return list(self.entries.values())
-        return [
-            # Of the base's hard links each name whose first was replaced carries the data itself.
-            attrs.evolve(entry, link=None) if entry.link in replaced and entry is self.base.get(path) else entry
-            for path, entry in self.entries.items()
-            if entry is not self.base.get(path) or replaced.isdisjoint(_above(path))
-        ]
+        """Give the entries, and the base's that they are in."""
+        for path in [*self.entries] if self.base else ():
+            above = path
+            while above:
+                above = above.rpartition(b"/")[0]
+                if above in self.entries:
+                    break
+                if above in self.base:
+                    self.entries[above] = self.base[above]
+        if b"" in self.base:
+            self.entries.setdefault(b"", self.base[b""])
+        return list(self.entries.values())
 
     def add_store(self, location: StoreLocation) -> None:
         """Add a store path under its own name."""
@@ -206,7 +214,7 @@ class _Merge:
             if entry.is_dir:
                 # What is read-only in the store is for root to write in the root.
                 entry = attrs.evolve(entry, mode=entry.mode | stat.S_IWUSR)
-                there = self.entries.get(path)
+                there = self.there(path)
                 if spec.keep_dirlinks and there is not None and there.target is not None:
                     redirects[relative] = self._follow(path, content)
                     continue
@@ -220,8 +228,7 @@ class _Merge:
 
     def _is_in_base(self, entry: Entry) -> bool:
         """Say whether the base has the same file there."""
-        there = self.base.get(entry.path)
-        return there is not None and there is self.entries.get(entry.path) and _agree(there, entry)
+        return entry.path in self.base and entry.path not in self.entries and _agree(self.base[entry.path], entry)
 
     def _stand_for(self, entry: Entry, stored: bytes) -> Entry:
         if self.spec.link == "hard" and stored not in self.base:  # no link reaches into another layer
@@ -276,19 +283,13 @@ class _Merge:
         """Resolve a symbolic link to a directory within the tree."""
         end = path
         for _ in range(_MOST_LINKS):
-            there = self.entries.get(end)
+            there = self.there(end)
             if there is None or there.target is None:
                 break
             end = os.path.normpath(os.path.join(b"/", os.path.dirname(end), there.target)).lstrip(b"/")
         if there is None or not there.is_dir:
             self.problems.append(f"{shown(path)}: {content} has a directory where a link to no directory stands")
         return end
-
-
-def _above(path: bytes) -> Iterator[bytes]:
-    while path:
-        path = path.rpartition(b"/")[0]
-        yield path
 
 
 def _agree(one: Entry, other: Entry) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .base import Delta
 from .errors import SourceError, StoreChangedError
 from .plan import same_data
 from .source import entry_of, walk
@@ -15,21 +16,62 @@ from .stage import SCAFFOLD, Staged
 from .tree import Entry, Tree, shown, stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .base import Base
     from .ownership import Inode, OwnershipRecord, Row
+    from .spec import LayerSpec
 
 _MOST_SHOWN = 10
 _HINT = "Store paths are immutable; give the scripts copies that they may change with --closure-writable."
 
 
-def scan(staged: Staged, record: OwnershipRecord, *, epoch: int, writable_store: bool) -> tuple[Tree, list[str]]:
+def scan(staged: Staged, record: OwnershipRecord, spec: LayerSpec) -> tuple[Tree, list[str]]:
     """Read the staged tree after its session; give it with a note on each thing left out.
 
     An entry that the scripts left alone is the planned one, its source and hard link as
     they were. Raises :class:`StoreChangedError` where they changed a store path, or
     wished to; :class:`RecordError` where the record and the tree contradict each other.
     """
-    scanning = _Scan(staged, record, epoch, writable_store=writable_store)
+    scanning = _Scan(staged, record, spec.epoch, writable_store=spec.writable_closure)
     return scanning.tree(), scanning.notes
+
+
+def scan_above(base: Base, staged: Staged, record: OwnershipRecord, spec: LayerSpec) -> tuple[Delta, list[str]]:
+    """Read what an overlay has above a base, as :func:`scan` does: what was written, what is gone, and who owns what was not."""
+    scanning = _Scan(staged, record, spec.epoch, writable_store=spec.writable_closure)
+    tree = scanning.tree()
+    there = {path: entry for path, entry in tree.entries.items() if entry is not base.entries.get(path)}
+    gone = {path for path in scanning.gone if path in base.entries}
+    emptied = [path for path in scanning.opaque if path in base.entries and base.entries[path].is_dir]
+    for path in base.entries if emptied else ():
+        above = path.rpartition(b"/")[0]
+        if path not in tree.entries and above in tree.entries and tree.entries[above].is_dir and _is_below(path, emptied):
+            gone.add(path)
+    delta = Delta(there, frozenset(gone))
+    for inode, path in record.shown.inodes() if record.shown is not None else ():
+        if path in base.entries and path not in tree.entries:
+            there |= _owned_anew(base, delta, record, inode, path)
+    there |= scanning.devices(base.entries)
+    return delta, scanning.notes
+
+
+def _is_below(path: bytes, tops: list[bytes]) -> bool:
+    return any(not top or path.startswith(top + b"/") for top in tops)
+
+
+def _owned_anew(base: Base, delta: Delta, record: OwnershipRecord, inode: Inode, path: bytes) -> dict[bytes, Entry]:
+    """Give what a file of the base is by its row, where that changed: nothing else of it did."""
+    entry = base.entries[path]
+    if not delta.leaves(path):
+        return {}
+    row = record.owner(shown(path), inode, os.lstat(base.on_disk(path)))
+    mode = entry.mode if entry.target is not None else row.mode
+    changed = attrs.evolve(entry, mode=mode, uid=row.uid, gid=row.gid, xattrs=record.xattrs.get(inode, ()))
+    if changed == entry:
+        return {}
+    names = [name for name in base.links.get(path, (path,)) if name not in delta.there and delta.leaves(name)]
+    return {name: attrs.evolve(changed, path=name, link=None if name == names[0] else names[0]) for name in names}
 
 
 def check_sources(staged: Staged) -> None:
@@ -60,15 +102,24 @@ class _Scan:
         self.groups: dict[Inode, list[bytes]] = {}
         self.notes: list[str] = []
         self.changed: list[str] = []
+        self.gone: list[bytes] = []
+        """Where an overlay marked a deletion."""
+        self.opaque: list[bytes] = []
+        """Directories of which an overlay shows nothing that is below it."""
 
     def tree(self) -> Tree:
         found: dict[bytes, Entry] = {}
         staged = self.staged
         for path, on_disk, status in sorted(walk(staged.top, own=True)):
-            inode = status.st_dev, status.st_ino
-            self.used.add(inode)
+            self.used.add(self.record.inode(path, status))
+            if self.record.shown is not None:
+                if stat.S_ISCHR(status.st_mode):
+                    self.gone.append(path)
+                    continue
+                if stat.S_ISDIR(status.st_mode) and _is_opaque(on_disk):
+                    self.opaque.append(path)
             if path in staged.points:
-                if staged.points[path] != inode:
+                if staged.points[path] != (status.st_dev, status.st_ino):
                     self.changed.append(f"{shown(path)}: a script replaced the store path")
                 continue
             if path in staged.scaffold or path.startswith(SCAFFOLD + b"/"):
@@ -85,8 +136,8 @@ class _Scan:
         return self._resolve_links(found)
 
     def _entry(self, path: bytes, on_disk: bytes, status: os.stat_result) -> Entry | None:
-        inode = status.st_dev, status.st_ino
-        row = self.record.owner(shown(path), status)
+        inode = self.record.inode(path, status)
+        row = self.record.owner(shown(path), inode, status)
         xattrs = self.record.xattrs.get(inode, ())
         if stat.S_ISSOCK(row.mode):
             self.notes.append(f"{shown(path)}: a socket is not part of a layer; left out")
@@ -96,7 +147,7 @@ class _Scan:
             return planned
         entry = self._new(path, on_disk, status, row, xattrs)
         if status.st_nlink > 1 and entry.is_regular:
-            self.groups.setdefault(inode, []).append(path)
+            self.groups.setdefault((status.st_dev, status.st_ino), []).append(path)
         if planned is not None and planned.is_regular and planned.metadata == entry.metadata:
             source = planned.source if planned.stamp is not None else None
             if source is not None and source != on_disk and os.path.lexists(source):
@@ -129,25 +180,40 @@ class _Scan:
     def _scaffold(self, path: bytes, on_disk: bytes, status: os.stat_result) -> Entry | None:
         """Leave out what stands for the view only, unless a script made it its own."""
         source = self.staged.scaffold.get(path)
-        inode = status.st_dev, status.st_ino
+        inode = self.record.inode(path, status)
         if source is not None:
             return self._node(path, on_disk, status, source)
         if path == SCAFFOLD or path.startswith(SCAFFOLD + b"/"):
             return None
         before = self.staged.stamps[path]
-        untouched = before[:2] == inode if stat.S_ISDIR(status.st_mode) else before == stamp(status)
+        untouched = before[:2] == (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else before == stamp(status)
         if untouched and inode not in self.record.rows and not stat.S_ISDIR(status.st_mode):
             return None
         return self._entry(path, on_disk, status)
 
     def _node(self, path: bytes, on_disk: bytes, status: os.stat_result, source: bytes) -> Entry | None:
         """Read what a script gave a device of this machine, which was mounted there."""
-        node = os.stat(source)
-        rows = self.record.rows
-        row = rows.get((node.st_dev, node.st_ino)) or (rows.get((status.st_dev, status.st_ino)) if status.st_rdev else None)
-        if row is not None and not path.startswith(SCAFFOLD + b"/"):
-            return Entry(path=path, mode=row.mode, uid=row.uid, gid=row.gid, mtime=self.epoch, rdev=row.rdev)
+        given = self._given(path, source)
+        row = self.record.rows.get(self.record.inode(path, status)) if status.st_rdev else None
+        if given is None and row is not None:
+            given = self._device(path, row)
+        if given is not None:
+            return given
         return self._entry(path, on_disk, status) if path in self.planned else None
+
+    def devices(self, base: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
+        """Give what a script gave the devices of this machine that were mounted upon a base's own."""
+        scaffold = self.staged.scaffold.items()
+        given = (self._given(path, source) for path, source in scaffold if source is not None and path in base)
+        return {entry.path: entry for entry in given if entry is not None}
+
+    def _given(self, path: bytes, source: bytes) -> Entry | None:
+        node = os.stat(source)
+        row = self.record.rows.get((node.st_dev, node.st_ino))
+        return None if row is None or path.startswith(SCAFFOLD + b"/") else self._device(path, row)
+
+    def _device(self, path: bytes, row: Row) -> Entry:
+        return Entry(path=path, mode=row.mode, uid=row.uid, gid=row.gid, mtime=self.epoch, rdev=row.rdev)
 
     def _drop_bare_scaffold(self, found: dict[bytes, Entry]) -> None:
         """Leave out directories that stand for the view only, where nothing was put in them."""
@@ -155,8 +221,9 @@ class _Scan:
             entry = found.get(path)
             if mounted is not None or entry is None or not entry.is_dir or path == SCAFFOLD:
                 continue
-            before = self.staged.stamps[path]
-            if before[:2] in self.record.rows or any(other.startswith(path + b"/") for other in found):
+            on_disk = self.staged.top + b"/" + path
+            owned = self.record.inode(path, os.lstat(on_disk)) in self.record.rows
+            if owned or any(other.startswith(path + b"/") for other in found):
                 continue
             del found[path]
 
@@ -230,3 +297,7 @@ class _Scan:
                 found[path] = attrs.evolve(found[path], link=None)
             elif path != target:
                 found[path] = attrs.evolve(found[path], link=target)
+
+
+def _is_opaque(on_disk: bytes) -> bool:
+    return b"user.overlay.opaque" in map(os.fsencode, os.listxattr(on_disk, follow_symlinks=False))

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import attrs
 
 from . import errors
+from .base import Delta
 from .errors import BypassError, DaemonError, ScriptError, UnavailableError
 from .fakeroot import find_programs
-from .ownership import OwnershipRecord, save_file
+from .ownership import OwnershipRecord, Shown, save_file
 from .stage import SCAFFOLD
 from .temporary import start_python
 from .view import DEVICES
@@ -24,9 +25,11 @@ from .view import DEVICES
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from .base import Base
     from .ownership import Inode
     from .spec import LayerSpec, Script
     from .stage import Staged, Stager
+    from .tree import Entry
 
 Isolation = Literal["namespaces", "chroot", "none"]
 
@@ -134,9 +137,11 @@ class Session:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_END_SECONDS)
 
-    def run(self, spec: LayerSpec, staged: Staged, stager: Stager) -> OwnershipRecord:
+    def run(self, spec: LayerSpec, staged: Staged, stager: Stager, base: Base | None = None) -> OwnershipRecord:
         """Run the spec's scripts in order; give what they recorded.
 
+        A ``base`` is shown below what is staged, by an overlay; :class:`OverlayError` is
+        raised where that cannot be.
         Raises :class:`ScriptError` for the first that fails, :class:`BypassError` where a
         program went around libfakeroot, :class:`DaemonError` where the session broke.
         """
@@ -146,16 +151,17 @@ class Session:
         scripts = [self._script(spec, stager, index, script) for index, script in enumerate(spec.scripts)]
         self._send({
             "view": spec.view,
-            "tree": staged.top,
+            "tree": staged.tree,
+            "overlay": None if base is None else _overlay(base, staged),
             "binds": [list(mount) for mount in staged.mounts],
             "scripts": scripts,
             "preload": self._library(spec, stager),
             "scaffold": [[source, path] for path, source in stager.scaffold.items() if source is not None],
             "environment": environment(spec, mounted=self.isolation == "namespaces"),
             "timeout": spec.timeout,
-            "load": load if staged.rows else None,
+            "load": load if staged.rows or base is not None else None,
             "save_file": saved,
-            "xattrs": _staged_xattrs(staged),
+            "xattrs": _staged_xattrs(staged, base),
             "faked": self.programs[0],
             "library": self.programs[1],
         })  # fmt: skip
@@ -239,6 +245,7 @@ class Session:
             unseen={(dev, ino): program for dev, ino, program in result["unseen"]},
             builder=(os.geteuid(), os.getegid()) if self.isolation == "none" else None,
             set_id_refused=result["set_id_refused"],
+            shown=_shown(result["overlay"]) if "overlay" in result else None,
         )
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -272,13 +279,39 @@ def _portable(value: Any) -> Any:  # noqa: ANN401 - JSON
     return value
 
 
-def _staged_xattrs(staged: Staged) -> list[list[object]]:
+def _staged_xattrs(staged: Staged, base: Base | None) -> list[list[object]]:
+    entries = [entry for entry in staged.plan.tree if entry.path in staged.stamps]
     return [
-        [staged.top + b"/" + entry.path, name, base64.b64encode(value)]
-        for entry in staged.plan.tree
+        [staged.tree + b"/" + entry.path, name, base64.b64encode(value)]
+        for entry in entries + _special(base, staged)
         for name, value in entry.xattrs
-        if entry.path in staged.stamps and entry.link is None
+        if entry.link is None
     ]
+
+
+def _special(base: Base | None, staged: Staged) -> list[Entry]:
+    """Give the base's entries of which the disk does not say all, as far as the staged tree leaves them."""
+    if base is None:
+        return []
+    staged_there = staged.plan.tree.entries
+    delta = Delta(staged_there)
+    return [base.entries[path] for path in base.special if path not in staged_there and delta.leaves(path)]
+
+
+def _overlay(base: Base, staged: Staged) -> dict[str, object]:
+    work = os.path.dirname(staged.tree)
+    placed = [[path, row.mode, row.uid, row.gid, row.rdev, False] for path, row in staged.placed.items()]
+    placed += [[entry.path, entry.mode, entry.uid, entry.gid, entry.rdev, True] for entry in _special(base, staged)]
+    places = {name: work + b"/" + name.encode() for name in ("lowers", "scratch")}
+    return {"tree": staged.tree, "upper": staged.top, "placed": placed, **places}
+
+
+def _shown(said: dict[str, Any]) -> Shown:
+    return Shown(
+        said["device"],
+        {path.encode("latin-1"): number for path, number in said["moved"]},
+        {int(number): path.encode("latin-1") for number, path in said["paths"]},
+    )
 
 
 def _status(failed: list[Any]) -> int:

@@ -1,36 +1,44 @@
 """Base images unpacked: each layer once, into the cache, by anybody and without privilege.
 
-A snapshot's name is the layer's chain ID. It holds the bytes of the layer's files and a
-listing with their owners, modes, devices and attributes, which are never on the disk.
+A snapshot's name is the layer's chain ID. Its ``tree`` is a directory that an overlay can
+show: the layer's files with what modes the disk may have, their hard links, and overlayfs's
+own whiteouts. Owners, devices and attributes are never on the disk; they stand in its
+``index``, with what the layer hides of those below.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
+import stat
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import platformdirs
 
-from . import listing
+from .base import Base, Entries
 from .compression import MOST_BYTES
 from .errors import InputError, OutputError, RootlessLayerError
 from .output import make_folder
-from .spec import Base
-from .tarball import Changes, direct, read_layer
-from .tree import Entry, Tree
+from .stage import copy_source
+from .tarball import Changes, read_layer
+from .tree import ROOT_MODE, Entry, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from .base import Facts
     from .blob import LayerBlob
     from .image import Image
     from .temporary import Temporary
 
-_ADDED, _GONE = "added.mtree", "gone"
-_EMPTIED = b"/"
+_INDEX, _TREE = "index.json", "tree"
+_WHITEOUT = os.makedev(0, 0)
+"""overlayfs's mark of a deletion, which since Linux 5.8 anybody may make."""
 
 
 def cache_directory() -> Path:
@@ -54,26 +62,74 @@ def open_base(
     while. Raises :class:`InputError` for a layer that is damaged, is
     not what its digest says or names paths outside of the root.
     """
-    snapshots = cache / "snapshots"
-    merged: dict[bytes, Entry] = {}
+    merged = _Merged()
     for number, (layer, chain_id) in enumerate(zip(image.layers, image.chain_ids, strict=True), 1):
-        folder = snapshots / chain_id.removeprefix("sha256:")
+        folder = cache / "snapshots" / chain_id.removeprefix("sha256:")
         if not folder.is_dir():
             tell(f"unpacking layer {number} of {len(image.layers)} of the base, once")
-            _unpack(layer, folder, merged, temporary, most_bytes)
-        merged = _read(folder).apply(merged)
-    return Base(Tree.of(direct(merged).values()), image.chain_ids[-1] if image.layers else "")
+            _unpack(layer, folder, merged.base(""), temporary, most_bytes)
+        merged.add(folder)
+    return merged.base(image.chain_ids[-1] if image.layers else "")
 
 
-def _unpack(layer: LayerBlob, folder: Path, below: Mapping[bytes, Entry], temporary: Temporary, most_bytes: int) -> None:
+class _Merged:
+    """The snapshots one above the other, so far."""
+
+    def __init__(self) -> None:
+        self.facts: dict[bytes, Facts] = {b"": (ROOT_MODE, 0, 0, 0, 0, 0, None, (), b"")}
+        self.links: list[tuple[bytes, list[bytes]]] = []
+        self.special: dict[bytes, None] = {}
+        self.trees: list[bytes] = []
+
+    def add(self, folder: Path) -> None:
+        """Put a snapshot above those there are."""
+        try:
+            said = json.loads((folder / _INDEX).read_bytes())
+        except (OSError, ValueError) as error:
+            message = f"{folder}: the snapshot of a base is damaged: {getattr(error, 'strerror', None) or error}"
+            raise InputError(message, hint="Remove that directory: it is made again.") from error
+        top = os.fsencode(folder / _TREE)
+        facts, special = self.facts, self.special
+        for path in map(_bytes, said["gone"]):
+            del facts[path]
+            special.pop(path, None)
+        for path, mode, uid, gid, mtime, size, rdev, target, xattrs in said["entries"]:
+            special.pop(_bytes(path), None)
+            pairs = tuple((_bytes(name), base64.b64decode(value)) for name, value in xattrs)
+            facts[_bytes(path)] = (mode, uid, gid, mtime, size, rdev, None if target is None else _bytes(target), pairs, top)
+        special.update((_bytes(path), None) for path in said["special"])
+        self.links += [(top, [_bytes(name) for name in names]) for names in said["links"]]
+        self.trees.append(top)
+
+    def base(self, chain_id: str) -> Base:
+        """Give what the snapshots make."""
+        links: dict[bytes, tuple[bytes, ...]] = {}
+        carriers: dict[bytes, bytes] = {}
+        for top, names in self.links:
+            kept = tuple(name for name in names if name in self.facts and self.facts[name][-1] is top)
+            if len(kept) > 1:
+                links.update((name, kept) for name in kept)
+                carriers.update((name, kept[0]) for name in kept[1:])
+        return Base(Entries(self.facts, carriers), chain_id, links, tuple(self.trees), tuple(self.special))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("latin-1")
+
+
+def _text(path: bytes) -> str:
+    return path.decode("latin-1")
+
+
+def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, most_bytes: int) -> None:
     try:
         make_folder(folder.parent)
         made = Path(temporary.make(str(folder.parent), ".rootless-layer-"))
-        changes = _changes(layer, made, below, most_bytes)
-        with open(made / _ADDED, "wb") as file:
-            file.writelines(listing.lines(changes.added.values(), files=os.fsencode(made) + b"/"))
-        gone = [*sorted(changes.removed), *(path + _EMPTIED for path in sorted(changes.emptied))]
-        (made / _GONE).write_bytes(b"".join(path + b"\0" for path in gone))
+        name = layer.listing or (layer.piece.path if layer.piece else "")
+        spool = made / "files"
+        changes = _changes(layer, name, str(spool), below.entries, most_bytes)
+        (made / _INDEX).write_bytes(_Snapshot(name, below, changes, os.fsencode(made)).write())
+        spool.rmdir()
         with contextlib.suppress(FileExistsError):  # another build was quicker; what it made is the same
             _rename(made, folder)
     except OSError as error:
@@ -90,9 +146,8 @@ def _rename(made: Path, folder: Path) -> None:
         raise
 
 
-def _changes(layer: LayerBlob, made: Path, below: Mapping[bytes, Entry], most_bytes: int) -> Changes:
+def _changes(layer: LayerBlob, name: str, spool: str, below: Mapping[bytes, Entry], most_bytes: int) -> Changes:
     """Read a layer's tar as it is decompressed: a thread feeds the pipe from which libarchive reads."""
-    name = layer.listing or (layer.piece.path if layer.piece else "")
     reading, writing = os.pipe()
     failures: list[RootlessLayerError] = []
 
@@ -120,7 +175,7 @@ def _changes(layer: LayerBlob, made: Path, below: Mapping[bytes, Entry], most_by
     feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()
     try:
-        changes = read_layer(reading, name, str(made / "files"), below)
+        changes = read_layer(reading, name, spool, below)
         while os.read(reading, 1 << 16):
             pass  # what stands behind the archive's end counts for the digest
     finally:
@@ -131,12 +186,122 @@ def _changes(layer: LayerBlob, made: Path, below: Mapping[bytes, Entry], most_by
     return changes
 
 
-def _read(folder: Path) -> Changes:
-    with open(folder / _ADDED, "rb") as file:
-        added = {entry.path: entry for entry in listing.read(file, os.fsencode(folder), str(folder / _ADDED))}
-    gone = (folder / _GONE).read_bytes().split(b"\0")[:-1]
-    return Changes(
-        added,
-        frozenset(path for path in gone if not path.endswith(_EMPTIED)),
-        frozenset(path.removesuffix(_EMPTIED) for path in gone if path.endswith(_EMPTIED)),
-    )
+class _Snapshot:
+    """A layer on its way into a directory of its own."""
+
+    def __init__(self, name: str, below: Base, changes: Changes, made: bytes) -> None:
+        self.name = name
+        self.below = below
+        self.top = made + b"/" + os.fsencode(_TREE)
+        self.spool = made + b"/files/"
+        self.added = dict(changes.added)
+        self.gone = changes.hides(below.entries)
+        self.special: list[bytes] = []
+        self._bring_links()
+        self._bring_parents([*self.added, *self.gone])
+
+    def _bring_links(self) -> None:
+        """Have all names of a lower layer's file that gets a new one here: no link reaches into another layer."""
+        lower: dict[bytes, list[bytes]] = {}
+        for path, entry in self.added.items():
+            if entry.source is not None and not entry.source.startswith(self.spool):
+                lower.setdefault(entry.source, []).append(path)
+        for number, (source, new) in enumerate(lower.items()):
+            first = next(source.removeprefix(top + b"/") for top in self.below.trees if source.startswith(top + b"/"))
+            copy = self.spool + b"lower-%d" % number
+            copy_source(self.below.entries[first], copy)
+            for name in {*new, *self.below.links.get(first, (first,))}:
+                if name in new or (name not in self.added and name not in self.gone):
+                    self.added[name] = attrs.evolve(self.added[new[0]], path=name, source=copy)
+
+    def _bring_parents(self, paths: Iterable[bytes]) -> None:
+        """Have the directories of all that is here, and of what is marked as gone: as they are below."""
+        below = self.below.entries
+        for path in paths:
+            above = path
+            while above:
+                above = above.rpartition(b"/")[0]
+                there = self.added.get(above)
+                if there is None and above in below and above not in self.gone:
+                    there = self.added[above] = below[above]
+                elif there is None:
+                    if path in self.gone:
+                        continue  # it went with its directory
+                    there = self.added[above] = Entry(path=above, mode=ROOT_MODE)
+                if not there.is_dir:
+                    if path in self.gone:
+                        break  # a file took the place of its directory
+                    message = f"{self.name}: {shown(path)}: {shown(above)} is not a directory"
+                    raise InputError(message, hint="The layer is damaged, or not for this base.")
+
+    def write(self) -> bytes:
+        """Make the tree, and give the index."""
+        first: dict[bytes, list[bytes]] = {}
+        ordered = sorted(self.added)
+        for path in ordered:
+            entry = self.added[path]
+            on_disk = self.top + b"/" + path if path else self.top
+            if entry.is_dir:
+                os.mkdir(on_disk, 0o700)
+                if not path:  # directories inherit a group from a set-group-ID parent, which a session cannot map
+                    os.chown(on_disk, -1, os.getegid())
+                    os.chmod(on_disk, 0o700)
+            elif entry.target is not None:
+                os.symlink(entry.target, on_disk)
+            elif entry.source is not None:
+                self._place(entry, on_disk, first.setdefault(entry.source, []))
+            elif stat.S_ISFIFO(entry.mode):
+                os.mkfifo(on_disk, 0o600)
+            else:
+                os.close(os.open(on_disk, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # as fakeroot has devices
+        self._mark_gone()
+        for path in reversed(ordered):  # what is in a directory before it may be closed
+            self._finish(self.added[path])
+        return json.dumps(
+            {
+                "entries": [_row(self.added[path]) for path in ordered],
+                "gone": [_text(path) for path in sorted(self.gone)],
+                "links": [[_text(path) for path in names] for names in first.values() if len(names) > 1],
+                "special": [_text(path) for path in self.special],
+            },
+            separators=(",", ":"),
+        ).encode()
+
+    def _place(self, entry: Entry, on_disk: bytes, names: list[bytes]) -> None:
+        if names:
+            os.link(self.top + b"/" + names[0], on_disk)
+        else:
+            os.rename(entry.source or b"", on_disk)
+        names.append(entry.path)
+
+    def _mark_gone(self) -> None:
+        for path in self.gone:
+            above = self.added.get(path.rpartition(b"/")[0])
+            if path not in self.added and above is not None and above.is_dir:
+                os.mknod(self.top + b"/" + path, stat.S_IFCHR, _WHITEOUT)
+
+    def _finish(self, entry: Entry) -> None:
+        """Set mode and time, and note where the disk does not say all of the entry."""
+        on_disk = self.top + b"/" + entry.path
+        mode = stat.S_IMODE(entry.mode)
+        special = bool(entry.uid or entry.gid or entry.xattrs)
+        if entry.target is None:
+            wanted = 0o700 if entry.is_dir else 0o400
+            # A set-ID bit is refused by a sandbox, and what the owner may not read, a copy-up may not.
+            safe = mode if mode & wanted == wanted and not mode & 0o6000 else mode & 0o1777 | wanted | 0o200
+            if not (entry.is_regular or entry.is_dir or stat.S_ISFIFO(entry.mode)):
+                safe, special = 0o600, True
+            special = special or safe != mode
+            os.chmod(on_disk, safe)
+        if not entry.is_dir:
+            os.utime(on_disk, (entry.mtime, entry.mtime), follow_symlinks=False)
+        if special:
+            self.special.append(entry.path)
+
+
+def _row(entry: Entry) -> list[Any]:
+    return [
+        _text(entry.path), entry.mode, entry.uid, entry.gid, entry.mtime, entry.size, entry.rdev,
+        None if entry.target is None else _text(entry.target),
+        [[_text(name), base64.b64encode(value).decode()] for name, value in entry.xattrs],
+    ]  # fmt: skip

@@ -14,8 +14,8 @@ from .errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from .base import Base
     from .closure import Closure
-    from .tree import Tree
 
 View = Literal["root", "directory"]
 Link = Literal["hard", "symbolic", "copy"]
@@ -119,14 +119,6 @@ def _environment(_spec: object, _attribute: object, value: Mapping[str, str]) ->
     ]
     if problems:
         raise InputError(*problems)
-
-
-@attrs.frozen(slots=True)
-class Base:
-    """What a layer is built upon: the tree of the layers below, and the chain ID of the highest of them."""
-
-    tree: Tree
-    chain_id: str
 
 
 @attrs.frozen(kw_only=True, slots=True)

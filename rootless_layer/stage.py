@@ -26,6 +26,7 @@ from .view import DEVICE_LINKS, DEVICES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .base import Base
     from .ownership import Inode
     from .plan import Plan
 
@@ -42,8 +43,10 @@ _NO_REFLINK = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSU
 class Staged:
     """A staged tree.
 
-    ``top`` is its directory; ``stamps`` what each staged file outside of the store was
-    when it was made; ``rows`` what the session's record begins with. ``mounts`` are the
+    ``top`` is its directory, and ``tree`` where the scripts see it: the same, or the mount of
+    an overlay. ``stamps`` are what each staged file outside of the store was when it was
+    made; ``rows``, and ``placed`` by path where there is an overlay, what the session's
+    record begins with. ``mounts`` are the
     store paths to be mounted (the source and the path in the tree) and ``points`` the
     inodes they are mounted upon; ``private`` the inodes of copies made to be mounted.
     ``scaffold`` is what was added for the view only, by
@@ -52,9 +55,11 @@ class Staged:
     """
 
     top: bytes
+    tree: bytes
     plan: Plan
     stamps: Mapping[bytes, Stamp]
     rows: Mapping[Inode, Row]
+    placed: Mapping[bytes, Row]
     mounts: tuple[tuple[bytes, bytes], ...]
     points: Mapping[bytes, Inode]
     private: Mapping[Inode, bytes]
@@ -74,14 +79,19 @@ def _writing(path: bytes) -> Iterator[None]:
 class Stager:
     """Makes the tree in a directory of its own, an entry at a time."""
 
-    def __init__(self, work: bytes, plan: Plan, *, own_sources: bytes = b"") -> None:
-        """Stage below ``work``; sources below ``own_sources`` are moved, not copied."""
+    def __init__(self, work: bytes, plan: Plan, *, own_sources: bytes = b"", base: Base | None = None) -> None:
+        """Stage below ``work``; sources below ``own_sources`` are moved, not copied.
+
+        With a ``base`` the tree is what an overlay is to show above that.
+        """
         self.work = work
-        self.top = work + b"/tree"
+        self.top = work + (b"/tree" if base is None else b"/upper")
         self.plan = plan
+        self.base = base
         self.own_sources = own_sources
         self.stamps: dict[bytes, Stamp] = {}
         self.rows: dict[Inode, Row] = {}
+        self.placed: dict[bytes, Row] = {}
         self.linked: set[bytes] = set()
         self.points: dict[bytes, Inode] = {}
         self.private: dict[Inode, bytes] = {}
@@ -125,8 +135,9 @@ class Stager:
         self._let_clock_tick()
         checked = self._source_stamps() if linked or not mounting else {}
         return Staged(
-            self.top, self._moved_plan(), self.stamps, self.rows, tuple(mounts), self.points, self.private, self.scaffold, checked
-        )
+            self.top, self.work + b"/tree", self._moved_plan(), self.stamps, self.rows, self.placed, tuple(mounts), self.points,
+            self.private, self.scaffold, checked,
+        )  # fmt: skip
 
     def _make_top(self, *, private: bool) -> None:
         with _writing(self.top):
@@ -134,8 +145,17 @@ class Stager:
             os.chmod(self.top, 0o700)
             # Directories inherit a group from a set-group-ID parent, which a session cannot map.
             os.chown(self.top, -1, os.getegid())
+            if self.base is not None:
+                self._make_lowers(self.base)
             if private and self.plan.store:
                 os.makedirs(self.work + b"/" + os.path.dirname(self.plan.store[0].path), 0o700, exist_ok=True)
+
+    def _make_lowers(self, base: Base) -> None:
+        """Make what an overlay needs beside the tree: a place, a directory of its own, and a short name for each snapshot."""
+        for name in (b"/tree", b"/scratch", b"/lowers"):
+            os.mkdir(self.work + name, 0o700)
+        for number, tree in enumerate(base.trees):
+            os.symlink(tree, self.work + b"/lowers/%d" % number)
 
     def _moved_plan(self) -> Plan:
         """Give the plan as it is after its own sources were moved into the tree."""
@@ -200,7 +220,11 @@ class Stager:
     def _make_row(self, entry: Entry, status: os.stat_result) -> None:
         same = status.st_mode == entry.mode or stat.S_ISLNK(entry.mode)
         if entry.uid or entry.gid or not same:
-            self.rows[status.st_dev, status.st_ino] = Row(entry.mode, entry.uid, entry.gid, entry.rdev)
+            row = Row(entry.mode, entry.uid, entry.gid, entry.rdev)
+            if self.base is None or (status.st_dev, status.st_ino) in self.private:
+                self.rows[status.st_dev, status.st_ino] = row
+            else:
+                self.placed[entry.path] = row  # what its number is in the overlay is not known yet
 
     def _make_file(self, entry: Entry, path: bytes, *, linked: bool) -> None:
         source = entry.source
@@ -214,7 +238,7 @@ class Stager:
             os.link(source, path, follow_symlinks=False)
             return
         else:
-            _copy(entry, path)
+            copy_source(entry, path)
         os.chmod(path, stat.S_IMODE(entry.mode) & 0o1777 | 0o600)
 
     def _make_scaffold(self, *, mounting: bool) -> None:
@@ -228,14 +252,16 @@ class Stager:
                 self._scaffold_file(b"dev/" + name, b"/dev/" + name)
         for link, target in DEVICE_LINKS.items():
             path = b"dev/" + os.fsencode(link)
-            if not os.path.lexists(self.top + b"/" + path):
+            if not self._is_there(path):
                 os.symlink(target, self.top + b"/" + path)
                 self.scaffold[path] = None
                 self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
 
     def _scaffold_directory(self, path: bytes) -> None:
-        there = self.plan.tree.entries.get(path)
+        there = self._there(path)
         if there is not None and there.is_dir and path != SCAFFOLD:
+            if path not in self.plan.tree.entries:
+                self._make(there, linked=False)  # for what is to be mounted in it
             return
         if there is not None:
             message = f"{shown(path)}: the root view needs a directory of its own there"
@@ -246,10 +272,18 @@ class Stager:
         self.scaffold[path] = None
         self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
 
+    def _there(self, path: bytes) -> Entry | None:
+        there = self.plan.tree.entries.get(path)
+        return self.base.entries.get(path) if there is None and self.base is not None else there
+
+    def _is_there(self, path: bytes) -> bool:
+        """Say whether the scripts see something at a path."""
+        return os.path.lexists(self.top + b"/" + path) or (self.base is not None and path in self.base.entries)
+
     def _scaffold_file(self, path: bytes, source: bytes) -> None:
         """Make a place to mount a device of this machine upon; a planned one keeps its own inode."""
         with _writing(path):
-            if not os.path.lexists(self.top + b"/" + path):
+            if not self._is_there(path):
                 os.close(os.open(self.top + b"/" + path, os.O_CREAT | os.O_WRONLY, 0o600))
                 self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
         self.scaffold[path] = source
@@ -277,8 +311,11 @@ class Stager:
             time.sleep(0.001)
 
 
-def _copy(entry: Entry, path: bytes) -> None:
-    """Copy a source's bytes; share them where the file system can."""
+def copy_source(entry: Entry, path: bytes) -> None:
+    """Copy an entry's bytes to a new file; share them where the file system can.
+
+    Raises :class:`SourceError` where the source is not what it was when it was planned.
+    """
     target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         try:

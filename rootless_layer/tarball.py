@@ -16,7 +16,6 @@ from .tree import WHITEOUT_PREFIX, Entry, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from collections.abc import Set as AbstractSet
 
 _READ_BYTES = 1 << 20
 _ANY_TIME = 2**62
@@ -61,20 +60,26 @@ class Changes:
     removed: frozenset[bytes] = frozenset()
     emptied: frozenset[bytes] = frozenset()
 
-    def apply(self, below: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
-        """Give the tree that comes of the one below (image-spec ``layer.md``, "Applying Changesets")."""
-        hidden = {path for path, entry in self.added.items() if not entry.is_dir and path in below} | self.removed
-        merged = dict(below)
-        if hidden or self.emptied:
-            merged = {path: entry for path, entry in below.items() if path not in hidden and not self._hides(path, hidden)}
-        return merged | self.added
+    def hides(self, below: Mapping[bytes, Entry]) -> frozenset[bytes]:
+        """Give every path of the tree below that is there no more (image-spec ``layer.md``, "Applying Changesets").
 
-    def _hides(self, path: bytes, hidden: AbstractSet[bytes]) -> bool:
-        while path:
-            path = path.rpartition(b"/")[0]
-            if path in self.emptied or (path and path in hidden):
+        What is added at a path takes the place of what was there, which is not counted.
+        """
+        removed = self.removed & below.keys()
+        covered = {path for path, entry in self.added.items() if not entry.is_dir and path in below and below[path].is_dir}
+        if not removed and not covered and not self.emptied:
+            return frozenset()
+
+        def hidden(path: bytes) -> bool:
+            if path in removed:
                 return True
-        return False
+            while path:
+                path = path.rpartition(b"/")[0]
+                if path in removed or path in covered or path in self.emptied:
+                    return True
+            return False
+
+        return frozenset(path for path in below if path and path not in self.added and hidden(path))
 
 
 def read_layer(descriptor: int, name: str, spool: str, below: Mapping[bytes, Entry]) -> Changes:

@@ -27,8 +27,10 @@ import time
 from typing import Any, NoReturn
 
 from . import namespace, seccomp
+from .descendants import kill_children
 from .errors import DaemonError, RootlessLayerError, UnavailableError
 from .faked import Daemon
+from .overlay import Overlay
 from .removal import remove
 from .view import STARTED, be_script, mount_proc
 from .watch import Watch
@@ -75,11 +77,11 @@ def main() -> NoReturn:
         if not select.select([handle], [], [], _GRACE_SECONDS)[0]:
             os.kill(init, signal.SIGKILL)
         os.waitpid(init, 0)
-        _kill_children(())
+        kill_children(())
         remove(plan["work"])
     else:
         os.waitpid(init, 0)
-        _kill_children(())
+        kill_children(())
     os._exit(0)
 
 
@@ -117,6 +119,10 @@ def _native(value: Any) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, dict):
         return {name: _native(part) for name, part in value.items()}
     return value
+
+
+def _portable(path: bytes) -> str:
+    return path.decode("latin-1")
 
 
 def _report(result: Plan) -> None:
@@ -165,6 +171,10 @@ class _Session:
         """Run every script, and give what the caller is to know."""
         plan = self.plan
         refused = _set_id_refused(plan["work"])
+        overlay = Overlay(plan["overlay"]) if plan["overlay"] else None
+        if overlay is not None:
+            with open(plan["load"], "ab") as file:
+                file.write(overlay.rows())
         daemon = self.daemon = Daemon(plan["faked"], plan["save_file"], plan["load"])
         result: Plan = {"set_id_refused": refused}
         try:
@@ -179,9 +189,17 @@ class _Session:
                     result["failed"] = [index, *status]
                     break
             else:
-                result |= self._agent(daemon, "collect", [plan["tree"], *(source for source, _ in plan["binds"])])
+                moved = {} if overlay is None else overlay.changes()
+                known = {} if overlay is None else {number: _portable(path) for number, path in overlay.paths.items()}
+                result |= self._agent(daemon, "collect", [plan["tree"], *(source for source, _ in plan["binds"])], known)
+                if overlay is not None and "error" not in result:
+                    named = known | dict(result["named"])
+                    result["overlay"] = {
+                        "device": overlay.device, "paths": list(named.items()),
+                        "moved": [[_portable(path), number] for path, number in moved.items()],
+                    }  # fmt: skip
         finally:
-            _kill_children({daemon.pid})
+            kill_children({daemon.pid})
             daemon.stop()
         result["bypasses"] = self.watch.bypasses
         result["unseen"] = [[*inode, name] for inode, name in self.watch.unseen_modes.items()]
@@ -207,7 +225,7 @@ class _Session:
         ours.close()
         if not ended or daemon.died:  # without its daemon it would wait for an answer for ever
             os.kill(child, signal.SIGKILL)
-        _kill_children({daemon.pid, child})
+        kill_children({daemon.pid, child})
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         # Whatever its orphans did until they were killed has been answered or was never made.
         os.close(listener)
@@ -247,12 +265,15 @@ class _Session:
         assert self.daemon is not None  # noqa: S101 - scripts run between its start and its end
         return {(dev, ino) for dev, ino in self._agent(self.daemon, "rows", [self.plan["tree"]])["rows"]}
 
-    def _agent(self, daemon: Daemon, action: str, subject: object) -> Plan:
+    def _agent(self, daemon: Daemon, action: str, subject: object, known: object = None) -> Plan:
         """Run the agent, which libfakeroot sees, to write or read extended attributes."""
         reading, writing = os.pipe()
         path = f"{self.plan['work']}/agent.json"
         with open(path, "w", encoding="ascii") as file:
-            json.dump({"action": action, "subject": subject, "faked": daemon.pid, "save_file": self.plan["save_file"]}, file)
+            json.dump(
+                {"action": action, "subject": subject, "known": known, "faked": daemon.pid, "save_file": self.plan["save_file"]},
+                file,
+            )
         child = os.fork()
         if child == 0:
             os.dup2(os.open(path, os.O_RDONLY), 0)
@@ -311,29 +332,3 @@ def _set_id_refused(work: str) -> bool:
         os.close(descriptor)
         os.unlink(path)
     return False
-
-
-def _children() -> list[int]:
-    me = os.getpid()
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                if int(file.read().rpartition(b")")[2].split()[1]) == me:
-                    found.append(int(name))
-    return found
-
-
-def _kill_children(but: object) -> None:
-    """Kill every descendant except those named; orphans come to this process."""
-    spared = frozenset(but)  # type: ignore[call-overload]
-    while True:
-        victims = [pid for pid in _children() if pid not in spared]
-        if not victims:
-            return
-        for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in victims:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)

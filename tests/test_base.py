@@ -6,7 +6,6 @@ import os
 import stat
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, members
 
-from rootless_layer.changeset import changeset
+from rootless_layer.base import Base
+from rootless_layer.blob import LayerBlob, Piece
+from rootless_layer.changeset import changeset, difference
+from rootless_layer.image import Image
+from rootless_layer.oci import MEDIA_TYPES, Descriptor, Platform, sha256
 from rootless_layer.pipeline import serialise
-from rootless_layer.tarball import direct, read_layer
+from rootless_layer.snapshot import open_base
+from rootless_layer.temporary import Temporary
 from rootless_layer.tree import Entry, Tree
 
 # --- the difference of two trees, and the layer applied again ---
@@ -86,24 +90,18 @@ def told(tree: Tree) -> dict[bytes, tuple[object, ...]]:
     return found
 
 
-def applied(layer: Tree, base: Tree, spool: str) -> Tree:
-    """Write a layer's tar, read it again, and lay it over the base."""
-    reading, writing = os.pipe()
-
-    def write() -> None:
-        with open(writing, "wb") as pipe:
-            serialise(layer.archived(), pipe.write, processes=0)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        changes = read_layer(reading, "a layer", spool, base.entries)
-        while os.read(reading, 1 << 16):
-            pass
-    finally:
-        thread.join()
-        os.close(reading)
-    return Tree.of(direct(changes.apply(base.entries)).values())
+def applied(layers: list[Tree], folder: str) -> Base:
+    """Write layers' tars, and open them as the image that they are: each is unpacked into a snapshot."""
+    image = Image.empty(Platform.host())
+    with Temporary() as temporary:
+        for number, layer in enumerate(layers):
+            path = f"{folder}/{number}.tar"
+            with open(path, "wb") as file:
+                serialise(layer.archived(), file.write, processes=0)
+            data = Path(path).read_bytes()
+            descriptor = Descriptor(MEDIA_TYPES["none"], sha256(data), len(data))
+            image = image.append(LayerBlob(descriptor, descriptor.digest, Piece(path, len(data))))
+        return open_base(image, Path(folder), temporary)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -112,19 +110,23 @@ def test_the_difference_makes_the_one_of_the_other(
     before: list[tuple[bytes, str, int, int, int]], after: list[tuple[bytes, str, int, int, int]], files: list[Path]
 ) -> None:
     """A base with the difference over it is the tree, whatever was added, changed, replaced and removed."""
-    base, tree = make(before, files), make(after, files)
-    layer = changeset(base, tree)
-    with tempfile.TemporaryDirectory() as folder:
-        expected = told(tree)
-        found = told(applied(layer, base, f"{folder}/spool"))
-    assert found == expected
+    lower, tree = make(before, files), make(after, files)
+    base = Base.of(lower)
+    layer = changeset(base, difference(base, tree), 1)
+    folder = tempfile.mkdtemp(prefix="rl-tests-", dir="/var/tmp")
+    try:
+        whole = applied([lower, layer], folder).with_({})
+        assert told(whole) == told(tree)
+    finally:
+        remove(Path(folder))
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=trees())
 def test_what_is_the_same_is_in_no_layer(rows: list[tuple[bytes, str, int, int, int]], files: list[Path]) -> None:
     """Between two equal trees there is nothing but the root."""
-    assert list(changeset(make(rows, files), make(rows, files)).entries) == [b""]
+    base = Base.of(make(rows, files))
+    assert list(changeset(base, difference(base, make(rows, files)), 1).entries) == [b""]
 
 
 # --- real builds upon real images ---

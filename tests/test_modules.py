@@ -17,8 +17,34 @@ PACKAGE = Path(rootless_layer.__file__).parent
 RANKS = (
     {"errors"},
     {"oci", "closure", "tree", "namespace", "removal", "findings"},
-    {"temporary", "spec", "source", "ownership", "capi", "seccomp", "faked", "fakeroot", "agent", "child", "layering"},
-    {"output", "plan", "layering_pipeline", "archive", "tarball", "members", "listing", "compression", "watch", "view"},
+    {"base"},
+    {
+        "temporary",
+        "spec",
+        "source",
+        "ownership",
+        "capi",
+        "seccomp",
+        "faked",
+        "fakeroot",
+        "agent",
+        "child",
+        "descendants",
+        "layering",
+    },
+    {
+        "output",
+        "plan",
+        "layering_pipeline",
+        "archive",
+        "tarball",
+        "members",
+        "listing",
+        "compression",
+        "watch",
+        "view",
+        "overlay",
+    },
     {"stage", "worker", "pipeline"},
     {"scan", "session", "blob", "changeset"},
     {"layer", "image", "contents"},
@@ -33,7 +59,7 @@ RANKS = (
 )
 """Pure values at the bottom; then one foreign thing each; the command at the top."""
 
-IN_SESSION = {"agent", "worker", "watch", "view", "seccomp", "namespace", "faked", "removal", "errors"}
+IN_SESSION = {"agent", "worker", "watch", "overlay", "view", "seccomp", "namespace", "faked", "descendants", "removal", "errors"}
 """What runs in the session's processes, which start without site-packages."""
 
 

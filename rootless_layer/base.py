@@ -1,0 +1,147 @@
+"""What a layer is built upon, and what is otherwise above it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .tree import Entry, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+Facts = tuple[int, int, int, int, int, int, bytes | None, tuple[tuple[bytes, bytes], ...], bytes]
+"""Mode, uid, gid, mtime, size, rdev, target, xattrs, and the directory that the path lies below on disk."""
+
+
+class Entries(Mapping[bytes, Entry]):
+    """The entries of a base by path, each made when it is first asked for: a build asks for few."""
+
+    def __init__(self, facts: Mapping[bytes, Facts], carriers: Mapping[bytes, bytes]) -> None:
+        """Take what is known of each path; ``carriers`` has, for a further name of a file, the first one."""
+        self._facts = facts
+        self._carriers = carriers
+        self._made: dict[bytes, Entry] = {}
+
+    def __getitem__(self, path: bytes) -> Entry:
+        """Give the entry at a path; raises :class:`KeyError` where there is none."""
+        made = self._made.get(path)
+        if made is None:
+            mode, uid, gid, mtime, size, rdev, target, xattrs, top = self._facts[path]
+            carrier = self._carriers.get(path)
+            made = self._made[path] = Entry(
+                path=path, mode=mode, uid=uid, gid=gid, mtime=mtime, size=size, rdev=rdev, target=target, xattrs=xattrs,
+                link=carrier, source=top + b"/" + (carrier or path) if stat.S_ISREG(mode) else None,
+            )  # fmt: skip
+        return made
+
+    def __contains__(self, path: object) -> bool:
+        """Say whether there is an entry at a path, without making it."""
+        return path in self._facts
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Go through the paths, in no order."""
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        """Count the paths."""
+        return len(self._facts)
+
+    def on_disk(self, path: bytes) -> bytes:
+        """Give the path on disk of what stands for a path in the snapshots."""
+        return self._facts[path][-1] + b"/" + path
+
+
+@attrs.frozen(slots=True)
+class Base:
+    """The tree that the layers below make.
+
+    ``entries`` has each path's; times are as the layers have them. ``chain_id`` is the
+    highest layer's. ``links`` has the names of each file that has several, in order, by each
+    of them. Where the layers lie on disk as directories that an overlay can show, ``trees``
+    has these, the lowest first, and ``special`` the paths whose owner, mode, type or
+    attributes are not what the disk says.
+    """
+
+    entries: Mapping[bytes, Entry]
+    chain_id: str
+    links: Mapping[bytes, tuple[bytes, ...]]
+    trees: tuple[bytes, ...] = ()
+    special: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, tree: Tree, chain_id: str = "") -> Base:
+        """Take a tree whose files lie anywhere; it is copied for the scripts."""
+        groups: dict[bytes, list[bytes]] = {}
+        for entry in tree:
+            if entry.link is not None:
+                groups.setdefault(entry.link, [entry.link]).append(entry.path)
+        return cls(tree.entries, chain_id, {name: tuple(sorted(names)) for names in groups.values() for name in names})
+
+    def with_(self, there: Mapping[bytes, Entry]) -> Tree:
+        """Give the whole tree that comes of putting entries in, each in the place of the base's."""
+        return Tree.of([*self._left(there, self.entries).values(), *there.values()])
+
+    def above(self, there: Mapping[bytes, Entry]) -> Tree:
+        """Give what an overlay is to have above this base: what is put in, and files with several names.
+
+        overlayfs would part the names of such a file, and take its owner from it, when it is
+        written. ``there`` has the directories that each path is in.
+        """
+        entries = self._left(there, self.links)
+        for path in [*entries]:
+            above = path
+            while above:
+                above = above.rpartition(b"/")[0]
+                if above in entries or above in there:
+                    break
+                entries[above] = self.entries[above]
+        return Tree.of([*entries.values(), *there.values()])
+
+    def _left(self, there: Mapping[bytes, Entry], wanted: Iterable[bytes]) -> dict[bytes, Entry]:
+        """Give those of the paths wanted that are left of this base; of a file's names the first that is carries it."""
+        delta = Delta(there)
+        left = {path: self.entries[path] for path in wanted if path not in there and delta.leaves(path)}
+        for path in [path for path in left if path in self.links]:
+            first = self.carrier(path, left)
+            if left[path].link != first:
+                left[path] = attrs.evolve(left[path], link=first)
+        return left
+
+    def on_disk(self, path: bytes) -> bytes:
+        """Give where a path lies in the snapshots."""
+        assert isinstance(self.entries, Entries)  # noqa: S101 - whoever has trees has these
+        return self.entries.on_disk(path)
+
+    def carrier(self, path: bytes, among: Container[bytes]) -> bytes | None:
+        """Give the first of a file's names that is ``among`` those given; ``None`` where that is ``path`` itself."""
+        first = next(name for name in self.links[path] if name in among)
+        return None if first == path else first
+
+
+@attrs.frozen(slots=True)
+class Delta:
+    """What is otherwise than in a base.
+
+    ``there`` has what stands at a path now; it may have entries that are as the base's.
+    ``gone`` are paths of the base that are there no more although the directory that
+    they were in still is one.
+    """
+
+    there: Mapping[bytes, Entry] = attrs.field(factory=lambda: MappingProxyType({}))
+    gone: frozenset[bytes] = frozenset()
+
+    def leaves(self, path: bytes) -> bool:
+        """Say whether a path of the base that is not in ``there`` is still what it was."""
+        if path in self.gone:
+            return False
+        while path:
+            path = path.rpartition(b"/")[0]
+            above = self.there.get(path)
+            if path in self.gone or (above is not None and not above.is_dir):
+                return False
+        return True

@@ -1,0 +1,121 @@
+"""The base of a layer shown to the scripts by overlayfs: the snapshots below, what is staged above.
+
+Runs in the session's processes, within their namespaces. A file that is written is copied up
+into the directory above and keeps its inode number, by which the record knows it, for as long
+as the kernel remembers where it came from. Without privilege that is not on the disk; so in
+the end each file that was copied up is looked at, and where its number is another one (the
+kernel was short of memory, or a script gave the file a second name, which overlayfs parts) the
+session is refused, and the caller stages a copy of the base instead.
+
+Only the standard library is used: the session's processes import this at their start.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from . import namespace
+from .errors import OverlayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ORIGIN = "user.overlay.origin"
+"""overlayfs's mark of a file that was copied up."""
+
+
+class Overlay:
+    """The mounted overlay of one session.
+
+    ``plan`` has ``tree``, where it is shown, ``upper`` and ``scratch``, two directories of
+    the session, and ``lowers``, a directory with a link to each snapshot, numbered from 0,
+    the lowest. ``placed`` has paths with the mode, uid, gid and device number that the record
+    begins with, and whether it is the base's.
+    """
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        """Mount it; raises :class:`OverlayError` where the kernel refuses."""
+        self.upper, self.tree = os.fsencode(plan["upper"]), os.fsencode(plan["tree"])
+        self.placed = [(os.fsencode(path), *rest) for path, *rest in plan["placed"]]
+        lowers = os.fsencode(plan["lowers"])
+        numbers = sorted(map(int, os.listdir(lowers)), reverse=True)
+        devices = {os.stat(lowers + b"/%d" % number).st_dev for number in numbers}
+        if devices != {os.stat(self.upper).st_dev}:
+            message = "the snapshots of the base lie on another file system than the session's files"
+            raise OverlayError(message)
+        # Relative and short: all options must fit into a page of memory.
+        layers = b":".join(b"%d" % number for number in numbers)
+        os.symlink(self.upper, lowers + b"/upper")
+        os.symlink(os.fsencode(plan["scratch"]), lowers + b"/scratch")
+        os.chdir(lowers)
+        try:
+            options = b"lowerdir=" + layers + b",upperdir=upper,workdir=scratch,userxattr"
+            namespace.mount(b"overlay", self.tree, b"overlay", 0, options)
+        except OSError as error:
+            raise OverlayError(str(error)) from error
+        finally:
+            os.chdir("/")
+        self.device = os.stat(self.tree).st_dev
+        self.paths: dict[int, bytes] = {}
+        """Where each file with a row was when the session began, by its inode number."""
+
+    def rows(self) -> bytes:
+        """Give the rows that the record begins with, as ``faked --load`` reads them."""
+        lines = []
+        for path, mode, uid, gid, rdev, _ in self.placed:
+            number = self._number(path)
+            self.paths[number] = path
+            lines.append(b"dev=%x,ino=%d,mode=%o,uid=%d,gid=%d,nlink=1,rdev=%d\n" % (self.device, number, mode, uid, gid, rdev))
+        return b"".join(lines)
+
+    def changes(self) -> dict[bytes, int]:
+        """Give the paths in the upper directory whose inode numbers are others in the tree, with these.
+
+        Raises :class:`OverlayError` where a number says no more which file it was.
+        """
+        self.paths = {number: path for number, path in self.paths.items() if self._number(path) == number}
+        special = {path for path, *_, of_base in self.placed if of_base}
+        moved = {}
+        for path, entry in _walk(self.upper):
+            folder = entry is None or entry.is_dir(follow_symlinks=False)
+            copied = not folder and _is_copied(self.upper, path, entry)
+            if not folder and not copied and not entry.is_symlink():  # type: ignore[union-attr]
+                continue
+            number = self._number(path)
+            status = os.lstat(self.upper + b"/" + path)
+            if number != status.st_ino:
+                moved[path] = number
+            self.paths[number] = path
+            unmarked = not folder and not copied and path in special  # a link cannot carry the mark
+            if (copied and (number == status.st_ino or status.st_nlink > 1)) or (unmarked and number == status.st_ino):
+                message = f"{os.fsdecode(b'/' + path)}: overlayfs lost track of this file of the base"
+                raise OverlayError(message)
+        return moved
+
+    def _number(self, path: bytes) -> int:
+        try:
+            return os.lstat(self.tree + b"/" + path).st_ino
+        except OSError:
+            return 0  # it is there no more
+
+
+def _walk(top: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes] | None]]:
+    """Go through all that is in the upper directory but for the marks of deletions; the top first."""
+    yield b"", None
+    folders = [b""]
+    while folders:
+        above = folders.pop()
+        with os.scandir(top + b"/" + above) as listing:
+            for entry in listing:
+                path = above + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path + b"/")
+                elif stat.S_ISCHR(entry.stat(follow_symlinks=False).st_mode):
+                    continue
+                yield path, entry
+
+
+def _is_copied(upper: bytes, path: bytes, entry: os.DirEntry[bytes] | None) -> bool:
+    return entry is not None and _ORIGIN in os.listxattr(upper + b"/" + path, follow_symlinks=False)

@@ -1,0 +1,101 @@
+"""A base shown by an overlay gives the layer that a copy of it gives, whatever the scripts do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Store, User
+from programs.aftermath import assert_nothing_left
+
+BASE = """mkdir -p /etc/sub /data/deep/deeper /gone/deep /opaque/sub /own /share
+echo root:x:0:0::/root:/bin/sh > /etc/passwd
+echo secret > /etc/shadow; chown 0:42 /etc/shadow; chmod 640 /etc/shadow
+echo one > /data/one; ln /data/one /data/two; ln /data/one /data/deep/three; chown 33:33 /data/one
+echo x > /gone/deep/file; ln /gone/deep/file /gone/same
+echo y > /opaque/below; echo z > /opaque/sub/below; chown 7 /opaque/sub
+cp /etc/passwd /data/tool; chmod 4755 /data/tool
+cp /etc/passwd /data/closed; chmod 0 /data/closed; chown 5:5 /data/closed
+mknod /data/null c 1 3; chown 8:8 /data/null; mkfifo /data/fifo; chown 9 /data/fifo
+ln -s passwd /etc/link; chown -h 3:4 /etc/link; ln -s ../data /etc/data
+chown 11:11 /own; chmod 2750 /own; echo in > /own/in; chown 12 /own/in
+setfattr -n user.x -v base /etc/passwd; setcap cap_net_raw+ep /own/in
+for n in 1 2 3 4 5; do echo $n > /share/$n; done; chmod 555 /share; chmod 444 /share/*
+chmod 711 /
+"""
+
+SCRIPTS = {
+    "nothing": "true",
+    "looks": "find / -xdev > /dev/null; cat /data/one /own/in; ls -lR /etc >/dev/null",
+    "sees": """test "$(stat -c %u:%g:%a /etc/shadow /data/tool /data/closed /own | tr '\\n' ' ')" = "0:42:640 0:0:4755 5:5:0 11:11:2750 "
+test "$(stat -c %u:%h /data/two)" = 33:3; test "$(stat -c %F:%t:%T:%u /data/null)" = "character special file:1:3:8"
+test "$(stat -c %u:%g /etc/link)" = 3:4; test "$(stat -c %u /data/fifo)" = 9; test "$(stat -c %a /)" = 711
+getcap /own/in | grep -q net_raw; test "$(getfattr --only-values -n user.x /etc/passwd)" = base""",
+    "appends": "echo more >> /etc/passwd; echo more >> /etc/shadow; echo more >> /own/in",
+    "rewrites": "cat /etc/passwd > /etc/passwd.new; mv /etc/passwd.new /etc/passwd; cat /etc/shadow > /tmp.x; cat /tmp.x > /etc/shadow; rm /tmp.x",
+    "touches": "touch /etc/passwd /own /share/1; touch -h /etc/link",
+    "owners": "chown 1:2 /etc/passwd; chown 0:0 /etc/shadow; chown -R 77:78 /own /gone; chown -h 6 /etc/link; chown 1 /data/null /data/fifo",
+    "modes": "chmod 600 /etc/passwd; chmod 755 /data/closed; chmod 4711 /own/in; chmod 700 /share; chmod u+s /share/2; chmod g-s /own",
+    "root": "chown 5:6 /; chmod 750 /",
+    "linked_owner": "chown 50 /data/two",
+    "linked_mode": "chmod 4755 /data/two",
+    "linked_data": "echo two > /data/one",
+    "linked_replaced": "cp /data/one /data/new; mv /data/new /data/one",
+    "linked_removed": "rm /data/one; chown 9 /data/two",
+    "linked_moved": "mv /data/one /else; rm -r /data/deep",
+    "linked_gone": "mv /gone/same /same; rm -r /gone",
+    "links": "ln /etc/passwd /etc/other; chown 4 /etc/other; ln /etc/link /etc/link2",
+    "links_stay": "ln /own/in /kept; rm /own/in",
+    "removes": "rm -r /gone; rm /etc/link /data/null /data/fifo /data/tool; rmdir /etc/sub",
+    "remakes": "rm -r /opaque /own; mkdir -p /opaque/sub /own; echo new > /opaque/sub/new; chmod 700 /own",
+    "remakes_same": "rm /etc/sub -r; mkdir /etc/sub; rm /data/null; mknod /data/null c 1 3; chown 8:8 /data/null",
+    "replaces": "rm -r /opaque; echo file > /opaque; rm /etc/passwd; mkdir /etc/passwd; ln -s x /etc/passwd/x; rm /etc/link; mkdir /etc/link",
+    "renames": "mv /etc/passwd /etc/p; mv /etc/p /etc/passwd; mv /etc/shadow /shadow; mv /own/in /in; mv /data/null /dev/other",
+    "renames_directories": "mv /own /elsewhere; mv /opaque/sub /opaque/bus; mv /gone /g; mv /g /gone",
+    "adds": "mkdir -p /share/new/deep; echo a > /share/new/deep/a; chown 3 /share/new/deep/a; echo b > /data/deep/b",
+    "attributes": "setcap cap_chown+ep /etc/passwd; setcap -r /own/in; setfattr -x user.x /etc/passwd; setfattr -n user.y -v y /share",
+    "attributes_copied": "echo >> /own/in; setfattr -n user.z -v z /own/in; cp -a /own /copy",
+    "devices": "chown 5 /dev/null; rm -f /data/null; mknod /data/null b 7 7; mkdir -p /dev/shm",
+    "deep": "p=/data/deep; for n in 1 2 3 4 5 6 7 8; do p=$p/d; mkdir $p; done; chown -R 9:9 /data/deep",
+}
+
+
+@pytest.fixture(scope="module")
+def tools(big_store: Store) -> Store:
+    """A closure with the tools that set attributes."""
+    return big_store
+
+
+def bases(user: User, tools: Store) -> list[str | Path]:
+    """Build a base of three layers: programs, what a script made, and what another made of that."""
+    env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
+    programs = user.build(*tools.options, output="0", env=env)
+    assert programs.status == 0, programs.err
+    words: list[str | Path] = ["--base", user.home / "0"]
+    later = "echo again > /etc/again; chown 21 /etc/again; rm /share/5; rm -r /etc/data; chown 13 /own/in; setcap cap_net_raw+ep /own/in\n"
+    for number, text in (("1", BASE), ("2", later)):
+        made = user.build(*words, *tools.options, "--script", user.script(text, f"script-{number}"), output=number, env=env)
+        assert made.status == 0, made.err
+        words += ["--base", user.home / number]
+    return words
+
+
+def test_an_overlay_gives_what_a_copy_gives(users: list[User], tools: Store) -> None:
+    """Each script upon a base gives one layer by an overlay and by a copy, to root and to somebody; no snapshot changes."""
+    digests: dict[str, set[str]] = {name: set() for name in SCRIPTS}
+    copied = set()
+    for user in users:
+        env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
+        words = bases(user, tools)
+        for name, text in SCRIPTS.items():
+            script = user.script(text + "\n", f"script-{name}")
+            for stage in ("auto", "copy"):
+                made = user.build(*words, *tools.options, "--script", script, "--stage", stage, output="upper", env=env)
+                assert made.status == 0, (name, made.err)
+                digests[name].add(made.layer["digest"])
+                if "so it is copied" in made.err:
+                    copied.add(name)
+        assert_nothing_left(user)
+    assert {name for name, found in digests.items() if len(found) > 1} == set()
+    # A second name for a file of the base is what an overlay cannot give.
+    assert copied == {"links", "links_stay"}
