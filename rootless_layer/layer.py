@@ -129,7 +129,8 @@ def _work_directory(spec: LayerSpec, temporary: Temporary, *, overlay: bool) -> 
         if overlay and spec.base is not None:
             snapshot = os.fsdecode(os.path.dirname(spec.base.trees[0]))
             if os.stat(snapshot).st_dev != os.stat(folder).st_dev:
-                folder = os.path.dirname(snapshot)  # overlayfs keeps inode numbers within one file system
+                # overlayfs keeps inode numbers within one file system only.
+                return temporary.make(os.path.dirname(snapshot), ".rootless-layer-")
         return temporary.make(folder, "rootless-layer-")
     except OSError as error:
         message = f"{folder}: no directory for the build can be made there: {error.strerror}"

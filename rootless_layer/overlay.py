@@ -39,8 +39,8 @@ class Overlay:
         """Mount it; raises :class:`OverlayError` where the kernel refuses."""
         self.upper, self.tree = os.fsencode(plan["upper"]), os.fsencode(plan["tree"])
         self.placed = [(os.fsencode(path), *rest) for path, *rest in plan["placed"]]
-        lowers = os.fsencode(plan["lowers"])
-        numbers = sorted(map(int, os.listdir(lowers)), reverse=True)
+        lowers = self.lowers = os.fsencode(plan["lowers"])
+        numbers = self.numbers = sorted(map(int, os.listdir(lowers)), reverse=True)
         devices = {os.stat(lowers + b"/%d" % number).st_dev for number in numbers}
         if devices != {os.stat(self.upper).st_dev}:
             message = "the snapshots of the base lie on another file system than the session's files"
@@ -94,6 +94,28 @@ class Overlay:
                 raise OverlayError(message)
         return moved
 
+    def check_moved(self, descriptor: int) -> None:
+        """Refuse to have a directory of the base renamed, which overlayfs does not do; it is held by a descriptor.
+
+        Raises :class:`OverlayError`: with a copy of the base it can be done.
+        """
+        status = os.fstat(descriptor)
+        if status.st_dev != self.device:
+            return
+        shown = os.readlink(b"/proc/self/fd/%d" % descriptor).split(b"/")
+        for start in range(1, len(shown) + 1):  # its mount is in a place of the script's own
+            path = b"/".join(shown[start:])
+            if path and self._number(path) == status.st_ino:
+                break
+        else:
+            return
+        parts = path.split(b"/")
+        above = (self.upper + b"/" + b"/".join(parts[:count]) for count in range(1, len(parts) + 1))
+        below = (b"%b/%d/%b" % (self.lowers, number, path) for number in self.numbers)
+        if not any(map(_is_opaque, above)) and any(map(os.path.isdir, below)):
+            message = f"{os.fsdecode(b'/' + path)}: overlayfs does not rename a directory of the base"
+            raise OverlayError(message)
+
     def _number(self, path: bytes) -> int:
         try:
             return os.lstat(self.tree + b"/" + path).st_ino
@@ -115,6 +137,10 @@ def _walk(top: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes] | None]]:
                 elif stat.S_ISCHR(entry.stat(follow_symlinks=False).st_mode):
                     continue
                 yield path, entry
+
+
+def _is_opaque(path: bytes) -> bool:
+    return os.path.isdir(path) and "user.overlay.opaque" in os.listxattr(path)
 
 
 def _is_copied(upper: bytes, path: bytes, entry: os.DirEntry[bytes] | None) -> bool:

@@ -41,7 +41,8 @@ _PATHS: dict[str, tuple[int | None, int | None]] = {
     "unlink": (None, 0), "rmdir": (None, 0), "unlinkat": (0, 1),
     "rename": (None, 1), "renameat": (2, 3), "renameat2": (2, 3),
 }  # fmt: skip
-_RENAMES = frozenset({"rename", "renameat", "renameat2"})
+_RENAMES: dict[str, tuple[int | None, int | None]] = {"rename": (None, 0), "renameat": (0, 1), "renameat2": (0, 1)}
+"""Where they have the path of what gets another name."""
 _MODES = frozenset({"chmod", "fchmod", "fchmodat", "fchmodat2"})
 
 
@@ -54,11 +55,15 @@ class Watch:
     else the file system could give its number, and so its row, to another file.
     """
 
-    def __init__(self, rows: Callable[[], set[tuple[int, int]]]) -> None:
-        """Watch; ``rows`` gives the inodes that have a row at the time of its call."""
+    def __init__(self, rows: Callable[[], set[tuple[int, int]]], check_moved: Callable[[int], object] | None) -> None:
+        """Watch; ``rows`` gives the inodes that have a row at the time of its call.
+
+        ``check_moved`` is called with a descriptor of each directory that is to be renamed.
+        """
         self.bypasses: list[tuple[str, str, str]] = []
         self.unseen_modes: dict[tuple[int, int], str] = {}
         self._rows = rows
+        self._check_moved = check_moved
         self._seen: set[tuple[int, int]] = set()
         self._pins: dict[tuple[int, int], int] = {}
         # Half of the descriptors there may be are for what else is open, and for what cannot be let go.
@@ -74,6 +79,8 @@ class Watch:
             # The place where a wish could be recorded instead of refused.
             seccomp.answer(listener, notification, errno.EPERM)
             return
+        if notification.name in _RENAMES and self._check_moved is not None:
+            self._look_at_moved(notification, self._check_moved)
         refused = 0
         # libfakeroot does not wrap renameat2, which ends in any of the three calls: whoever
         # replaces a file by one of them may free an inode unseen.
@@ -103,9 +110,21 @@ class Watch:
         if found not in self.bypasses and len(self.bypasses) < _MOST_BYPASSES:
             self.bypasses.append(found)
 
+    @staticmethod
+    def _look_at_moved(notification: seccomp.Notification, check: Callable[[int], object]) -> None:
+        try:
+            descriptor = _open(notification, _RENAMES[notification.name])
+        except OSError:
+            return  # the call will fail as well
+        try:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                check(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _prepare(self, notification: seccomp.Notification) -> None:
         try:
-            descriptor = _open(notification)
+            descriptor = _open(notification, _PATHS[notification.name])
         except FileNotFoundError:
             return
         status = os.fstat(descriptor)
@@ -191,10 +210,10 @@ def _path(notification: seccomp.Notification) -> str:
         return "?"
 
 
-def _open(notification: seccomp.Notification) -> int:
+def _open(notification: seccomp.Notification, where: tuple[int | None, int | None]) -> int:
     """Hold the file that a call is about; links are followed as its caller would."""
     pid = notification.pid
-    folder, argument = _PATHS[notification.name]
+    folder, argument = where
     if argument is None:
         number = _signed(notification.arguments[folder or 0])
         return os.open(f"/proc/{pid}/fd/{number}", os.O_PATH | os.O_CLOEXEC)

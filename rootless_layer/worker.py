@@ -164,14 +164,15 @@ class _Session:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         _raise_descriptor_limit()
-        self.watch = Watch(self._rows)
+        self.overlay = Overlay(plan["overlay"]) if plan["overlay"] else None
+        self.watch = Watch(self._rows, None if self.overlay is None else self.overlay.check_moved)
         self.daemon: Daemon | None = None
 
     def run(self) -> Plan:
         """Run every script, and give what the caller is to know."""
         plan = self.plan
         refused = _set_id_refused(plan["work"])
-        overlay = Overlay(plan["overlay"]) if plan["overlay"] else None
+        overlay = self.overlay
         if overlay is not None:
             with open(plan["load"], "ab") as file:
                 file.write(overlay.rows())
