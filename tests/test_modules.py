@@ -16,7 +16,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors"},
-    {"oci", "closure", "tree", "namespace", "removal", "findings"},
+    {"oci", "closure", "tree", "namespace", "removal", "findings", "lease"},
     {"base"},
     {
         "temporary",
@@ -47,12 +47,12 @@ RANKS = (
     },
     {"stage", "worker", "pipeline"},
     {"scan", "session", "blob", "changeset"},
-    {"layer", "image", "contents"},
+    {"layer", "image", "contents", "key"},
     {"report", "layout", "snapshot", "schema", "soundness", "compare"},
-    {"export", "claims", "inspection"},
-    {"built"},
+    {"export", "claims", "inspection", "cache"},
+    {"built", "lookup", "upkeep"},
     {"validate"},
-    {"cli_images"},
+    {"cli_images", "cli_cache"},
     {"cli_reports"},
     {"cli"},
     {"__main__"},
