@@ -17,6 +17,7 @@ from . import __version__
 from .child import ENDING, abandon
 from .cli_cache import cache
 from .cli_images import base_image, find_base, image, merge
+from .cli_make import make
 from .cli_reports import diff, inspect, validate
 from .errors import RootlessLayerError, ScriptError
 
@@ -68,7 +69,7 @@ def main() -> None:
 
 main.add_command(image)
 main.add_command(merge)
-for _command in (validate, inspect, diff, cache):
+for _command in (make, cache, validate, inspect, diff):
     main.add_command(_command)
 
 
@@ -169,7 +170,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
             return None if below is None else find_base(below, stack, most_bytes=most, quiet=options["quiet"])
 
         if options["cached"]:
-            chain_id = below.chain_ids[-1] if below is not None and below.layers else ""
+            chain_id = None if below is None else below.chain_id
             layer: Delivered | Layer = build_cached(
                 _spec(options, None), output, cache_directory(), chain_id=chain_id, open_base=base,
                 stage=options["stage"], blob=options["blob"], progress=show,

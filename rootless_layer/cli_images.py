@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
 import os
 import sys
@@ -274,17 +273,9 @@ def _words(text: str, option: str) -> list[str]:
 
 
 def _created(given: str | None) -> str:
-    """Write a time as RFC 3339 does, in whole seconds and UTC."""
-    text = given if given is not None else os.environ.get("SOURCE_DATE_EPOCH", "1")
+    from .moment import rfc3339  # noqa: PLC0415
+
     try:
-        if text == "now":
-            moment = dt.datetime.now(dt.UTC)
-        elif text.isascii() and text.isdecimal():
-            moment = dt.datetime.fromtimestamp(int(text), dt.UTC)
-        else:
-            moment = dt.datetime.fromisoformat(text)
-            moment = moment.replace(tzinfo=moment.tzinfo or dt.UTC).astimezone(dt.UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        message = f"{text!r} is not a time: write it as 2026-01-31T12:00:00Z, as seconds since 1970, or `now`"
-        raise click.BadParameter(message, param_hint="--created") from error
-    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+        return rfc3339(given if given is not None else os.environ.get("SOURCE_DATE_EPOCH", "1"))
+    except InputError as error:
+        raise click.BadParameter(str(error), param_hint="--created") from error

@@ -33,17 +33,19 @@ FORMAT = 1
 _STORE = "/nix/store"
 
 
-def layer_key(spec: LayerSpec, *, blob: Blob = "stored", chain_id: str = "") -> str:
+def layer_key(spec: LayerSpec, *, blob: Blob = "stored", chain_id: str | None = None) -> str:
     """Give the key of a layer, 64 hexadecimal digits.
 
     ``chain_id`` stands for a base that is not open: of the base only that counts. Raises
     :class:`InputError` for an input that is not there or cannot be read.
     """
-    parts = _parts(spec, blob, chain_id or (spec.base.chain_id if spec.base is not None else ""))
+    if chain_id is None and spec.base is not None:
+        chain_id = spec.base.chain_id
+    parts = _parts(spec, blob, chain_id)
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _parts(spec: LayerSpec, blob: Blob, chain_id: str) -> dict[str, Any]:
+def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
     derived = blob == "derived"
     parts: dict[str, Any] = {
         "versions": [FORMAT, __version__, capi.ffi.version_number(), *_codec(spec.compression)],

@@ -51,9 +51,9 @@ class Delivered:
         return self.said
 
 
-def sources(spec: LayerSpec, chain_id: str) -> dict[str, Any]:
+def sources(spec: LayerSpec, chain_id: str | None) -> dict[str, Any]:
     """Give what ``layer.json`` says a layer was made from, also where its base is not open."""
-    return made_from(spec) | ({"base": chain_id} if chain_id else {})
+    return made_from(spec) | ({} if chain_id is None else {"base": chain_id})
 
 
 def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is opened late
@@ -61,7 +61,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     output: str | os.PathLike[str],
     cache: Path,
     *,
-    chain_id: str = "",
+    chain_id: str | None = None,
     open_base: Callable[[], Base | None] = lambda: None,
     stage: Stage = "auto",
     blob: Blob = "stored",

@@ -57,7 +57,8 @@ def make_folder(path: Path) -> None:
     """Make a directory and its parents, which their owner may use whatever the umask is."""
     for part in (*reversed(path.parents), path):
         if not part.exists():
-            part.mkdir()
+            with contextlib.suppress(FileExistsError):  # another build was quicker
+                part.mkdir()
             part.chmod(part.stat().st_mode | 0o700)
 
 

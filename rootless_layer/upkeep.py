@@ -16,6 +16,7 @@ import attrs
 from .cache import ASIDE, LAYER_JSON, LayerCache, is_whole
 from .errors import InputError, RootlessLayerError
 from .lease import Lease
+from .record import Outputs
 from .removal import remove
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def collect(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
             total -= 0 if rubbish else kept.size
         elif not rubbish and os.path.lexists(kept.path):
             used.append(kept)
+    for path in Outputs.within(cache).stale():
+        _remove(path)
     return removed, used
 
 
