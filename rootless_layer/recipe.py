@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -16,12 +16,13 @@ from .oci import Platform
 from .spec import Compression, LayerSpec, Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .blob import LayerBlob
     from .closure import Closure
     from .graph import Node
 
+T = TypeVar("T")
 _SAME = {
     "rootfs": "rootfs", "rootfs-listing": "rootfs_listing", "view": "view", "timeout": "timeout", "link": "link",
     "closure-writable": "writable_closure", "keep-dirlinks": "keep_dirlinks", "uid": "uid", "gid": "gid",
@@ -39,46 +40,49 @@ class Recipes:
     closures: dict[tuple[str, str], Closure] = attrs.field(factory=dict)
 
     def specs(self, nodes: Iterable[Node]) -> dict[str, LayerSpec]:
-        """Give each layer's spec, without its base, by name, and check the images' configs.
+        """Give each layer's spec, without its base, by name, and check what images say of themselves.
 
         Raises one :class:`InputError` with all that is wrong.
         """
-        problems: list[str] = []
-        hints: list[str] = []
+        gathered = _Gathered()
         specs: dict[str, LayerSpec] = {}
         for node in nodes:
-            try:
-                if node.kind == "layer":
-                    specs[node.name] = self._spec(node.options)
-                else:
-                    check_config(*changes(node.options))
-                    _platform(node.options)
-                    created(node.options)
-            except RootlessLayerError as error:
-                problems += [f"{node.kind}.{node.name}: {problem}" for problem in error.problems]
-                hints += [error.hint] if error.hint else []
-        if problems:
-            raise InputError(*problems, hint="\n".join(dict.fromkeys(hints)))
+            gathered.place = f"{node.kind}.{node.name}"
+            gathered.attempt(_platform, node.options)
+            if node.kind == "image":
+                gathered.attempt(_check_config, node.options)
+                gathered.attempt(created, node.options)
+            elif (spec := self._spec(node.options, gathered)) is not None:
+                specs[node.name] = spec
+        if gathered.problems:
+            raise InputError(*gathered.problems, hint="\n".join(dict.fromkeys(gathered.hints)))
         return specs
 
-    def _spec(self, options: Mapping[str, Any]) -> LayerSpec:
+    def _spec(self, options: Mapping[str, Any], gathered: _Gathered) -> LayerSpec | None:
+        before = len(gathered.problems)
         root = os.path.abspath(options.get("store-root", "/"))
+        closure = gathered.attempt(self._closures, options, root)
+        scripts = _scripts(options, gathered)
+        compression = gathered.attempt(_compression, options.get("compression", "none"))
+        epoch = options.get("source-date-epoch")
+        if epoch is None:
+            epoch = gathered.attempt(_environments_epoch)
+        spec = gathered.attempt(
+            lambda: LayerSpec(
+                closure=closure,
+                scripts=scripts,
+                epoch=epoch or 0,
+                compression=compression or Compression(),
+                **{field: options[name] for name, field in _SAME.items() if name in options},
+            )
+        )
+        return spec if len(gathered.problems) == before else None
+
+    def _closures(self, options: Mapping[str, Any], root: str) -> Closure | None:
         closures = [self._closure(source, root) for source in options.get("closure", ())]
         if options.get("store-path"):
             closures.append(closure_of_paths(options["store-path"], root))
-        kind, _, level = str(options.get("compression", "none")).partition(":")
-        if level and not level.isdigit():
-            message = f"compression: {options['compression']!r}: write it as KIND or KIND:LEVEL"
-            raise InputError(message)
-        _platform(options)
-        epoch = options.get("source-date-epoch")
-        return LayerSpec(
-            closure=closures[0].merge(*closures[1:]) if closures else None,
-            scripts=tuple(_scripts(options)),
-            epoch=_environments_epoch() if epoch is None else epoch,
-            compression=Compression(kind, int(level) if level else -1),  # type: ignore[arg-type]
-            **{field: options[name] for name, field in _SAME.items() if name in options},
-        )
+        return closures[0].merge(*closures[1:]) if closures else None
 
     def _closure(self, source: str, root: str) -> Closure:
         if (source, root) not in self.closures:
@@ -86,18 +90,50 @@ class Recipes:
         return self.closures[source, root]
 
 
-def _scripts(options: Mapping[str, Any]) -> Iterable[Script]:
-    for script in options.get("script", ()):
-        if isinstance(script, str):
-            yield Script.file(script)
-        elif "text" in script:
-            yield Script.text(script["text"])
-        else:
-            yield Script.command(script["command"])
-    if "run" in options:
-        yield Script.text(options["run"], "run")
-    if "command" in options:
-        yield Script.command(options["command"])
+@attrs.define(slots=True)
+class _Gathered:
+    """Everything that is wrong, each with the node that it is of."""
+
+    place: str = ""
+    problems: list[str] = attrs.field(factory=list)
+    hints: list[str] = attrs.field(factory=list)
+
+    def attempt(self, make: Callable[..., T], *given: Any) -> T | None:  # noqa: ANN401 - whatever it takes
+        """Give a value, or keep what is wrong with it."""
+        try:
+            return make(*given)
+        except RootlessLayerError as error:
+            self.problems += [f"{self.place}: {problem}" for problem in error.problems]
+            self.hints += [error.hint] if error.hint else []
+            return None
+
+
+def _scripts(options: Mapping[str, Any], gathered: _Gathered) -> tuple[Script, ...]:
+    given = [*options.get("script", ())]
+    given += [{"run": options["run"]}] if "run" in options else []
+    given += [{"command": options["command"]}] if "command" in options else []
+    scripts = (gathered.attempt(_script, each) for each in given)
+    return tuple(script for script in scripts if script is not None)
+
+
+def _script(given: Any) -> Script:  # noqa: ANN401 - what the reader of the file took
+    match given:
+        case {"command": words}:
+            return Script.command(words)
+        case {"text": text}:
+            return Script.text(text)
+        case {"run": text}:
+            return Script.text(text, "run")
+        case _:
+            return Script.file(given)
+
+
+def _compression(given: str) -> Compression:
+    kind, _, level = given.partition(":")
+    if level and not level.isdigit():
+        message = f"compression: {given!r}: write it as KIND or KIND:LEVEL"
+        raise InputError(message)
+    return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
 
 
 def _environments_epoch() -> int:
@@ -120,6 +156,10 @@ def platform_of(options: Mapping[str, Any]) -> Platform:
 def created(options: Mapping[str, Any]) -> str:
     """Give when an image was created, as RFC 3339 has it; raises :class:`InputError`."""
     return rfc3339(options.get("created") or os.environ.get("SOURCE_DATE_EPOCH", "1"))
+
+
+def _check_config(options: Mapping[str, Any]) -> None:
+    check_config(*changes(options))
 
 
 def changes(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
