@@ -304,10 +304,8 @@ def run() -> NoReturn:
     """Be the command: every way that it can end has its exit status."""
     _prepare()
     try:
-        main(standalone_mode=False)
-        status = 0
-    except click.exceptions.Exit as exit_:
-        status = exit_.exit_code
+        ended = main(standalone_mode=False)
+        status = ended if isinstance(ended, int) else 0  # click gives the status of its own Exit
     except click.ClickException as error:
         error.show()
         status = error.exit_code

@@ -6,9 +6,11 @@ were killed. What a running build uses is leased, and stays.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -21,11 +23,11 @@ from .removal import remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 Kind = Literal["layer", "snapshot", "rubbish"]
 _FOLDERS: tuple[tuple[str, Kind], ...] = (("layers", "layer"), ("snapshots", "snapshot"))
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_WORK = re.compile("rootless-layer-[0-9a-f]{16}")
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
@@ -99,9 +101,9 @@ def _digest(folder: Path) -> str:
 
 
 def collect(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
-    """Remove what killed builds left, and of the rest what was not used for longest, until ``keep`` bytes are left.
+    """Remove what killed builds left, here and in ``TMPDIR``, and what was not used for longest.
 
-    Give what was removed, and what would have been but is in use.
+    Of the latter ``keep`` bytes stay. Give what was removed, and what would have been but is in use.
     """
     found = contents(cache)
     total = sum(kept.size for kept in found if kept.kind != "rubbish")
@@ -115,9 +117,18 @@ def collect(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
             total -= 0 if rubbish else kept.size
         elif not rubbish and os.path.lexists(kept.path):
             used.append(kept)
-    for path in Outputs.within(cache).stale():
+    for path in (*Outputs.within(cache).stale(), *_work()):
         _remove(path)
     return removed, used
+
+
+def _work() -> Iterator[Path]:
+    """Give the directories in which this user's scripts may have run, those of builds that run included."""
+    place = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - as build does
+    for path in place.iterdir() if place.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            if _WORK.fullmatch(path.name) and path.lstat().st_uid == os.geteuid():
+                yield path
 
 
 def _remove(path: Path) -> bool:
@@ -126,7 +137,7 @@ def _remove(path: Path) -> bool:
         return False
     gone = path.with_name(f"{ASIDE}{os.urandom(8).hex()}")
     try:
-        path.rename(gone)
+        path.rename(gone)  # so that whoever comes now does not find it half removed
     finally:
         lease.release()
     remove(str(gone))
