@@ -27,9 +27,10 @@ from .temporary import Temporary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .base import Base
     from .image import Image
     from .layer import Progress
-    from .spec import Base, Blob, LayerSpec, Stage
+    from .spec import Blob, LayerSpec, Stage
 
 LAYER_JSON, RECORD = "layer.json", "cache.json"
 ASIDE = ".rootless-layer-"

@@ -19,7 +19,8 @@ from .tree import Tree
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .spec import Base, Blob, LayerSpec, Stage
+    from .base import Base
+    from .spec import Blob, LayerSpec, Stage
 
 
 @attrs.frozen(slots=True)

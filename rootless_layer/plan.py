@@ -99,7 +99,7 @@ def locate(content: str, spec: LayerSpec) -> tuple[bytes, bytes]:
 
     Raises :class:`SourceError` where it is not there.
     """
-    return _Merge(spec, {})._locate(content, store_locations(spec.closure))  # noqa: SLF001 - our own
+    return _Merge(spec)._locate(content, store_locations(spec.closure))  # noqa: SLF001 - our own
 
 
 def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:

@@ -75,7 +75,7 @@ def _in(folder: Path, kind: Kind) -> Iterator[Kept]:
             used = path.stat().st_mtime
         except FileNotFoundError:
             continue  # it went meanwhile
-        if name.startswith(ASIDE):
+        if name.startswith(ASIDE) or _WORK.fullmatch(name):  # a script upon a base may run beside its snapshots
             yield Kept("rubbish", path, _size(path), used)
         else:
             yield Kept(kind, path, _size(path), used, f"sha256:{name}" if kind == "snapshot" else _digest(path))
