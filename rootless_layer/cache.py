@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 LAYER_JSON, RECORD = "layer.json", "cache.json"
 ASIDE = ".rootless-layer-"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
-_TRIES = 8
 Stamps = dict[str, list[int]]
 
 
@@ -225,24 +224,27 @@ def hold_base(
     from .snapshot import open_base  # noqa: PLC0415 - not needed to look up
 
     folders = [cache / "snapshots" / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
-    held: list[Lease] = []
-    for _ in range(_TRIES):
-        alone = None
-        if not all(folder.is_dir() for folder in folders):
-            with keeping(cache / "snapshots"):
-                make_folder(cache / "snapshots")
-            alone = Lease.exclusive(cache / "snapshots", wait=True)
-        try:
-            base = open_base(image, cache, temporary, most_bytes=most_bytes, tell=tell)
-        finally:
-            if alone is not None:
-                alone.release()
-        held = [lease for folder in folders if (lease := Lease.shared(folder)) is not None]
-        if len(held) == len(folders):
-            break
-        for lease in held:  # one was removed just now: unpack it again
-            lease.release()
+    held: dict[Path, Lease] = {}
+
+    def hold() -> bool:
+        for folder in folders:
+            if folder not in held and (lease := Lease.shared(folder)) is not None:
+                held[folder] = lease
+        return len(held) == len(set(folders))
+
+    alone = None
+    if not hold():
+        with keeping(cache / "snapshots"):
+            make_folder(cache / "snapshots")
+        alone = Lease.exclusive(cache / "snapshots", wait=True)  # gc has it as well while it removes some
+    try:
+        hold()
+        base = open_base(image, cache, temporary, most_bytes=most_bytes, tell=tell)
+        hold()
+    finally:
+        if alone is not None:
+            alone.release()
     for folder in folders:
         with contextlib.suppress(OSError):
             os.utime(folder)
-    return base, held
+    return base, list(held.values())

@@ -108,15 +108,18 @@ def collect(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
     found = contents(cache)
     total = sum(kept.size for kept in found if kept.kind != "rubbish")
     removed, used = [], []
+    alone = Lease.exclusive(cache / "snapshots")  # nobody is unpacking a base
     for kept in reversed(found):
         rubbish = kept.kind == "rubbish"
         if not rubbish and total <= keep:
             continue
-        if _remove(kept.path):
+        if (alone is not None or kept.kind != "snapshot") and _remove(kept.path):
             removed.append(kept)
             total -= 0 if rubbish else kept.size
         elif not rubbish and os.path.lexists(kept.path):
             used.append(kept)
+    if alone is not None:
+        alone.release()
     for path in (*Outputs.within(cache).stale(), *_work()):
         _remove(path)
     return removed, used

@@ -196,7 +196,8 @@ def place(user: User) -> Path:
 
 def entries(user: User) -> list[Path]:
     """The layers in the user's cache, rubbish included."""
-    return sorted((place(user) / "layers").iterdir())
+    folder = place(user) / "layers"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -453,7 +454,9 @@ def test_several_builders_at_once(user: User, accounts: Path) -> None:
 def test_builders_killed_at_any_moment(user: User, accounts: Path) -> None:
     """Builders killed outright, also with all that tidies up after them, leave no wrong result, and no rubbish after gc."""
     script = user.script(SCRIPT)
+    begun = time.monotonic()
     plain = user.build("--copy-to-root", accounts, "--view", "directory", "--script", script, output="plain")
+    whole = time.monotonic() - begun
     command = [*COMMAND, "build", "--cache", "--copy-to-root", accounts, "--view", "directory", "--script", script]
     pick = random.Random(user.name)
     for number in range(200 if ALL else 10):
@@ -461,7 +464,7 @@ def test_builders_killed_at_any_moment(user: User, accounts: Path) -> None:
             user.start([*command, "-o", user.home / f"out-{one}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             for one in range(1 + number % 2)
         ]
-        time.sleep(pick.uniform(0, 0.5))
+        time.sleep(pick.uniform(0, 1.5 * whole))
         everything = [int(process.partition(":")[0]) for process in processes(user)] if number % 3 else []
         for pid in [*(process.pid for process in running), *everything]:
             with_pid_gone(pid)

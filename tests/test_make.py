@@ -232,6 +232,28 @@ def test_an_unchanged_file_is_looked_up(user: User) -> None:
     }  # fmt: skip
 
 
+ALONE = """\
+import os, subprocess, sys
+def refuse(*_words, **_more):
+    os.write(2, b"a process was started\\n")
+    os._exit(99)
+os.fork = os.posix_spawn = subprocess.Popen.__init__ = refuse
+from rootless_layer.cli import run
+run()
+"""
+
+
+def test_a_look_up_starts_no_process(user: User) -> None:
+    """An unchanged make starts no process at all; one that has something to do does."""
+    chain(user)
+    make(user, CHAIN)
+    command = [COMMAND[0], "-c", ALONE, "make", user.home / "make.toml"]
+    looked_up = user.run(command)
+    assert (looked_up.status, looked_up.err) == (0, "rootless-layer: 6 unchanged\n")
+    remove(user.home / "files")
+    assert user.run(command).status == 99
+
+
 def test_an_output_that_is_not_as_it_was_is_made_again(user: User) -> None:
     """Outputs that are missing, damaged or another's are put in their place again, from the cache."""
     chain(user)
