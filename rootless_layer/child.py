@@ -48,6 +48,11 @@ def abandon() -> None:
         if int(name) > 2:  # noqa: PLR2004 - behind stderr
             with contextlib.suppress(OSError):
                 os.close(int(name))
+    await_children()
+
+
+def await_children() -> None:
+    """Wait for what this process has started, and for what it has adopted, to end."""
     deadline = time.monotonic() + _END_SECONDS
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:

@@ -15,7 +15,9 @@ import click
 
 from . import __version__
 from .child import ENDING, abandon
-from .cli_images import find_base, image, merge
+from .cli_cache import cache
+from .cli_images import base_image, find_base, image, merge
+from .cli_make import make
 from .cli_reports import diff, inspect, validate
 from .errors import RootlessLayerError, ScriptError
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .base import Base
-    from .layer import Progress
+    from .layer import Layer, Progress
+    from .lookup import Delivered
     from .spec import LayerSpec
 
 EXIT_STATUS = """\
@@ -66,7 +69,7 @@ def main() -> None:
 
 main.add_command(image)
 main.add_command(merge)
-for _command in (validate, inspect, diff):
+for _command in (make, cache, validate, inspect, diff):
     main.add_command(_command)
 
 
@@ -137,6 +140,13 @@ for _command in (validate, inspect, diff):
 )
 @click.option("--uid", type=int, default=0, show_default=True, help="Who owns what no script made.")
 @click.option("--gid", type=int, default=0, show_default=True, help="Which group owns it.")
+@click.option(
+    "--cache/--no-cache",
+    "cached",
+    default=False,
+    show_default=True,
+    help="Take the layer from the cache where nothing changed, else keep it there.",
+)
 @click.option("-o", "--output", required=True, metavar="DIR", help="Put the layer here.")
 @click.option("--json", "as_json", is_flag=True, help="Print layer.json.")
 @click.option("--list", "as_list", is_flag=True, help="Print the layer's listing, with owners.")
@@ -148,15 +158,25 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     whoever builds it: DIR gets layer.json, the listing layer.mtree, and blobs/sha256/.
     """
     from .layer import build_layer  # noqa: PLC0415 - for a quick --help
+    from .lookup import build_cached  # noqa: PLC0415
+    from .snapshot import cache_directory  # noqa: PLC0415
 
     show = _Shower(quiet=options["quiet"])
     with contextlib.ExitStack() as stack:
-        base = None
-        if options["bases"]:
+        below = base_image(options["bases"], options["platform"], stack) if options["bases"] else None
+
+        def base() -> Base | None:
             most = options["most_bytes"]
-            base = find_base(options["bases"], options["platform"], stack, most_bytes=most, quiet=options["quiet"])
-        spec = _spec(options, base)
-        layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
+            return None if below is None else find_base(below, stack, most_bytes=most, quiet=options["quiet"])
+
+        if options["cached"]:
+            chain_id = None if below is None else below.chain_id
+            layer: Delivered | Layer = build_cached(
+                _spec(options, None), output, cache_directory(), chain_id=chain_id, open_base=base,
+                stage=options["stage"], blob=options["blob"], progress=show,
+            )  # fmt: skip
+        else:
+            layer = build_layer(_spec(options, base()), output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
     if options["as_json"] or options["as_list"]:
         _may_end()
@@ -284,10 +304,8 @@ def run() -> NoReturn:
     """Be the command: every way that it can end has its exit status."""
     _prepare()
     try:
-        main(standalone_mode=False)
-        status = 0
-    except click.exceptions.Exit as exit_:
-        status = exit_.exit_code
+        ended = main(standalone_mode=False)
+        status = ended if isinstance(ended, int) else 0  # click gives the status of its own Exit
     except click.ClickException as error:
         error.show()
         status = error.exit_code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from .base import Base as LayerBase
     from .export import Format
+    from .image import Image
     from .layout import Stored
 
 _OUTPUT = (
@@ -154,28 +154,36 @@ def _base(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: 
     return choose(read_images(path, spool), path, platform, name)
 
 
-def find_base(
-    given: Sequence[str], platform: str | None, stack: contextlib.ExitStack, *, most_bytes: int | None, quiet: bool
-) -> LayerBase:
-    """Open what a layer is to be built upon; it is there until the stack unwinds."""
-    from .compression import MOST_BYTES  # noqa: PLC0415
+def base_image(given: Sequence[str], platform: str | None, stack: contextlib.ExitStack) -> Image:
+    """Read what a layer is to be built upon, the lowest first; it is there until the stack unwinds."""
     from .oci import Platform  # noqa: PLC0415
-    from .snapshot import cache_directory, open_base  # noqa: PLC0415
-    from .temporary import Temporary  # noqa: PLC0415
 
     wanted = Platform.parse(platform) if platform else Platform.host()
     spool = stack.enter_context(_spool())
-    image = _base(given[0], wanted, spool)
+    image: Image = _base(given[0], wanted, spool)
     for more in given[1:]:
         for layer in _base(more, wanted, spool).layers:
             image = image.append(layer)
+    return image
+
+
+def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | None, quiet: bool) -> LayerBase:
+    """Open what a layer is to be built upon; it is there until the stack unwinds."""
+    from .cache import hold_base  # noqa: PLC0415
+    from .compression import MOST_BYTES  # noqa: PLC0415
+    from .snapshot import cache_directory  # noqa: PLC0415
+    from .temporary import Temporary  # noqa: PLC0415
+
     temporary = stack.enter_context(Temporary())
 
     def tell(note: str) -> None:
         if not quiet:
             click.echo(f"rootless-layer: {note}", err=True)
 
-    return open_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, tell=tell)
+    base, leases = hold_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, tell=tell)
+    for lease in leases:
+        stack.callback(lease.release)
+    return base
 
 
 def _write(images: list[Stored], options: Mapping[str, Any], *, several_platforms: bool) -> None:
@@ -265,17 +273,9 @@ def _words(text: str, option: str) -> list[str]:
 
 
 def _created(given: str | None) -> str:
-    """Write a time as RFC 3339 does, in whole seconds and UTC."""
-    text = given if given is not None else os.environ.get("SOURCE_DATE_EPOCH", "1")
+    from .moment import rfc3339  # noqa: PLC0415
+
     try:
-        if text == "now":
-            moment = dt.datetime.now(dt.UTC)
-        elif text.isascii() and text.isdecimal():
-            moment = dt.datetime.fromtimestamp(int(text), dt.UTC)
-        else:
-            moment = dt.datetime.fromisoformat(text)
-            moment = moment.replace(tzinfo=moment.tzinfo or dt.UTC).astimezone(dt.UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        message = f"{text!r} is not a time: write it as 2026-01-31T12:00:00Z, as seconds since 1970, or `now`"
-        raise click.BadParameter(message, param_hint="--created") from error
-    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+        return rfc3339(given if given is not None else os.environ.get("SOURCE_DATE_EPOCH", "1"))
+    except InputError as error:
+        raise click.BadParameter(str(error), param_hint="--created") from error

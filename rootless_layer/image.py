@@ -67,6 +67,11 @@ class Image:
         """Give each layer's chain ID, the lowest first."""
         return chain_ids(layer.diff_id for layer in self.layers)
 
+    @property
+    def chain_id(self) -> str:
+        """Give the chain ID of all layers, ``""`` where there is none."""
+        return self.chain_ids[-1] if self.layers else ""
+
     def append(self, layer: LayerBlob, *, created: str = EPOCH, created_by: str = "rootless-layer build") -> Image:
         """Put a layer on top, with a row of the history for it."""
         said = self.described

@@ -39,12 +39,13 @@ LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256",
 
 @attrs.frozen(slots=True)
 class Progress:
-    """How far a build is: its stage, bytes done and in all (0 where unknown), and a note for a person."""
+    """How far a build is: its stage, bytes done and in all, entries in all (0 where unknown), and a note for a person."""
 
     stage: Literal["plan", "stage", "run", "scan", "write", "publish", "done"]
     done: int = 0
     total: int = 0
     note: str = ""
+    entries: int = 0
 
 
 @attrs.frozen(slots=True)
@@ -245,7 +246,7 @@ def _write(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Callable
 
         def consume(part: memoryview) -> None:
             writer.write(part)
-            tell(Progress("write", writer.uncompressed_size, total))
+            tell(Progress("write", writer.uncompressed_size, total, entries=len(entries)))
 
         listed = stack.enter_context(_listing(tree, folder, relative=blob == "derived"))
         serialise(entries, consume)

@@ -57,12 +57,13 @@ def make_folder(path: Path) -> None:
     """Make a directory and its parents, which their owner may use whatever the umask is."""
     for part in (*reversed(path.parents), path):
         if not part.exists():
-            part.mkdir()
+            with contextlib.suppress(FileExistsError):  # another build was quicker
+                part.mkdir()
             part.chmod(part.stat().st_mode | 0o700)
 
 
 def _publish(folder: Path, target: Path) -> None:
-    folder.chmod(0o777 & ~_umask() | 0o700)
+    folder.chmod(0o777 & ~umask() | 0o700)
     for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
         path.chmod(path.stat().st_mode | (0o700 if path == folder else 0o600))  # whatever the umask is
         descriptor = os.open(path, os.O_RDONLY)
@@ -76,7 +77,7 @@ def _publish(folder: Path, target: Path) -> None:
         folder.rename(target)
 
 
-def _umask() -> int:
+def umask() -> int:
     """Read the umask without setting it, which other threads would see."""
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith("Umask:"):

@@ -94,6 +94,14 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     return Plan(Tree.of(merge.complete()), own)
 
 
+def locate(content: str, spec: LayerSpec) -> tuple[bytes, bytes]:
+    """Find where a content lies on disk, and which path of the closure that is, ``b""`` if it is none.
+
+    Raises :class:`SourceError` where it is not there.
+    """
+    return _Merge(spec)._locate(content, store_locations(spec.closure))  # noqa: SLF001 - our own
+
+
 def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:
     """Read a directory as a root filesystem, hard links and extended attributes kept.
 

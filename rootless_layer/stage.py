@@ -324,7 +324,7 @@ def copy_source(entry: Entry, path: bytes) -> None:
             message = f"{os.fsdecode(entry.source or b'')}: cannot be read: {error.strerror}"
             raise SourceError(message, hint="Make it readable for the user who builds, or leave it out.") from error
         try:
-            copied = _transfer(source, target)
+            copied = transfer(source, target)
             same = entry.stamp is None or stamp(os.fstat(source))[:4] == entry.stamp[:4]
         finally:
             os.close(source)
@@ -335,7 +335,8 @@ def copy_source(entry: Entry, path: bytes) -> None:
         raise SourceError(message, hint="Build again when nothing else writes to it.")
 
 
-def _transfer(source: int, target: int) -> int:
+def transfer(source: int, target: int) -> int:
+    """Copy from one descriptor to another, the data shared where the file system can; give how many bytes."""
     copied = 0
     try:
         while count := os.copy_file_range(source, target, _CHUNK):

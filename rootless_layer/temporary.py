@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Self
 
+from .lease import Lease
 from .removal import remove
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Temporary:
     def __init__(self) -> None:
         """Start the process that waits."""
         self._made: list[str] = []
+        self._leases: list[Lease] = []
         self._waiting = start_python(_WAIT)
 
     def __enter__(self) -> Self:
@@ -50,6 +52,8 @@ class Temporary:
         """Remove every directory that is still there."""
         for path in self._made:
             remove(path)
+        for lease in self._leases:
+            lease.release()
         self._waiting.kill()  # it has nothing left to wait for
         with contextlib.suppress(OSError):
             self._waiting.stdin.close()  # type: ignore[union-attr]
@@ -59,7 +63,8 @@ class Temporary:
     def make(self, folder: str, prefix: str) -> str:
         """Make a directory for this user only, with a name that nobody can guess.
 
-        Raises :class:`OSError` where it cannot be made.
+        It is leased for as long as this process lives, which tells it from what a build that
+        was killed has left, with all its processes. Raises :class:`OSError` where it cannot be made.
         """
         path = os.path.join(os.path.abspath(folder), prefix + secrets.token_hex(8))
         with contextlib.suppress(BrokenPipeError):  # told before it is made: between the two it may be too late
@@ -68,4 +73,9 @@ class Temporary:
         os.mkdir(path, 0o700)
         os.chmod(path, 0o700)  # whatever the umask is
         self._made.append(path)
+        lease = Lease.shared(path)
+        if lease is not None:
+            self._leases.append(lease)
+        elif not os.path.lexists(path):  # somebody has tidied up in this instant
+            return self.make(folder, prefix)
         return path

@@ -16,7 +16,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors"},
-    {"oci", "closure", "tree", "namespace", "removal", "findings"},
+    {"oci", "closure", "tree", "namespace", "removal", "findings", "lease"},
     {"base"},
     {
         "temporary",
@@ -31,6 +31,9 @@ RANKS = (
         "child",
         "descendants",
         "layering",
+        "fields",
+        "graph",
+        "moment",
     },
     {
         "output",
@@ -47,12 +50,13 @@ RANKS = (
     },
     {"stage", "worker", "pipeline"},
     {"scan", "session", "blob", "changeset"},
-    {"layer", "image", "contents"},
+    {"layer", "image", "contents", "key"},
     {"report", "layout", "snapshot", "schema", "soundness", "compare"},
-    {"export", "claims", "inspection"},
-    {"built"},
-    {"validate"},
-    {"cli_images"},
+    {"export", "claims", "inspection", "cache"},
+    {"built", "lookup", "record", "makefile", "recipe", "job"},
+    {"validate", "upkeep", "make"},
+    {"board"},
+    {"cli_images", "cli_cache", "cli_make"},
     {"cli_reports"},
     {"cli"},
     {"__main__"},

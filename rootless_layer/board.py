@@ -1,0 +1,127 @@
+"""What ``rootless-layer make`` shows of its events: a line for each that is worked on, or plain lines, or JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TextIO
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .make import Event
+
+_PAUSE_SECONDS = 0.1
+_MOST_LINES = 40
+_DONE = {"built": "built", "placed": "taken from the cache", "written": "written", "unchanged": "unchanged"}
+
+
+@attrs.define(slots=True)
+class Board:
+    """Shows events to a person on ``file``.
+
+    On a terminal (``live``) there is a line below all others for each node that is worked on,
+    which changes; ``quiet`` leaves failures and the scripts' own words only.
+    """
+
+    file: TextIO
+    live: bool = False
+    quiet: bool = False
+    count: Counter[str] = attrs.field(factory=Counter)
+    _working: dict[str, str] = attrs.field(factory=dict)
+    _drawn: int = 0
+    _time: float = 0.0
+
+    @classmethod
+    def on_stderr(cls, *, quiet: bool) -> Board:
+        """Show them where a person looks."""
+        return cls(sys.stderr, live=not quiet and sys.stderr.isatty(), quiet=quiet)
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        name, kind = event["name"], event["event"]
+        lines: list[str] = []
+        if kind == "start":
+            self._working[name] = event["action"]
+            if not self.live and not self.quiet:
+                lines = [f"{name}: {event['action']}"]
+        elif kind == "progress":
+            self._working[name] = _progress(event)
+            lines = [f"{name}: {event['note']}"] if event.get("note") and not self.quiet else []
+        elif kind == "output":
+            lines = [f"{name}| {event['text']}"]
+        else:
+            self._working.pop(name, None)
+            self.count[event.get("status") or kind] += 1
+            lines = list(self._ended(event))
+        self._show(lines, at_once=bool(lines) or kind != "progress")
+
+    def _ended(self, event: Event) -> Iterable[str]:
+        name = event["name"]
+        if event["event"] == "failed":
+            yield f"{name}: failed with status {event['exitStatus']}"
+            for problem in event["problems"]:
+                yield from (f"{name}: {line}" for line in problem.splitlines())
+            yield from (f"{name}: {line}" for line in event["hint"].splitlines())
+        elif event["event"] == "skipped":
+            yield f"{name}: not made, because of {event['because']}"
+        elif not self.quiet and event["status"] != "unchanged":
+            yield f"{name}: {_DONE[event['status']]}: {event['digest']}"
+
+    def end(self) -> None:
+        """Say what came of everything."""
+        self._working.clear()
+        words = {**_DONE, "failed": "failed", "skipped": "not made"}
+        summary = ", ".join(f"{self.count[kind]} {word}" for kind, word in words.items() if self.count[kind])
+        bad = self.count["failed"] + self.count["skipped"]
+        self._show([summary] if bad or not self.quiet else [], at_once=True)
+
+    def _show(self, lines: Iterable[str], *, at_once: bool) -> None:
+        now = time.monotonic()
+        if not self.live:
+            for line in lines:
+                self.file.write(f"rootless-layer: {line}\n")
+        elif at_once or now - self._time >= _PAUSE_SECONDS:
+            self._time = now
+            up = f"\x1b[{self._drawn}A" if self._drawn else ""
+            width = os.get_terminal_size(self.file.fileno()).columns or 80
+            rows = [f"{name}  {doing}"[: width - 1] for name, doing in list(self._working.items())[:_MOST_LINES]]
+            said = "".join(f"rootless-layer: {line}\n" for line in lines)
+            self.file.write(f"\r{up}\x1b[J{said}" + "".join(f"{row}\n" for row in rows))
+            self._drawn = len(rows)
+        self.file.flush()
+
+
+def _progress(event: Event) -> str:
+    text = f"{event['stage']}"
+    if event["total"]:
+        text += f"  {min(event['done'], event['total']) >> 20} of {event['total'] >> 20} MiB"
+    return text + (f", {event['entries']} entries" if event["entries"] else "")
+
+
+@attrs.define(slots=True)
+class Lines:
+    """Shows events to a program: a JSON object a line, on ``file``."""
+
+    file: TextIO
+    count: Counter[str] = attrs.field(factory=Counter)
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if event["event"] in {"done", "failed", "skipped"}:
+            self.count[event.get("status") or event["event"]] += 1
+        self._write(event)
+
+    def end(self, status: int) -> None:
+        """Say what came of everything."""
+        names: Any = ("built", "placed", "written", "unchanged", "failed", "skipped")
+        self._write({"event": "end", "exitStatus": status} | {name: self.count[name] for name in names})
+
+    def _write(self, said: Event) -> None:
+        self.file.write(json.dumps(said) + "\n")
+        self.file.flush()

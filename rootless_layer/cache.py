@@ -1,0 +1,250 @@
+"""Layers kept by their keys, so that a layer of which nothing changed is only looked up.
+
+An entry is a layer's directory, as :func:`rootless_layer.build_layer` writes it, under its
+key, with ``cache.json`` beside: the sizes and times that its files had. A file that was
+damaged since, or written to through a hard link, does not have them any more. An entry
+appears by being renamed. When it was last used is the directory's own time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from .errors import OutputError, SourceError
+from .lease import Lease
+from .output import aside, check_replaceable, make_folder, umask, writing
+from .removal import remove
+from .stage import transfer
+from .temporary import Temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .base import Base
+    from .image import Image
+    from .layer import Progress
+    from .spec import Blob, LayerSpec, Stage
+
+LAYER_JSON, RECORD = "layer.json", "cache.json"
+ASIDE = ".rootless-layer-"
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
+Stamps = dict[str, list[int]]
+
+
+def stamps(folder: Path) -> Stamps:
+    """Give size in bytes and time in nanoseconds of every file in a directory, by relative path.
+
+    The time is that of the last change of the data, which a new hard link leaves as it is.
+    """
+    found: Stamps = {}
+    for here, _folders, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(here, name)
+            status = os.lstat(path)
+            found[os.path.relpath(path, folder)] = [status.st_size, status.st_mtime_ns]
+    return found
+
+
+@attrs.frozen(slots=True)
+class Entry:
+    """A layer in the cache, which stays there for as long as its lease is not released."""
+
+    folder: Path
+    lease: Lease
+
+    def deliver(self, output: str | os.PathLike[str], made_from: dict[str, Any], *, last: Callable[[], object] = int) -> None:
+        """Put the layer in the directory ``output``, whole or not at all, as a build would have.
+
+        Its files are linked or reflinked where that is possible. ``made_from`` is what
+        ``layer.json`` says of its sources, whose names are no part of the key; ``last`` is called
+        before it takes its place. Raises :class:`OutputError`.
+        """
+        target = Path(os.path.realpath(output))
+        check_replaceable(Path(output).absolute(), LAYER_JSON)
+        with Temporary() as temporary, aside(target, temporary) as folder, writing(target):
+            for name in self._files():
+                if name == LAYER_JSON:
+                    said = json.loads((self.folder / name).read_bytes()) | {"madeFrom": made_from}
+                    (folder / name).write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
+                else:
+                    make_folder((folder / name).parent)
+                    _link(self.folder / name, folder / name)
+            last()
+
+    def _files(self) -> list[str]:
+        return sorted(json.loads((self.folder / RECORD).read_bytes())["files"])
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a hard link where that gives what a new file would be, else a copy, which may share the data."""
+    mode = 0o666 & ~umask() | 0o600
+    if source.stat().st_mode & 0o777 == mode:
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+        else:
+            return
+    with open(source, "rb", buffering=0) as data, open(target, "xb", buffering=0) as copy:
+        os.fchmod(copy.fileno(), mode)
+        transfer(data.fileno(), copy.fileno())
+        os.fsync(copy.fileno())
+
+
+@attrs.frozen(slots=True)
+class LayerCache:
+    """The layers below a directory, by their keys."""
+
+    place: Path
+
+    @classmethod
+    def within(cls, cache: Path) -> LayerCache:
+        """Give the part of the cache that holds layers."""
+        return cls(cache / "layers")
+
+    def find(self, key: str) -> Entry | None:
+        """Look a layer up. One that is damaged is dropped, and not found."""
+        folder = self.place / key
+        while (lease := Lease.shared(folder)) is not None:
+            if is_whole(folder):
+                with contextlib.suppress(OSError):  # a cache that may only be read
+                    os.utime(folder)
+                return Entry(folder, lease)
+            self.drop(folder, lease)
+        return None
+
+    def build(
+        self,
+        key: str,
+        spec: LayerSpec,
+        *,
+        blob: Blob = "stored",
+        stage: Stage = "auto",
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Entry:
+        """Build a layer and keep it; ``key`` is its :func:`rootless_layer.key.layer_key`.
+
+        Raises what :func:`rootless_layer.build_layer` does, and :class:`SourceError` where an input
+        changed meanwhile: what was built is then not kept.
+        """
+        from .key import layer_key  # noqa: PLC0415 - a look-up needs neither
+        from .layer import build_layer  # noqa: PLC0415
+
+        with keeping(self.place):
+            make_folder(self.place)
+        with Temporary() as temporary:
+            with keeping(self.place):
+                made = Path(temporary.make(str(self.place), ASIDE)) / "layer"
+            build_layer(spec, made, stage=stage, blob=blob, progress=progress)
+            if layer_key(spec, blob=blob) != key:
+                message = "an input changed while the layer was built from it"
+                raise SourceError(message, hint="Build again when nothing else writes to it.")
+            with keeping(self.place):
+                _record(made, key)
+                return self._publish(made, key)
+
+    def _publish(self, made: Path, key: str) -> Entry:
+        """Rename a layer to its place; what another build has put there meanwhile is as good."""
+        folder = self.place / key
+        while True:
+            with self._alone():
+                if not os.path.lexists(folder):
+                    made.rename(folder)
+            if (entry := self.find(key)) is not None:
+                return entry
+
+    def drop(self, folder: Path, lease: Lease) -> None:
+        """Remove a damaged entry; nobody else does any more with it than find that out."""
+        gone = folder.with_name(f"{ASIDE}{os.urandom(8).hex()}")
+        with self._alone():
+            if lease.is_at(folder):
+                folder.rename(gone)
+        lease.release()
+        remove(str(gone))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others from renaming entries."""
+        lease = Lease.exclusive(self.place, wait=True)
+        try:
+            yield
+        finally:
+            if lease is not None:
+                lease.release()
+
+
+@contextlib.contextmanager
+def keeping(place: Path) -> Iterator[None]:
+    """Raise :class:`OutputError` for what keeps the cache from being written."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{place}: the cache cannot be written: {error.strerror or error}"
+        raise OutputError(message, hint="Make room there, or name another place in ROOTLESS_LAYER_CACHE.") from error
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether an entry's files are what they were when it was made, as far as sizes and times tell."""
+    try:
+        said = json.loads((folder / RECORD).read_bytes())
+        if said["key"] != folder.name or LAYER_JSON not in said["files"]:
+            return False
+        for name, (size, time) in said["files"].items():
+            status = os.lstat(folder / name)
+            if (status.st_size, status.st_mtime_ns) != (size, time):
+                return False
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+    return True
+
+
+def _record(made: Path, key: str) -> None:
+    record = json.dumps({"key": key, "files": stamps(made)}, indent=1, sort_keys=True)
+    with open(made / RECORD, "w", encoding="utf-8") as file:
+        file.write(record)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def hold_base(
+    image: Image, cache: Path, temporary: Temporary, *, most_bytes: int, tell: Callable[[str], object]
+) -> tuple[Base, list[Lease]]:
+    """Open a base as :func:`rootless_layer.open_base` does; its snapshots stay until the leases end.
+
+    Where some have to be unpacked, one process at a time does so.
+    """
+    from .snapshot import open_base  # noqa: PLC0415 - not needed to look up
+
+    folders = [cache / "snapshots" / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
+    held: dict[Path, Lease] = {}
+
+    def hold() -> bool:
+        for folder in folders:
+            if folder not in held and (lease := Lease.shared(folder)) is not None:
+                held[folder] = lease
+        return len(held) == len(set(folders))
+
+    alone = None
+    if not hold():
+        with keeping(cache / "snapshots"):
+            make_folder(cache / "snapshots")
+        alone = Lease.exclusive(cache / "snapshots", wait=True)  # gc has it as well while it removes some
+    try:
+        hold()
+        base = open_base(image, cache, temporary, most_bytes=most_bytes, tell=tell)
+        hold()
+    finally:
+        if alone is not None:
+            alone.release()
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            os.utime(folder)
+    return base, list(held.values())

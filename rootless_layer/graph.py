@@ -1,0 +1,86 @@
+"""What is to be made: layers and images by name, and which of them need which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@attrs.frozen(slots=True)
+class Node:
+    """A layer or an image: its name, its options by their names on the command line, and the nodes it needs, in order."""
+
+    kind: Literal["layer", "image"]
+    name: str
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+@attrs.frozen(slots=True)
+class Graph:
+    """Nodes by name, in the order of the file; those that are needed are there."""
+
+    nodes: Mapping[str, Node]
+
+    def select(self, targets: Iterable[str]) -> list[Node]:
+        """Give the targets with all that they need, what is needed first; of no targets, everything.
+
+        There are no cycles. Raises :class:`InputError` with every target that is unknown.
+        """
+        wanted = list(targets)
+        unknown = [unknown_name("target", name, self.nodes) for name in wanted if name not in self.nodes]
+        if unknown:
+            raise InputError(*unknown)
+        ordered: dict[str, Node] = {}
+        stack = [(name, False) for name in reversed(wanted or list(self.nodes))]
+        while stack:
+            name, entered = stack.pop()
+            if name in ordered:
+                continue
+            if entered:
+                ordered[name] = self.nodes[name]
+            else:
+                stack.append((name, True))
+                stack += [(needed, False) for needed in reversed(self.nodes[name].needs)]
+        return list(ordered.values())
+
+
+def cycles(needs: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """Find cycles, at least one through each knot of them; each begins and ends with the same name."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+    for start in needs:
+        path: list[str] = []
+        on_path: set[str] = set()
+        stack = [(start, False)]
+        while stack:
+            name, left = stack.pop()
+            if left:
+                path.pop()
+                on_path.discard(name)
+                done.add(name)
+            elif name in on_path:
+                found.append([*path[path.index(name) :], name])
+            elif name not in done:
+                path.append(name)
+                on_path.add(name)
+                stack.append((name, True))
+                stack += [(needed, False) for needed in needs.get(name, ())]
+    return found
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """Say that there is no such name, and which one was probably meant."""
+    import difflib  # noqa: PLC0415 - for errors only
+
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"there is no {what} {name!r}; did you mean {close[0]!r}?"
+    return f"there is no {what} {name!r}; there are: {', '.join(sorted(known)) or 'none'}"

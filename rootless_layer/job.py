@@ -1,0 +1,116 @@
+"""Work in a process of its own, which reports what it does: a forked child and two pipes from it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from .child import Child, uninterrupted
+from .errors import RootlessLayerError, ScriptError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .layer import Progress
+
+_PAUSE_SECONDS = 0.1
+_IO_ERROR, _OUR_ERROR = 74, 70
+Report = dict[str, Any]
+
+
+class Job:
+    """A child that works for a node of a graph.
+
+    ``reports`` is a pipe of JSON, a line each; ``words`` one of what scripts and others write
+    to stdout and stderr. Reading from neither blocks.
+    """
+
+    def __init__(self, work: Callable[[Callable[[Progress], None]], object]) -> None:
+        """Start it; ``work`` gets what to tell its progress, and raises where it fails."""
+        self.failed: Report | None = None
+        self._rest: dict[int, bytes] = {}
+        self.reports, reports = os.pipe()
+        self.words, words = os.pipe()
+        sys.stdout.flush()  # or the child would write it once more
+        sys.stderr.flush()
+        with uninterrupted():
+            self.child = Child(lambda: _run(work, reports, words))
+        for descriptor in (reports, words):
+            os.close(descriptor)
+        for descriptor in (self.reports, self.words):
+            os.set_blocking(descriptor, False)
+
+    def read(self, descriptor: int) -> list[bytes] | None:
+        """Give the whole lines that have come; nothing at all where none can come any more."""
+        try:
+            part = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return []
+        if not part:
+            return None
+        *lines, self._rest[descriptor] = (self._rest.get(descriptor, b"") + part).split(b"\n")
+        return lines
+
+    def end(self) -> list[bytes]:
+        """Wait for the child, which has closed its reports; give what it has written last."""
+        ended_well = self.child.wait()
+        lines: list[bytes] = []
+        while select.select([self.words], [], [], 0)[0] and (more := self.read(self.words)) is not None:
+            lines += more
+        if rest := self._rest.get(self.words):
+            lines.append(rest)
+        os.close(self.reports)
+        os.close(self.words)
+        if not ended_well and self.failed is None:
+            self.failed = {"problems": ["the process that worked on it was killed"], "hint": "", "exitStatus": _OUR_ERROR}
+        return lines
+
+
+def _run(work: Callable[[Callable[[Progress], None]], object], reports: int, words: int) -> None:
+    """Be the child."""
+    for number in (1, 2):
+        os.dup2(words, number)
+    teller = _Teller(reports)
+    try:
+        work(teller)
+    except ScriptError as error:
+        teller.fail(error.problems, error.hint, error.status)
+    except RootlessLayerError as error:
+        teller.fail(error.problems, error.hint, error.exit_code)
+    except OSError as error:
+        teller.fail([f"{error.filename or 'the build'}: {error.strerror}; nothing was kept"], "", _IO_ERROR)
+    except Exception as error:  # noqa: BLE001 - it is a fault of this program's, and said to be one
+        traceback.print_exc()
+        teller.fail([f"a fault of this program: {error!r}"], "Report it, with the lines above.", _OUR_ERROR)
+
+
+class _Teller:
+    """Writes reports, progress not more often than a person can read it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.stage = ""
+        self.told = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.stage == self.stage and not progress.note and now - self.told < _PAUSE_SECONDS:
+            return
+        self.stage, self.told = progress.stage, now
+        said: Report = {"stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries}
+        self._write(said | ({"note": progress.note} if progress.note else {}))
+
+    def fail(self, problems: Any, hint: str, status: int) -> None:  # noqa: ANN401 - a list or a tuple
+        self._write({"failed": {"problems": list(problems), "hint": hint, "exitStatus": status}})
+
+    def _write(self, said: Report) -> None:
+        line = json.dumps(said).encode() + b"\n"
+        with contextlib.suppress(BrokenPipeError):
+            while line:
+                line = line[os.write(self.descriptor, line) :]

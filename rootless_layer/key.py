@@ -1,0 +1,155 @@
+"""The key of a layer in the cache: a digest of everything that decides its bytes.
+
+What cannot change stands in it by its name: store paths, and a base by its chain ID. What
+can is read: trees with all of their files, scripts. Of this program and the libraries that
+write the bytes it has the versions. Not in it is how a layer is built (the stage, the
+timeout) and what is no part of it (the names of scripts, the places of trees).
+
+A *derived* layer's bytes come again from its sources. So its key has the places of these
+as well, and when each store path got there: a path that went and was built again may be
+different by a bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from . import __version__, capi
+from .closure import StorePath
+from .errors import SourceError
+from .plan import locate, read_directory
+from .source import entry_of, walk
+
+if TYPE_CHECKING:
+    from .spec import Blob, Compression, LayerSpec
+    from .tree import Entry
+
+FORMAT = 1
+"""Goes up when the same spec gives other bytes, or an entry of the cache has another form."""
+_STORE = "/nix/store"
+
+
+def layer_key(spec: LayerSpec, *, blob: Blob = "stored", chain_id: str | None = None) -> str:
+    """Give the key of a layer, 64 hexadecimal digits.
+
+    ``chain_id`` stands for a base that is not open: of the base only that counts. Raises
+    :class:`InputError` for an input that is not there or cannot be read.
+    """
+    if chain_id is None and spec.base is not None:
+        chain_id = spec.base.chain_id
+    parts = _parts(spec, blob, chain_id)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
+    derived = blob == "derived"
+    parts: dict[str, Any] = {
+        "versions": [FORMAT, __version__, capi.ffi.version_number(), *_codec(spec.compression)],
+        "machine": os.uname().machine,
+        "blob": blob,
+        "base": chain_id,
+        "closure": _closure(spec, derived=derived),
+        "contents": [_content(content, spec, derived=derived) for content in spec.contents],
+        "rootfs": _rootfs(spec, derived=derived),
+        "scripts": [
+            [_sha256(script.data) if script.data is not None else None, list(script.arguments)] for script in spec.scripts
+        ],
+        "environment": list(spec.environment.items()),  # a script sees their order
+    }
+    for name in ("view", "writable_closure", "link", "keep_dirlinks", "uid", "gid", "epoch"):
+        parts[name] = getattr(spec, name)
+    return parts
+
+
+def _codec(compression: Compression) -> list[Any]:
+    if compression.kind == "gzip":
+        import isal  # noqa: PLC0415 - needed by few
+
+        return ["gzip", compression.level, isal.ISAL_VERSION, isal.__version__]
+    if compression.kind == "zstd":
+        import zstandard  # noqa: PLC0415 - slow to import
+
+        return ["zstd", compression.level, zstandard.ZSTD_VERSION, zstandard.__version__]
+    return ["none"]
+
+
+def _closure(spec: LayerSpec, *, derived: bool) -> Any:  # noqa: ANN401 - JSON
+    closure = spec.closure
+    if closure is None:
+        return None
+    closure.check()
+    if not derived:
+        return [path.path for path in closure.paths]
+    stamps = []
+    for path in closure.paths:
+        status = os.lstat(closure.location(path))
+        stamps.append([path.path, closure.location(path), status.st_ino, status.st_ctime_ns])
+    return stamps
+
+
+def _content(content: str, spec: LayerSpec, *, derived: bool) -> list[Any]:
+    if not content:
+        return []  # never built
+    on_disk, stored = locate(content, spec)
+    if stored:
+        return ["closure", os.fsdecode(stored)]
+    path = os.fsdecode(on_disk)
+    place = [path] if derived else []
+    if _is_stored(path):
+        status = os.lstat(on_disk)
+        return ["store", path, *([status.st_ino, status.st_ctime_ns] if derived else [])]
+    entries = [
+        entry_of(relative, below, status, spec.epoch, (0, 0))
+        for relative, below, status in walk(on_disk)
+        if not stat.S_ISSOCK(status.st_mode)
+    ]
+    return ["tree", _digest(entries), *place]
+
+
+def _rootfs(spec: LayerSpec, *, derived: bool) -> list[Any] | None:
+    """Give what identifies a root filesystem; a directory always by what is in it.
+
+    In a store a directory's owners depend on who reads them, and its hard links on whether
+    the store was optimised.
+    """
+    if spec.rootfs is None:
+        return None if spec.rootfs_listing is None else [spec.rootfs_listing]  # never built
+    path = os.path.realpath(spec.rootfs)
+    listing = _file(os.fsencode(spec.rootfs_listing)) if spec.rootfs_listing else None
+    if os.path.isdir(path):
+        return ["tree", _digest(read_directory(spec.rootfs, spec)), listing, *([path] if derived else [])]
+    return ["store", path, listing] if _is_stored(path) else ["tar", _file(os.fsencode(path)), listing]
+
+
+def _is_stored(path: str) -> bool:
+    found = StorePath.containing(path)
+    return found is not None and found.store_dir == _STORE
+
+
+def _digest(entries: list[Entry]) -> str:
+    """Give a digest of a tree: all that an entry has, and the data of its files."""
+    whole = hashlib.sha256()
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        data = _file(entry.source) if entry.source is not None and entry.link is None else ""
+        row = (
+            entry.path, entry.mode, entry.uid, entry.gid, entry.mtime, entry.rdev, entry.target, entry.link, entry.xattrs, data,
+        )  # fmt: skip
+        whole.update(repr(row).encode() + b"\n")
+    return whole.hexdigest()
+
+
+def _file(path: bytes) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        message = f"{os.fsdecode(path)}: cannot be read: {error.strerror}"
+        raise SourceError(message, hint="Make it readable for the user who builds, or leave it out.") from error
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

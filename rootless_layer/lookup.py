@@ -1,0 +1,95 @@
+"""A layer taken from the cache where nothing changed, and put there where something did."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from . import listing
+from .cache import LAYER_JSON, LayerCache
+from .key import layer_key
+from .layer import LISTING, Progress, made_from
+from .oci import Descriptor
+from .tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .base import Base
+    from .spec import Blob, LayerSpec, Stage
+
+
+@attrs.frozen(slots=True)
+class Delivered:
+    """A layer in its place, of which only ``layer.json`` was read: what it says."""
+
+    directory: Path
+    said: dict[str, Any]
+
+    @classmethod
+    def at(cls, directory: Path) -> Delivered:
+        """Read a layer that was just put there."""
+        return cls(directory, json.loads((directory / LAYER_JSON).read_bytes()))
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Give the blob's descriptor."""
+        return Descriptor(self.said["mediaType"], self.said["digest"], self.said["size"])
+
+    @property
+    def tree(self) -> Tree:
+        """Read the layer's listing."""
+        path = self.directory / LISTING
+        with open(path, "rb") as file:
+            return Tree.of(listing.read(file, os.fsencode(self.directory), str(path)), whiteouts=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what ``layer.json`` says."""
+        return self.said
+
+
+def sources(spec: LayerSpec, chain_id: str | None) -> dict[str, Any]:
+    """Give what ``layer.json`` says a layer was made from, also where its base is not open."""
+    return made_from(spec) | ({} if chain_id is None else {"base": chain_id})
+
+
+def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is opened late
+    spec: LayerSpec,
+    output: str | os.PathLike[str],
+    cache: Path,
+    *,
+    chain_id: str | None = None,
+    open_base: Callable[[], Base | None] = lambda: None,
+    stage: Stage = "auto",
+    blob: Blob = "stored",
+    progress: Callable[[Progress], None] | None = None,
+) -> Delivered:
+    """Put a layer in the directory ``output``, from the cache, or built and kept there.
+
+    ``cache`` is :func:`rootless_layer.snapshot.cache_directory`. ``spec`` has no base: where there
+    is one, ``chain_id`` is its, and ``open_base`` is called when the layer has to be built.
+    The directory is what :func:`rootless_layer.build_layer` would have made of it, whose errors
+    this raises as well.
+    """
+    tell = progress or (lambda _progress: None)
+
+    def while_built(step: Progress) -> None:
+        if step.stage not in {"publish", "done"}:  # that is when it takes its place in the output
+            tell(step)
+
+    layers = LayerCache.within(cache)
+    key = layer_key(spec, blob=blob, chain_id=chain_id)
+    entry = layers.find(key)
+    if entry is None:
+        whole = attrs.evolve(spec, base=open_base())
+        entry = layers.build(key, whole, blob=blob, stage=stage, progress=while_built)
+    try:
+        entry.deliver(output, sources(spec, chain_id), last=lambda: tell(Progress("publish")))
+    finally:
+        entry.lease.release()
+    tell(Progress("done"))
+    return Delivered.at(Path(os.path.realpath(output)))
