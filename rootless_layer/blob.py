@@ -120,9 +120,6 @@ class LayerBlob:
         except OSError as error:
             message = f"{self.listing}: cannot be read: {error.strerror}"
             raise SourceError(message, hint="Build the layer again.") from error
-        except (TypeError, OverflowError) as error:  # of a device's numbers
-            message = f"{self.listing}: is not a layer's listing: {error}"
-            raise InputError(message, hint="Build the layer again.") from error
 
     def _check(self, writer: BlobWriter, digest: str, size: int) -> None:
         if (writer.digest, writer.size) == (digest, size):
@@ -182,7 +179,10 @@ def _described(said: Any, path: Path) -> LayerBlob:  # noqa: ANN401 - JSON
         blob = path.parent / "blobs/sha256" / descriptor.digest.removeprefix("sha256:")
         return LayerBlob(descriptor, said["diffId"], Piece(str(blob), descriptor.size), said["uncompressedSize"])
     level = Compression(_kind(descriptor), said["madeFrom"]["level"]).level
-    return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], str(path.with_name(said["listing"])), level)
+    listed = path.with_name(said["listing"])
+    if b"\0" in os.fsencode(listed):
+        raise ValueError(said["listing"])
+    return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], str(listed), level)
 
 
 def _kind(descriptor: Descriptor) -> Any:  # noqa: ANN401 - a literal
