@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .export import export_images
     from .image import Image
     from .layer import Layer, build_layer
+    from .layered import build_layers, read_strategy
+    from .layering import ByList, ByPopularity, BySize
+    from .layering_pipeline import Pipeline
     from .layout import read_images
     from .snapshot import open_base
     from .spec import Compression, LayerSpec, Script
@@ -33,6 +36,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Base": "base",
+    "ByList": "layering",
+    "ByPopularity": "layering",
+    "BySize": "layering",
     "Closure": "closure",
     "Compression": "spec",
     "Entry": "tree",
@@ -40,22 +46,26 @@ _HOMES = {
     "Layer": "layer",
     "LayerBlob": "blob",
     "LayerSpec": "spec",
+    "Pipeline": "layering_pipeline",
     "RootlessLayerError": "errors",
     "Script": "spec",
     "StorePath": "closure",
     "Tree": "tree",
     "build_layer": "layer",
+    "build_layers": "layered",
     "closure_of_paths": "closure",
     "export_images": "export",
     "load_closure": "closure",
     "open_base": "snapshot",
     "open_layer": "blob",
     "read_images": "layout",
+    "read_strategy": "layered",
 }
 __all__ = [
-    "Base", "Closure", "Compression", "Entry", "Image", "Layer", "LayerBlob", "LayerSpec", "RootlessLayerError",
-    "Script", "StorePath", "Tree", "__version__", "build_layer", "closure_of_paths", "export_images", "load_closure",
-    "open_base", "open_layer", "read_images",
+    "Base", "ByList", "ByPopularity", "BySize", "Closure", "Compression", "Entry", "Image", "Layer", "LayerBlob",
+    "LayerSpec", "Pipeline", "RootlessLayerError", "Script", "StorePath", "Tree", "__version__", "build_layer",
+    "build_layers", "closure_of_paths", "export_images", "load_closure", "open_base", "open_layer", "read_images",
+    "read_strategy",
 ]  # fmt: skip
 
 

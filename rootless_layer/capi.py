@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import stat
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ entry_xattr_add = _bind(_fast, "entry_xattr_add_entry", None, _P, c_char_p, c_ch
 entry_pathname = _bind(_fast, "entry_pathname", c_char_p, _P)
 entry_hardlink = _bind(_fast, "entry_hardlink", c_char_p, _P)
 entry_symlink = _bind(_fast, "entry_symlink", c_char_p, _P)
-entry_mode = _bind(_fast, "entry_mode", c_int, _P)
+entry_mode = _bind(_fast, "entry_mode", ctypes.c_uint, _P)
 entry_size = _bind(_fast, "entry_size", c_int64, _P)
 entry_size_is_set = _bind(_fast, "entry_size_is_set", c_int, _P)
 entry_uid = _bind(_fast, "entry_uid", c_int64, _P)
@@ -134,6 +135,28 @@ read_open_filename = _bind(_slow, "read_open_filename", c_int, _P, c_char_p, c_s
 read_open_fd = _bind(_slow, "read_open_fd", c_int, _P, c_int, c_size_t)
 read_next_header2 = _bind(_slow, "read_next_header2", c_int, _P, _P)
 read_data_into_fd = _bind(_slow, "read_data_into_fd", c_int, _P, c_int)
+read_data_block = _bind(
+    _slow, "read_data_block", c_int, _P,
+    ctypes.POINTER(c_void_p), ctypes.POINTER(c_size_t), ctypes.POINTER(c_int64),
+)  # fmt: skip
+read_header_position = _bind(_fast, "read_header_position", c_int64, _P)
+filter_bytes = _bind(_fast, "filter_bytes", c_int64, _P, c_int)
+
+_TYPES = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO})
+
+
+def mode_of(record: int) -> int:
+    """Give the mode of an entry that was read, with the bits of a type that a tar can hold.
+
+    libarchive leaves those that stand in the header where it does not know the typeflag: such
+    an entry is a regular file (pax, "ustar Header Block", typeflag).
+    """
+    mode = int(entry_mode(record))
+    kind = stat.S_IFMT(mode)
+    if kind not in _TYPES or (kind == stat.S_IFLNK and entry_symlink(record) is None):
+        kind = stat.S_IFREG
+    return kind | stat.S_IMODE(mode)
+
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.newlocale.restype = c_void_p

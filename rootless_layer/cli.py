@@ -17,6 +17,7 @@ from . import __version__
 from .child import ENDING, abandon
 from .cli_cache import cache
 from .cli_images import base_image, find_base, image, merge
+from .cli_layered import environment_epoch, parse_compression
 from .cli_make import make
 from .cli_reports import diff, inspect, validate
 from .errors import RootlessLayerError, ScriptError
@@ -214,7 +215,7 @@ def _print(lines: Iterable[str]) -> None:
 
 def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
     from .closure import closure_of_paths, load_closure  # noqa: PLC0415
-    from .spec import Compression, LayerSpec, Script  # noqa: PLC0415
+    from .spec import LayerSpec, Script  # noqa: PLC0415
 
     root = options["store_root"]
     root = os.path.abspath(root)
@@ -226,10 +227,7 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         scripts.append(Script.command(options["command"]))
     epoch = options["source_date_epoch"]
     if epoch is None:
-        epoch = _environment_epoch()
-    kind, _, level = options["compression"].partition(":")
-    if level and not level.isdigit():
-        raise click.BadParameter(f"{options['compression']}: write it as KIND or KIND:LEVEL", param_hint="--compression")
+        epoch = environment_epoch()
     environment = {}
     for pair in options["environment"]:
         name, separator, value = pair.partition("=")
@@ -252,15 +250,8 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         uid=options["uid"],
         gid=options["gid"],
         epoch=epoch,
-        compression=Compression(kind, int(level) if level else -1),
+        compression=parse_compression(options["compression"]),
     )
-
-
-def _environment_epoch() -> int:
-    text = os.environ.get("SOURCE_DATE_EPOCH", "1")
-    if not (text.isascii() and text.isdecimal()):
-        raise click.BadParameter(f"{text!r} is not a number of seconds", param_hint="SOURCE_DATE_EPOCH")
-    return int(text)
 
 
 class _Shower:

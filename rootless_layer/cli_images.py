@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from .cli_layered import closure_layers, with_closure
 from .errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
     metavar="IMAGE",
     help="Build upon this: an image layout, an archive or a layer's directory; PATH#NAME for one of several.",
 )
+@with_closure
 @click.option("--layer", "layers", multiple=True, metavar="DIR", help="Put this layer on top, as `build -o` made it; repeatable.")
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME:TAG", help="Name the image; repeatable.")
 @click.option(
@@ -87,8 +89,11 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
             if options["base"]
             else Image.empty(platform or Platform.host())
         )
-        for layer in options["layers"]:
-            made = made.append(open_layer(layer), created=created)
+        own = [open_layer(layer) for layer in options["layers"]]
+        for layer in closure_layers(options, made.layers, len(own), spool):
+            made = made.append(layer, created=created, created_by="rootless-layer image --closure")
+        for layer in own:
+            made = made.append(layer, created=created)
         new = None if options["base"] else platform
         for changes in several:
             made = made.configured(changes)

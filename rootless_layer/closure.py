@@ -29,7 +29,7 @@ import attrs
 from .errors import ClosureError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 # Nix base 32 has no e, o, t and u; a name has 1 to 211 characters (checkName and
 # MaxPathLen in Nix's src/libstore/path.cc and .hh). The store directory ends at the
@@ -41,6 +41,7 @@ _STORE_PATH = re.compile(
 )
 # Enough for every true number, and far from the 4,300 digits that int() refuses.
 _NUMBER = re.compile("[0-9]{1,20}")
+_WITH_SIZE = 5  # lines of a record before its references, where the NAR's hash and size are among them
 _FORMS = (
     "Give an exportReferencesGraph file, the JSON of `nix path-info --json -r`, what "
     "closureInfo makes, or a list of store paths, a line each."
@@ -113,6 +114,10 @@ def _freeze(
     return MappingProxyType(ordered)
 
 
+def _freeze_sizes(sizes: Mapping[StorePath, int]) -> Mapping[StorePath, int]:
+    return MappingProxyType(dict(sizes))
+
+
 def _clean_root(root: StrPath) -> str:
     if not (text := os.fspath(root)).startswith("/") or "\0" in text:
         raise ClosureError(f"the store root {_show(text)} is not an absolute path")
@@ -126,7 +131,9 @@ class Closure:
     ``references`` is immutable and ordered by path. Self references, which Nix records,
     are dropped: without them the graph has no cycles. A path whose references nobody
     gave, as in a plain list, has none. ``store_root`` is the absolute directory of this
-    machine that holds the store: DIR after ``nix --store DIR``, else ``/``.
+    machine that holds the store: DIR after ``nix --store DIR``, else ``/``. ``sizes`` has
+    each path's ``narSize``, in bytes, where the closure's source gives it. It tells nothing
+    that the paths themselves do not, so closures that differ in it alone are equal.
 
     Raises ClosureError for paths of several stores, and for a relative store root.
     """
@@ -137,6 +144,7 @@ class Closure:
         eq=lambda graph: frozenset(graph.items()),  # attrs hashes what it compares
     )
     store_root: str = attrs.field(default="/", converter=_clean_root)
+    sizes: Mapping[StorePath, int] = attrs.field(factory=dict, converter=_freeze_sizes, eq=False)
 
     def __attrs_post_init__(self) -> None:
         """Refuse a graph over several stores."""
@@ -164,10 +172,18 @@ class Closure:
         if len(roots := sorted({part.store_root for part in parts})) > 1:
             raise ClosureError(f"paths under several roots: {', '.join(roots)}")
         graph: dict[StorePath, frozenset[StorePath]] = {}
+        sizes: dict[StorePath, int] = {}
         for part in parts:
+            sizes |= part.sizes
             for path, references in part.references.items():
                 graph[path] = references.union(graph.get(path, ()))
-        return Closure(graph, roots[0])
+        return Closure(graph, roots[0], sizes)
+
+    def only(self, paths: Collection[StorePath]) -> Closure:
+        """Give the part that these paths are, with the references among them."""
+        kept = frozenset(paths)
+        graph = {path: references & kept for path, references in self.references.items() if path in kept}
+        return Closure(graph, self.store_root, {path: size for path, size in self.sizes.items() if path in kept})
 
     def check(self) -> None:
         """Raise one ClosureError for all paths not there and references not given."""
@@ -212,13 +228,14 @@ class _Reader:
     file: str = ""
     store_dir: object = None  # completes what JSON gives as base names
     graph: dict[StorePath, set[StorePath]] = attrs.field(factory=dict)
+    sizes: dict[StorePath, int] = attrs.field(factory=dict)
     problems: list[str] = attrs.field(factory=list)
 
     def blame(self, place: str, problem: str) -> None:
         self.problems.append(": ".join(filter(None, (self.file, place, problem))))
 
-    def add(self, *items: tuple[str, Any]) -> None:
-        """Add a path and its references, each after its place in the file."""
+    def add(self, *items: tuple[str, Any], size: object = None) -> None:
+        """Add a path and its references, each after its place in the file, and the size of its NAR."""
         found = []
         for place, value in items:
             bare = self.store_dir and isinstance(value, str) and "/" not in value
@@ -228,10 +245,12 @@ class _Reader:
                 self.blame(place, str(error))
         for path in found[:1]:  # the wrong one after a problem, but then none is used
             self.graph.setdefault(path, set()).update(found[1:])
+            if type(size) is int and size > 0:  # Nix writes 0 where it does not know
+                self.sizes[path] = size
 
     def closure(self, store_root: StrPath) -> Closure:
         try:
-            closure = Closure(self.graph, store_root)
+            closure = Closure(self.graph, store_root, self.sizes)
         except ClosureError as error:
             self.blame("", str(error))
         if self.problems:
@@ -253,7 +272,7 @@ class _Reader:
         lines = text.removesuffix("\n").split("\n") if text else []
         numbered = [(f"line {number}", line) for number, line in enumerate(lines, 1)]
         if re.fullmatch("-?[0-9]+", "".join(lines[2:3])):  # a count, or a NAR's size
-            self.load_records(numbered, 3 if lines[1][:1] in {"", "/"} else 5)
+            self.load_records(numbered, 3 if lines[1][:1] in {"", "/"} else _WITH_SIZE)
             if not text.endswith("\n"):
                 self.blame(numbered[-1][0], "is cut short: no newline ends it")
         elif lines and not lines[0].startswith("/"):
@@ -270,7 +289,8 @@ class _Reader:
             if not _NUMBER.fullmatch(count) or int(count) > left:
                 self.blame(place, f"{_show(count)} references, but {left} lines left")
                 return  # where the next record begins is anyone's guess
-            self.add(lines[at], *lines[end : end + int(count)])
+            nar_size = lines[at + 2][1] if end - at == _WITH_SIZE else ""
+            self.add(lines[at], *lines[end : end + int(count)], size=int(nar_size) if _NUMBER.fullmatch(nar_size) else None)
             at = end + int(count)
         if any(line for _, line in lines[at:]):
             self.blame(lines[at][0], "the record that begins here is cut short")
@@ -294,6 +314,6 @@ class _Reader:
                     self.blame(place, f"{_show(path)} is not in the store: build it")
                 case {"references": list(others)}:
                     self.store_dir = entry.get("storeDir", self.store_dir)
-                    self.add((place, path), *((place, other) for other in others))
+                    self.add((place, path), *((place, other) for other in others), size=entry.get("narSize"))
                 case _:
                     self.blame(place, f"{_show(path)} has no list of references")

@@ -111,12 +111,9 @@ class BlobWriter:
         if kind == "none" and self._stored.file is None:
             self._hash.update(part)
             return
-        with uninterrupted():  # the thread that hashes holds the part
-            self._take(part, kind)
-
-    def _take(self, part: memoryview, kind: str) -> None:
-        hashing = self._pool.submit(self._hash.update, part)
-        try:
+        with uninterrupted():  # until it is known that the thread that hashes holds the part
+            hashing = self._pool.submit(self._hash.update, part)
+        try:  # this may take as long as a reader likes, and be interrupted
             if kind == "none":
                 self._stored.file.write(part)  # type: ignore[union-attr]
             else:

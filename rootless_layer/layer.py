@@ -102,7 +102,7 @@ def build_layer(
             if blob == "derived":
                 trees = () if spec.base is None else spec.base.trees
                 tree = _keep_own_files(tree, (*filter(None, [os.fsencode(work)]), *trees), folder)
-            layer = attrs.evolve(_write(spec, tree, folder, blob, tell), directory=target)
+            layer = attrs.evolve(write_layer(spec, tree, folder, blob, tell), directory=target)
         tell(Progress("publish", layer.uncompressed_size, layer.uncompressed_size))
     tell(Progress("done", layer.uncompressed_size, layer.uncompressed_size))
     return layer
@@ -234,7 +234,8 @@ def _keep_own_files(tree: Tree, passing: Iterable[bytes], folder: Path) -> Tree:
     return tree.replacing(kept)
 
 
-def _write(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Callable[[Progress], None]) -> Layer:
+def write_layer(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Callable[[Progress], None]) -> Layer:
+    """Write a layer of which all that it is for is known into a directory: blob, listing and ``layer.json``."""
     entries = tree.archived()
     total = sum([entry.size for entry in entries if entry.link is None])
     with contextlib.ExitStack() as stack:

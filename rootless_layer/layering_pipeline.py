@@ -53,6 +53,11 @@ if TYPE_CHECKING:
     Step = Callable[[Value], Value]
     T = TypeVar("T", Graph, list["Value"], dict[str, "Value"])
 
+STEPS = frozenset({
+    "popularity_contest", "split_paths", "subcomponent_out", "subcomponent_in", "split_every", "remove_paths", "over", "map",
+    "pipe", "flatten", "reverse", "limit_layers",
+})  # fmt: skip
+"""The names of all steps."""
 _PARTS = ("main", "common", "rest")
 _KINDS = {Graph: "a graph", list: "a list", dict: "named parts"}
 _DEEPEST = 100  # levels of steps in steps: each takes a few frames of Python's stack

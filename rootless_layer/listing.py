@@ -101,7 +101,7 @@ def read(listed: Iterable[bytes], folder: bytes, name: str) -> list[Entry]:
             elif not line.startswith(b"#"):
                 entries.append(_entry(line.split(), link, tuple(xattrs), folder))
                 link, xattrs = None, []
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:  # the last two are of a device's numbers
             message = f"{name}: line {number} is not one of a layer's listing"
             raise InputError(message, hint="Build the layer again.") from error
     return entries
@@ -112,9 +112,12 @@ def _entry(words: list[bytes], link: bytes | None, xattrs: tuple[tuple[bytes, by
     kind = _KINDS[given[b"type"]]
     source = given.get(b"contents")
     device = given.get(b"device")
+    mode = int(given[b"mode"], 8)
+    if mode != stat.S_IMODE(mode):
+        raise ValueError(mode)
     return Entry(
         path=_path(words[0]),
-        mode=kind | int(given[b"mode"], 8),
+        mode=kind | mode,
         uid=int(given[b"uid"]),
         gid=int(given[b"gid"]),
         mtime=int(given[b"time"].partition(b".")[0]),

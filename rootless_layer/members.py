@@ -34,13 +34,6 @@ _HOLE = bytes(1 << 16)
 _MOST_HOLE = 4 << 30
 _IN_ANOTHER_CODING = "can't be converted"  # a name that is not UTF-8: its bytes are right
 
-_read_data_block = capi._bind(  # noqa: SLF001 - all that is bound is bound in one way
-    capi._slow, "read_data_block", ctypes.c_int, ctypes.c_void_p,  # noqa: SLF001
-    ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_int64),
-)  # fmt: skip
-_header_position = capi._bind(capi._fast, "read_header_position", ctypes.c_int64, ctypes.c_void_p)  # noqa: SLF001
-_bytes_read = capi._bind(capi._fast, "filter_bytes", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int)  # noqa: SLF001
-
 
 @attrs.frozen(slots=True, kw_only=True)
 class Member:
@@ -165,8 +158,8 @@ def _read(descriptor: int, take: Callable[[Member], object]) -> tuple[Ending, in
                 capi.entry_clear(record)
                 code = capi.read_next_header2(archive, record)
                 if code == capi.EOF:
-                    end = int(_bytes_read(archive, 0))
-                    return Ending(marker=end - int(_header_position(archive))), end
+                    end = int(capi.filter_bytes(archive, 0))
+                    return Ending(marker=end - int(capi.read_header_position(archive))), end
                 if code in {capi.OK, capi.WARN}:
                     warning = capi.message(archive) if code == capi.WARN else ""
                     member = _member(record, "" if _IN_ANOTHER_CODING in warning else warning)
@@ -181,17 +174,17 @@ def _read(descriptor: int, take: Callable[[Member], object]) -> tuple[Ending, in
 
 
 def _member(record: int, warning: str) -> Member:
-    mode = capi.entry_mode(record)
+    mode = capi.mode_of(record)
     name, target = capi.entry_pathname(record) or b"", capi.entry_hardlink(record)
     symbolic = capi.entry_symlink(record) if stat.S_ISLNK(mode) and target is None else None
     kind = stat.S_IFMT(mode) if target is None else stat.S_IFREG
     entry = Entry(
         path=relative(name),
-        mode=stat.S_IFLNK | 0o777 if symbolic is not None else (kind or stat.S_IFREG) | stat.S_IMODE(mode),
+        mode=stat.S_IFLNK | 0o777 if symbolic is not None else kind | stat.S_IMODE(mode),
         uid=capi.entry_uid(record),
         gid=capi.entry_gid(record),
         mtime=capi.entry_mtime(record),
-        size=capi.entry_size(record) if target is None and kind in {stat.S_IFREG, 0} else 0,
+        size=capi.entry_size(record) if target is None and kind == stat.S_IFREG else 0,
         rdev=capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
         target=symbolic,
         link=None if target is None else relative(target),
@@ -230,7 +223,7 @@ def _digest(archive: int, whole: int) -> tuple[str, bool, int]:
     buffer, size, offset = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_int64()
     at, sparse = 0, False
     while True:
-        code = _read_data_block(archive, ctypes.byref(buffer), ctypes.byref(size), ctypes.byref(offset))
+        code = capi.read_data_block(archive, ctypes.byref(buffer), ctypes.byref(size), ctypes.byref(offset))
         if code not in {capi.OK, capi.WARN}:
             break
         if offset.value > at:

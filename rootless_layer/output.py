@@ -62,7 +62,8 @@ def make_folder(path: Path) -> None:
             part.chmod(part.stat().st_mode | 0o700)
 
 
-def _publish(folder: Path, target: Path) -> None:
+def settle(folder: Path) -> None:
+    """Give a directory and the files that are right in it the modes that they are to have, and have them on the disk."""
     folder.chmod(0o777 & ~umask() | 0o700)
     for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
         path.chmod(path.stat().st_mode | (0o700 if path == folder else 0o600))  # whatever the umask is
@@ -71,6 +72,10 @@ def _publish(folder: Path, target: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    settle(folder)
     if os.path.lexists(target):
         exchange(os.fsencode(folder), os.fsencode(target))  # what was there before goes with the temporary directory
     else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 20
 _ANY_TIME = 2**62
 _OPAQUE = b".wh..wh..opq"
+_MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
 _GZIP = b"\x1f\x8b"
 _MAKE_IT_RIGHT = "Give a tar archive (of any compression that libarchive reads), or a directory."
 
@@ -207,20 +208,25 @@ def _clean(raw: bytes, path: str) -> bytes:
 
 
 def _entry(record: int, path: str, epoch: int) -> Entry:
-    mode = capi.entry_mode(record)
+    mode = capi.mode_of(record)
     kind = stat.S_IFMT(mode)
     target = capi.entry_symlink(record) if stat.S_ISLNK(mode) else None
     link = capi.entry_hardlink(record)
     if link is not None:
         kind = stat.S_IFREG
+    rdev = capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0
+    if os.major(rdev) > _MOST_MAJOR or os.minor(rdev) > _MOST_MINOR:
+        name = os.fsdecode(capi.entry_pathname(record) or b"")
+        message = f"{path}: {name} is a device {os.major(rdev)}, {os.minor(rdev)}, which Linux cannot have"
+        raise InputError(message, hint="The archive is damaged; get it again.")
     return Entry(
         path=_clean(capi.entry_pathname(record) or b"", path),
-        mode=stat.S_IFLNK | 0o777 if target is not None else (kind or stat.S_IFREG) | stat.S_IMODE(mode),
+        mode=stat.S_IFLNK | 0o777 if target is not None else kind | stat.S_IMODE(mode),
         uid=capi.entry_uid(record),
         gid=capi.entry_gid(record),
         mtime=epoch if stat.S_ISDIR(mode) and epoch != _ANY_TIME else min(capi.entry_mtime(record), epoch),
         size=capi.entry_size(record) if kind == stat.S_IFREG and link is None else 0,
-        rdev=capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
+        rdev=rdev,
         target=target,
         link=None if link is None else _clean(link, path),
         xattrs=_xattrs(record),

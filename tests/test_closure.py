@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from rootless_layer.closure import Closure, StorePath, closure_of_paths, load_closure
 from rootless_layer.errors import ClosureError
+from rootless_layer.nar import nar_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -576,7 +577,7 @@ let
   } // attributes);
   low = run "low" "echo ${boot} $out > $out" { };
 in rec {
-  top = run "top" "busybox mkdir $out; echo ${low} > $out/low" { };
+  top = run "top" "busybox mkdir -p $out/a/b; echo ${low} > $out/low; busybox ln -s ../low $out/a/link; cd $out/a; echo x > exec; busybox chmod 755 exec" { };
   graph = run "graph" "busybox cp graph $out" {
     exportReferencesGraph = [ "graph" top ];
   };
@@ -681,6 +682,33 @@ def test_real_dump_db(nix: Nix, tmp_path: Path) -> None:
     paths = nix.run("nix-store", "-qR", nix.outputs["top"]).split()
     dumped = printed(nix, tmp_path, "nix-store", "--dump-db", *paths)
     assert load_closure(dumped, store_root=nix.root / "store") == expected_of(nix)
+
+
+def test_real_sizes(nix: Nix, tmp_path: Path) -> None:
+    """Each form that has sizes gives Nix's; for a form without, they are reckoned from the disk to the same byte."""
+    paths = nix.run("nix-store", "-qR", nix.outputs["top"]).split()
+    sizes = {StorePath(path): int(nix.run("nix-store", "-q", "--size", path)) for path in paths}
+    dumped = printed(nix, tmp_path, "nix-store", "--dump-db", *paths)
+    assert load_closure(dumped).sizes == sizes
+    assert load_closure(nix.file("attributes")).sizes == sizes
+    assert load_closure(printed(nix, tmp_path, "nix", "path-info", "--json", "-r", nix.outputs["top"])).sizes == sizes
+    without = load_closure(nix.file("graph"), store_root=nix.root / "store")
+    assert without.sizes == {}
+    assert nar_sizes(without) == sizes
+
+
+def test_sizes_are_of_the_paths_that_they_are_given_for(tmp_path: Path) -> None:
+    """A size that is none, as 0 is for Nix, counts as not given; sizes are kept by a merge and by a part, and decide no equality."""
+    given = [{"path": A, "narSize": 7, "references": []}, {"path": B, "narSize": 0, "references": [A]}]
+    given += [{"path": C, "narSize": size, "references": []} for size in (None, True, "5", -1, 1.5)]
+    loaded = load(json.dumps(given))
+    assert loaded.sizes == {StorePath(A): 7}
+    assert loaded == closure({A: [], B: [A], C: []})
+    merged = closure({B: []}).merge(loaded)
+    assert (merged.sizes, merged.only([StorePath(B)]).sizes) == ({StorePath(A): 7}, {})
+    assert merged.only([StorePath(A), StorePath(B)]) == closure({A: [], B: [A]})
+    with pytest.raises(TypeError):
+        loaded.sizes[StorePath(B)] = 1  # type: ignore[index]
 
 
 def test_real_list(nix: Nix, tmp_path: Path) -> None:

@@ -249,13 +249,22 @@ def test_podman_runs_an_archive(podman: Podman, made: Made) -> None:
 
 
 def test_podman_loads_from_a_pipe(podman: Podman, made: Made) -> None:
-    """``rootless-layer image -o - | podman load`` loads the same image, and nothing is on the disk between."""
+    """``rootless-layer image --closure … -o - | podman load`` loads an image of a closure that runs, as streamLayeredImage does."""
     line = 'set -o pipefail; "$@" | "${PODMAN[@]}" load'
     podman_array = f"PODMAN=({' '.join(podman.command())})\n"
-    good(podman.user.run(["bash", "-c", podman_array + line, "-", *COMMAND, "image", *made.options, "-o", "-"]))
+    programs = ":".join(f"{made.store.path(name)}/bin" for name in ("bash", "coreutils"))
+    layers = [*made.store.options, "--max-layers", "9", "--layer", str(made.derived)]
+    options = [*layers, "-t", "app:1", "--env", f"PATH={programs}"]
+    good(podman.user.run(["bash", "-c", podman_array + line, "-", *COMMAND, "image", *options, "-o", "-"]))
     listed = json.loads(good(podman("inspect", "app:1")).out)
-    good(image(podman.user, *made.options))
+    good(image(podman.user, *options))
     assert f"sha256:{listed[0]['Id']}" == manifest_of(podman.user.home / "image")["config"]["digest"]
+    assert len(manifest_of(podman.user.home / "image")["layers"]) == 9
+    assert podman.says("app:1", "stat -c %u:%g:%a /srv /nix/store; ls /nix/store | wc -l") == [
+        "33:44:755",
+        "0:0:755",
+        str(len(made.store.paths)),
+    ]
 
 
 def test_podman_runs_a_docker_archive(podman: Podman, made: Made) -> None:

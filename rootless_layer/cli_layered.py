@@ -1,0 +1,121 @@
+"""The command's part for closures: ``rootless-layer image --closure``, layers made of store paths on the way to an image."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .blob import LayerBlob
+    from .closure import Closure
+
+MOST_LAYERS = 100
+"""As many as nixpkgs allows by default; overlay2 stops at 128."""
+
+_OPTIONS = (
+    click.option(
+        "--closure",
+        "closures",
+        multiple=True,
+        metavar="FILE|DIR",
+        help="Store paths, in any form that `build --closure` reads: split into derived layers, between the base and --layer.",
+    ),
+    click.option("--store-root", default="/", metavar="DIR", help="Where the store lies, as in `nix --store DIR`."),
+    click.option(
+        "--max-layers",
+        type=click.IntRange(1),
+        metavar="N",
+        help=f"How many layers the image may have with a --closure, the base's and --layer's too.  [default: {MOST_LAYERS}]",
+    ),
+    click.option(
+        "--layering",
+        metavar="popularity|size|FILE",
+        help="How the closure is split; FILE is JSON, a list of groups of store paths and name patterns, or nixpkgs'"
+        " layeringPipeline.  [default: popularity]",
+    ),
+    click.option("--compression", metavar="KIND[:LEVEL]", help="The closure's layers: as in build.  [default: none]"),
+    click.option("--source-date-epoch", type=int, metavar="SECONDS", help="As in build, for the closure."),
+    click.option("--uid", type=int, help="Who owns the closure's files.  [default: 0]"),
+    click.option("--gid", type=int, help="Which group owns them.  [default: 0]"),
+)
+_ONLY_WITH = ("max_layers", "layering", "compression", "source_date_epoch", "uid", "gid")
+
+
+def with_closure(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that :func:`closure_layers` reads."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def parse_compression(text: str) -> Any:  # noqa: ANN401 - imported late
+    """Read KIND or KIND:LEVEL."""
+    from .spec import Compression  # noqa: PLC0415 - for a quick --help
+
+    kind, _, level = text.partition(":")
+    if level and not level.isdigit():
+        raise click.BadParameter(f"{text}: write it as KIND or KIND:LEVEL", param_hint="--compression")
+    return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
+
+
+def environment_epoch() -> int:
+    """Read the variable SOURCE_DATE_EPOCH, 1 where there is none."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "1")
+    if not (text.isascii() and text.isdecimal()):
+        raise click.BadParameter(f"{text!r} is not a number of seconds", param_hint="SOURCE_DATE_EPOCH")
+    return int(text)
+
+
+def closure_layers(
+    options: Mapping[str, Any], below: Sequence[LayerBlob], above: int, spool: Callable[[], str]
+) -> tuple[LayerBlob, ...]:
+    """Make layers of the closure that the options name, for an image with layers ``below`` and so many ``above``.
+
+    Store paths that the layers below have are left out. Raises what :func:`.build_layers`
+    raises, and :class:`InputError` where no layers are left for the closure.
+    """
+    if not options["closures"]:
+        for name in _ONLY_WITH:
+            if options[name] is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} goes with --closure, and none is given")
+        return ()
+    from .closure import load_closure  # noqa: PLC0415
+    from .layered import build_layers, read_strategy  # noqa: PLC0415
+
+    root = os.path.abspath(options["store_root"])
+    first, *others = [load_closure(source, store_root=root) for source in options["closures"]]
+    closure = first.merge(*others)
+    closure.check()
+    if below:
+        closure = _without(closure, below)
+    if not closure.paths:
+        return ()
+    most = options["max_layers"] or MOST_LAYERS
+    left = most - len(below) - above
+    if left < 1:
+        message = f"of {most} layers, {len(below)} are the base's and {above} given by --layer: none is left for the closure"
+        raise InputError(message, hint="Allow more with --max-layers.")
+    epoch = options["source_date_epoch"]
+    return build_layers(
+        closure,
+        left,
+        spool(),
+        strategy=read_strategy(options["layering"] or "popularity", closure),
+        epoch=environment_epoch() if epoch is None else epoch,
+        uid=options["uid"] or 0,
+        gid=options["gid"] or 0,
+        compression=parse_compression(options["compression"] or "none"),
+    )
+
+
+def _without(closure: Closure, layers: Sequence[LayerBlob]) -> Closure:
+    from .contents import merge, read_contents  # noqa: PLC0415
+
+    there = merge(map(read_contents, layers))
+    return closure.only([path for path in closure.paths if os.fsencode(path.path[1:]) not in there])

@@ -1,0 +1,101 @@
+"""What fuzzing the readers found, each as a case: headers that no program writes, and listings that none of ours is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import stat
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rootless_layer.blob import LayerBlob, Piece, open_layer
+from rootless_layer.contents import read_contents
+from rootless_layer.errors import InputError
+from rootless_layer.listing import lines, read
+from rootless_layer.oci import MEDIA_TYPES, Descriptor
+from rootless_layer.tarball import read_tar
+from rootless_layer.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MODE, TYPE, MAJOR, MINOR = slice(100, 108), slice(156, 157), slice(329, 337), slice(337, 345)
+
+
+def header(*changes: tuple[slice, bytes], format_: int = tarfile.USTAR_FORMAT) -> bytes:
+    """Make a tar of one entry without data, ``x``, whose header has other bytes in some fields, and a right checksum."""
+    made = bytearray(tarfile.TarInfo("x").tobuf(format_))
+    for field, data in changes:
+        made[field] = data.ljust(field.stop - field.start, b"\0")
+    made[148:156] = b" " * 8
+    made[148:156] = b"%06o\0 " % sum(made)
+    return bytes(made) + bytes(1024)
+
+
+def as_layer(path: Path) -> LayerBlob:
+    """Take a tar for a layer."""
+    data = path.read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return LayerBlob(Descriptor(MEDIA_TYPES["none"], digest, len(data)), digest, Piece(str(path), len(data)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [(MODE, b"\xff" * 8)],
+        [(MODE, b"\x80\0\0\0\xff\xff\xff\xff")],
+        [(MODE, b"0177777"), (TYPE, b"N")],
+        [(MODE, b"0140644"), (TYPE, b"N")],
+        [(MODE, b"0120777"), (TYPE, b"M")],
+    ],
+    ids=["below nothing", "more than 16 bits", "type bits that are none", "a socket's", "a link's without a target"],
+)
+def test_modes_that_no_tar_has(tmp_path: Path, changes: Sequence[tuple[slice, bytes]]) -> None:
+    """An entry whose mode or typeflag is none is a regular file, for a root filesystem as for a base, and is written again."""
+    (tmp_path / "x.tar").write_bytes(header(*changes, format_=tarfile.GNU_FORMAT))
+    [entry] = read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1)
+    [member] = read_contents(as_layer(tmp_path / "x.tar")).members
+    assert stat.S_IFMT(entry.mode) == stat.S_IFMT(member.entry.mode) == stat.S_IFREG
+    assert entry.mode == member.entry.mode
+    assert len(list(lines(Tree.of([entry]), files=None))) == 3
+
+
+@pytest.mark.parametrize("field", [MAJOR, MINOR])
+def test_devices_that_linux_cannot_have(tmp_path: Path, field: slice) -> None:
+    """A device whose numbers are too large for the kernel is an error that names it: its listing could not be read back."""
+    (tmp_path / "x.tar").write_bytes(header((TYPE, b"3"), (field, b"7777777")))
+    with pytest.raises(InputError, match=r"x\.tar: x is a device .* which Linux cannot have"):
+        read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "./x type=char mode=0644 uid=0 gid=0 time=1.0 device=native,1",
+        "./x type=char mode=0644 uid=0 gid=0 time=1.0 device=native",
+        "./x type=char mode=0644 uid=0 gid=0 time=1.0 device=native,99999999999,3",
+        "./x type=file mode=777777777777777777777777 uid=0 gid=0 time=1.0 size=0",
+        "./x type=file mode=100644 uid=0 gid=0 time=1.0 size=0",
+        "./x type=file mode=-1 uid=0 gid=0 time=1.0 size=0",
+    ],
+)
+def test_lines_of_no_listing(line: str) -> None:
+    """A device without its numbers or with others than there are, and a mode that is none, are errors that name the line."""
+    with pytest.raises(InputError, match="name: line 2 is not one of a layer's listing"):
+        read([b"#mtree\n", f"{line}\n".encode()], b"/", "name")
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_a_listing_of_no_name(tmp_path: Path, name: str) -> None:
+    """A layer.json whose listing cannot be the name of a file is an error that names it."""
+    said = {
+        "mediaType": MEDIA_TYPES["none"], "digest": f"sha256:{'0' * 64}", "size": 1, "diffId": f"sha256:{'0' * 64}",
+        "uncompressedSize": 1, "entries": 1, "blob": "derived", "listing": name, "madeFrom": {"level": 0},
+    }  # fmt: skip
+    (tmp_path / "layer.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path}/layer.json: does not describe a layer")):
+        open_layer(str(tmp_path))

@@ -1,0 +1,285 @@
+"""A closure becomes layers in one call, and on the way to an image: each path once, always alike, few of them when it changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import COMMAND, PACKAGES, Result, Store, User, make_store, store_of
+from programs.aftermath import assert_nothing_left, assert_said
+
+from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
+from rootless_layer.errors import InputError, OutputError, UnrepresentableError
+from rootless_layer.layering import split
+from rootless_layer.layering_pipeline import STEPS
+from rootless_layer.nar import nar_sizes
+from rootless_layer.validate import validate
+
+MOST = 6
+
+
+def image(user: User, *words: str | Path, output: str = "image", **more: Any) -> Result:
+    """Run ``rootless-layer image … -o HOME/output``."""
+    command = [*COMMAND, "image", "--json", "-o", user.home / output, *words]
+    return user.run(command, env={"MARK": str(user.home), **more.pop("env", {})}, **more)
+
+
+def digests(result: Result) -> list[str]:
+    """Give the digests of an image's layers, the lowest first; the command must have succeeded."""
+    assert result.status == 0, result.err
+    return [layer["digest"] for layer in json.loads(result.out)[0]["layers"]]
+
+
+def store_paths(folder: Path) -> list[str]:
+    """Name the store paths of a layer, from its listing."""
+    entries = [line.split()[0].split("/") for line in (folder / "layer.mtree").read_text().splitlines() if line.startswith("./")]
+    return sorted({"/" + "/".join(parts[1:4]) for parts in entries if len(parts) > 3})
+
+
+def own(folder: Path, names: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Store:
+    """Make a store of one file for each path, so small that a test may have its own."""
+    paths = {name: f"/nix/store/{name[0] * 32}-{name}" for name in names}
+    for name, text in names.items():
+        path = Path(f"{folder}{paths[name]}/file")
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    records = [
+        [paths[name], "", str(len(references.get(name, ()))), *(paths[o] for o in references.get(name, ()))] for name in names
+    ]
+    (folder / "graph").write_text("".join(f"{line}\n" for record in records for line in record))
+    return store_of(folder, folder / "graph")
+
+
+# The library
+
+
+def test_each_path_is_in_the_layer_that_the_split_says(store: Store, tmp_path: Path) -> None:
+    """The layers are in the order of the groups, hold their store paths and nothing else, are derived, and are true."""
+    closure = load_closure(store.graph, store_root=store.root)
+    layers = build_layers(closure, MOST, tmp_path / "layers")
+    groups = split(closure, MOST)
+    names = json.loads((tmp_path / "layers/layers.json").read_bytes())["layers"]
+    assert [store_paths(tmp_path / "layers" / name) for name in names] == [[path.path for path in group] for group in groups]
+    said = [json.loads((tmp_path / "layers" / name / "layer.json").read_bytes()) for name in names]
+    assert [layer.descriptor.digest for layer in layers] == [one["digest"] for one in said]
+    assert [one["madeFrom"]["closure"] for one in said] == [[path.path for path in group] for group in groups]
+    assert sorted(os.listdir(tmp_path / "layers")) == [*names, "layers.json"]
+    assert {name for one in names for name in os.listdir(tmp_path / "layers" / one)} == {"layer.json", "layer.mtree"}
+    assert [problem for name in names for problem in validate(str(tmp_path / "layers" / name), lambda: "").problems] == []
+
+
+def test_owners_times_and_compression_are_those_asked_for(tmp_path: Path) -> None:
+    """``uid``, ``gid``, ``epoch`` and ``compression`` are as of a layer that is built alone."""
+    made = own(tmp_path / "store", {"a": "text", "b": "more"}, {"b": ["a"]})
+    closure = load_closure(made.graph, store_root=made.root)
+    asked: dict[str, Any] = {"uid": 7, "gid": 8, "epoch": 5, "compression": Compression("gzip")}
+    [one] = build_layers(closure, 1, tmp_path / "layers", **asked)
+    assert one.descriptor.media_type.endswith("+gzip")
+    listed = (tmp_path / "layers/00/layer.mtree").read_text().splitlines()
+    assert all("uid=7 gid=8 time=5.0" in line for line in listed if "/file " in line)
+    there = tmp_path / "gzip"
+    with open(there, "wb") as file:
+        one.copy(file.write)  # which checks the digest
+    assert one.plain_size() == len(subprocess.run(["gzip", "-dc", there], check=True, capture_output=True).stdout)
+
+
+def test_a_path_of_unknown_size_is_measured(store: Store, tmp_path: Path) -> None:
+    """A closure splits by size alike, whether its sizes are given, or some, or none."""
+    closure = load_closure(store.graph, store_root=store.root)
+    assert closure.sizes == {}
+    sizes = nar_sizes(closure)
+    some = dict(list(sizes.items())[::2])
+    splits = [
+        split(one, MOST, read_strategy("size", one))
+        for one in (closure, *(Closure(closure.references, str(store.root), known) for known in (sizes, some)))
+    ]
+    assert splits[0] == splits[1] == splits[2] == split(closure, MOST, BySize(sizes))
+    assert len(splits[0]) > 2
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("[]", ByList),
+        ("[[]]", ByList),
+        ('[["a*"], ["/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-a", "flatten"]]', ByList),
+        ('[["popularity_contest"]]', Pipeline),
+        ('[["flatten"], ["reverse"]]', Pipeline),
+        ('[["split_paths", []], ["over", "rest", ["popularity_contest"]]]', Pipeline),
+        ('[["popularity_contest"], ["limit_layers", 3]]', Pipeline),
+    ],
+)
+def test_a_files_shape_tells_what_it_is(tmp_path: Path, text: str, kind: type) -> None:
+    """A list in which an item begins with a step's name, or is none of strings, is a pipeline; any other is one of groups."""
+    (tmp_path / "layering.json").write_text(text)
+    assert isinstance(read_strategy(str(tmp_path / "layering.json"), Closure()), kind)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[", "cannot be read as JSON"),
+        ("5", "5 is not a list of steps"),
+        ('["flatten"]', "step 1: 'flatten' is not a step"),
+        ('[["popularity_contest"], ["limit_layers", 0]]', "step 2: .* is not a step, or not with these"),
+        ('[["limit_layer", 3]]', "is not a step"),
+        ('[["popularity_contst"], ["reverse"]]', "step 1: .'popularity_contst'. is not a step"),
+        (None, "No such file"),
+    ],
+)
+def test_files_that_are_no_layering(tmp_path: Path, text: str | None, problem: str) -> None:
+    """What is neither groups nor steps is an error that names the file."""
+    path = tmp_path / "layering.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=problem) as caught:
+        read_strategy(str(path), Closure())
+    assert str(path) in str(caught.value)
+
+
+def test_the_steps_are_all_there_are() -> None:
+    """Each step by which a pipeline is told from groups is one: a pipeline of it has no fault, or one of its arguments."""
+    closure = Closure({StorePath(f"/nix/store/{'a' * 32}-a"): frozenset()})
+    arguments: list[list[Any]] = [[], [[]], [1], ["main", ["flatten"]], [["flatten"]]]
+    for name in STEPS:
+        fitting = []
+        for words in arguments:
+            try:
+                fitting.append(Pipeline([[name, *words]]))
+            except InputError:
+                continue
+        assert fitting, name
+    assert split(closure, 3, Pipeline([["popularity_contest"]])) == split(closure, 3)
+
+
+def test_what_fails_in_a_child_is_raised_here(tmp_path: Path) -> None:
+    """What cannot be in a layer is an error of its own kind, though a child process met it; of the output nothing is left."""
+    made = own(tmp_path / "store", {"a": "text", "b": "more", "c": "most"}, {"b": ["a"]})
+    Path(f"{made.root}{made.paths['b']}/.wh.c").touch()
+    closure = load_closure(made.graph, store_root=made.root)
+    with pytest.raises(UnrepresentableError, match=r"-b/\.wh\.c: a layer cannot hold"):
+        build_layers(closure, 3, tmp_path / "layers")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/file").touch()
+    with pytest.raises(OutputError, match="there already"):
+        build_layers(closure, 3, tmp_path / "taken")
+    assert sorted(os.listdir(tmp_path)) == ["store", "taken"]
+
+
+def test_an_earlier_output_is_replaced(tmp_path: Path) -> None:
+    """Layers take the place of earlier ones, of which none is left."""
+    made = own(tmp_path / "store", {"a": "text", "b": "more", "c": "most"}, {})
+    closure = load_closure(made.graph, store_root=made.root)
+    assert len(build_layers(closure, 3, tmp_path / "layers")) == 3
+    assert len(build_layers(closure, 1, tmp_path / "layers")) == 1
+    assert sorted(os.listdir(tmp_path / "layers")) == ["00", "layers.json"]
+
+
+# The command
+
+
+def test_everybody_gets_the_same_image(users: list[User], store: Store) -> None:
+    """Root and somebody make the same layers, as the library does; a stream is the archive's bytes."""
+    found = {tuple(digests(image(user, *store.options, "--max-layers", str(MOST)))) for user in users}
+    assert len(found) == 1
+    with subprocess.Popen(
+        [*COMMAND, "image", *store.options, "--max-layers", str(MOST), "-o", "-"], stdout=subprocess.PIPE
+    ) as stream:
+        streamed = stream.communicate()[0]
+    user = users[-1]
+    assert len(digests(image(user, *store.options, "--max-layers", str(MOST), output="image.tar"))) == MOST
+    assert (user.home / "image.tar").read_bytes() == streamed
+    assert_nothing_left(user)
+
+
+def test_layers_are_counted_and_stand_in_order(users: list[User], store: Store) -> None:
+    """The base's layers, the closure's and --layer's are in this order and at most N; the base's store paths are not repeated."""
+    user = users[-1]
+    (user.home / "tree").mkdir()
+    (user.home / "tree/file").write_text("text")
+    custom = user.build("--copy-to-root", user.home / "tree", output="custom").layer["digest"]
+    base = digests(image(user, *store.options, "--max-layers", "3", "--layering", "size", output="base"))
+    groups = user.home / "groups.json"
+    groups.write_text('[["bash*"], ["coreutils*"]]')
+    for layering in ("popularity", "size", groups):
+        words = [*store.options, "--max-layers", "5", "--layering", layering, "--layer", user.home / "custom"]
+        alone = digests(image(user, *words))
+        assert len(alone) == {"popularity": 5, "size": 4, groups: 4}[layering]
+        assert alone[-1] == custom
+        assert digests(image(user, *words, "--base", user.home / "base")) == [*base, custom]
+    only = user.build("--closure", listed(user, store.path("bash")), "--store-root", str(store.root), output="only").layer[
+        "digest"
+    ]
+    rest = digests(image(user, *store.options, "--base", user.home / "only", "--max-layers", "2"))
+    assert rest[0] == only
+    assert len(rest) == 2
+    said = json.loads(user.run([*COMMAND, "inspect", "--json", user.home / "image"]).out)
+    assert "duplicates" not in said or not said["duplicates"]
+
+
+def listed(user: User, *paths: str) -> Path:
+    """Write a list of store paths."""
+    file = user.home / "paths"
+    file.write_text("".join(f"{path}\n" for path in paths))
+    return file
+
+
+def test_arguments_that_do_not_go_together(users: list[User], store: Store) -> None:
+    """Options of a closure without one, and a closure for which no layer is left, are errors that say what to do."""
+    user = users[-1]
+    for words in (["--max-layers", "3"], ["--layering", "size"], ["--uid", "0"], ["--compression", "none"]):
+        assert_said(image(user, *words), 2, f"{words[0]} goes with --closure")
+    (user.home / "tree").mkdir()
+    assert user.build("--copy-to-root", user.home / "tree", output="custom").status == 0
+    full = image(user, *store.options, "--layer", user.home / "custom", "--max-layers", "1")
+    assert_said(full, 65, "of 1 layers, 0 are the base's and 1 given by --layer", "--max-layers")
+    wrong = image(user, *store.options, "--layering", "popular")
+    assert_said(wrong, 65, "popular: cannot be read as JSON: No such file", "Give `popularity`, `size`, or a JSON file")
+
+
+def test_a_closure_that_is_not_there(user: User) -> None:
+    """A closure of which a path is missing makes no image, and leaves nothing."""
+    made = own(user.home / "store", {"a": "text", "b": "more"}, {"b": ["a"]})
+    shutil.rmtree(Path(f"{made.root}{made.paths['b']}"))
+    assert_said(image(user, *made.options), 65, "there is nothing at", "Build or fetch the paths")
+    assert not (user.home / "image").exists()
+    assert_nothing_left(user)
+
+
+def test_nothing_outlives_a_command_that_is_ended(users: list[User], store: Store) -> None:
+    """Ended wherever it is, while children make layers or a slow reader takes the stream, it leaves no process and no tree."""
+    user = users[-1]
+    for number, seconds in ((signal.SIGTERM, 0.15), (signal.SIGINT, 0.25), (signal.SIGKILL, 0.35), (signal.SIGTERM, 0.9)):
+        command = [*COMMAND, "image", *store.options, "--max-layers", "30", "-o", "-"]
+        with user.start(command, env={"MARK": str(user.home)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as started:
+            time.sleep(seconds)
+            started.send_signal(number)
+            assert started.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
+        assert_nothing_left(user, patiently=True)
+
+
+# Stability
+
+
+def test_how_many_layers_a_new_leaf_changes(shared: Path, store: Store, tmp_path: Path) -> None:
+    """sed, added to a closure in 20 layers, changes the last one by size, and by popularity that and one of a path that it needs."""
+    bigger = make_store(shared / "leaf-store", [*PACKAGES, "sed"])
+    assert len(set(bigger.paths) - set(store.paths)) == 1
+    changed = {}
+    for layering in ("popularity", "size"):
+        found = []
+        for one in (store, bigger):
+            closure = load_closure(one.graph, store_root=one.root)
+            found.append(build_layers(closure, 20, tmp_path / "layers", strategy=read_strategy(layering, closure)))
+        before, after = ({layer.descriptor.digest for layer in layers} for layers in found)
+        assert 18 <= len(before) <= 20
+        changed[layering] = len(after - before)
+    assert changed == {"popularity": 2, "size": 1}
