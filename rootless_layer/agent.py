@@ -38,33 +38,38 @@ def rows(top: str, faked: int, save_file: str) -> set[tuple[int, int]]:
         return {(int(dev, 16), int(ino)) for dev, ino in _ROW.findall(file.read())}
 
 
-def collect(tops: list[str], wanted: set[tuple[int, int]], known: dict[str, str]) -> dict[str, object]:
-    """Read the attributes of every inode that has a row, and name those that are in the first of ``tops``.
+def collect(tops: list[str], upper: str, known: dict[str, str], wanted: set[tuple[int, int]]) -> dict[str, object]:
+    """Read the attributes of every inode that has a row.
 
-    ``known`` has paths there by inode number; only what it has not is looked for.
+    Above a base, which makes the first of ``tops`` large, that is walked last: ``known`` has
+    paths there by inode number, and ``upper`` is the directory of what is new. Rows of what is
+    nowhere are ``left``; ``named`` has the paths of those that were only found in the walk.
     """
     found: list[list[object]] = []
-    named = []
+    named: dict[int, str] = {}
     tree = os.fsencode(tops[0])
-    device = os.lstat(tree).st_dev if known else 0
+    device = os.lstat(tree).st_dev
 
     def read(path: bytes, inode: tuple[int, int]) -> None:
-        wanted.discard(inode)
-        names = os.listxattr(path, follow_symlinks=False)
-        found.extend([*inode, name, _value(path, name)] for name in sorted(names))
+        if inode in wanted:
+            wanted.discard(inode)
+            names = os.listxattr(path, follow_symlinks=False)
+            found.extend([*inode, name, _value(path, name)] for name in sorted(names))
 
     for number, name in known.items():
-        if (device, int(number)) in wanted:
-            read(tree + b"/" + name.encode("latin-1"), (device, int(number)))
+        read(tree + b"/" + name.encode("latin-1"), (device, int(number)))
+    if upper:
+        above = os.fsencode(upper)
+        for path, (_, number_) in _walk(above):
+            read(tree + path[len(above) :], (device, number_))
     for top in tops:
         for path, inode in _walk(os.fsencode(top)) if wanted else ():
-            if inode in wanted:
-                if top is tops[0]:
-                    named.append([inode[1], path[len(tree) + 1 :].decode("latin-1")])
-                read(path, inode)
-                if not wanted:
-                    break
-    return {"xattrs": found, "named": named}
+            if upper and inode in wanted and inode[0] == device:
+                named[inode[1]] = path[len(tree) + 1 :].decode("latin-1")
+            read(path, inode)
+            if not wanted:
+                break
+    return {"xattrs": found, "named": named, "left": [number for dev, number in wanted if dev == device]}
 
 
 def _value(path: bytes, name: str) -> str:
@@ -91,8 +96,8 @@ def main() -> None:
         if order["action"] == "put":
             result = put(order["subject"])
         else:
-            found = rows(order["subject"][0], order["faked"], order["save_file"])
-            result = {"rows": sorted(found)} if order["action"] == "rows" else collect(order["subject"], found, order["known"])
+            found = rows(order["subject"]["tops"][0], order["faked"], order["save_file"])
+            result = {"rows": sorted(found)} if order["action"] == "rows" else collect(**order["subject"], wanted=found)
     except OSError as error:
         named = os.fsdecode(error.filename or b"?")
         problem = f"{named}: extended attributes cannot be kept: {error.strerror}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _ORIGIN = "user.overlay.origin"
 """overlayfs's mark of a file that was copied up."""
+_LOST = "%s: overlayfs lost track of this file of the base"
 
 
 class Overlay:
@@ -32,7 +33,7 @@ class Overlay:
     ``plan`` has ``tree``, where it is shown, ``upper`` and ``scratch``, two directories of
     the session, and ``lowers``, a directory with a link to each snapshot, numbered from 0,
     the lowest. ``placed`` has paths with the mode, uid, gid and device number that the record
-    begins with, and whether it is the base's.
+    begins with.
     """
 
     def __init__(self, plan: dict[str, Any]) -> None:
@@ -60,11 +61,12 @@ class Overlay:
         self.device = os.stat(self.tree).st_dev
         self.paths: dict[int, bytes] = {}
         """Where each file with a row was when the session began, by its inode number."""
+        self.suspects: dict[int, bytes] = {}
 
     def rows(self) -> bytes:
         """Give the rows that the record begins with, as ``faked --load`` reads them."""
         lines = []
-        for path, mode, uid, gid, rdev, _ in self.placed:
+        for path, mode, uid, gid, rdev in self.placed:
             number = self._number(path)
             self.paths[number] = path
             lines.append(b"dev=%x,ino=%d,mode=%o,uid=%d,gid=%d,nlink=1,rdev=%d\n" % (self.device, number, mode, uid, gid, rdev))
@@ -76,23 +78,36 @@ class Overlay:
         Raises :class:`OverlayError` where a number says no more which file it was.
         """
         self.paths = {number: path for number, path in self.paths.items() if self._number(path) == number}
-        special = {path for path, *_, of_base in self.placed if of_base}
         moved = {}
         for path, entry in _walk(self.upper):
             folder = entry is None or entry.is_dir(follow_symlinks=False)
-            copied = not folder and _is_copied(self.upper, path, entry)
-            if not folder and not copied and not entry.is_symlink():  # type: ignore[union-attr]
+            marked = not folder and _ORIGIN in os.listxattr(self.upper + b"/" + path, follow_symlinks=False)
+            if entry is not None and entry.is_file(follow_symlinks=False) and not marked:
                 continue
             number = self._number(path)
             status = os.lstat(self.upper + b"/" + path)
             if number != status.st_ino:
                 moved[path] = number
+            elif not folder and not marked:  # a link cannot carry the mark
+                self._suspect(path)
+            if marked and (number == status.st_ino or status.st_nlink > 1):
+                raise OverlayError(_LOST % os.fsdecode(b"/" + path))
             self.paths[number] = path
-            unmarked = not folder and not copied and path in special  # a link cannot carry the mark
-            if (copied and (number == status.st_ino or status.st_nlink > 1)) or (unmarked and number == status.st_ino):
-                message = f"{os.fsdecode(b'/' + path)}: overlayfs lost track of this file of the base"
-                raise OverlayError(message)
         return moved
+
+    def _suspect(self, path: bytes) -> None:
+        """Note the number that a path has in the base: if that has a row still, the kernel forgot where the file came from."""
+        for number in self.numbers:
+            below = b"%b/%d/%b" % (self.lowers, number, path)
+            if os.path.lexists(below):
+                self.suspects[os.lstat(below).st_ino] = path
+                return
+
+    def check_lost(self, rows: list[int]) -> None:
+        """Raise :class:`OverlayError` where one of these rows, whose inodes are nowhere, was of a file that is there."""
+        lost = [path for number, path in self.suspects.items() if number in rows]
+        if lost:
+            raise OverlayError(_LOST % os.fsdecode(b"/" + lost[0]))
 
     def check_moved(self, descriptor: int) -> None:
         """Refuse to have a directory of the base renamed, which overlayfs does not do; it is held by a descriptor.
@@ -141,7 +156,3 @@ def _walk(top: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes] | None]]:
 
 def _is_opaque(path: bytes) -> bool:
     return os.path.isdir(path) and "user.overlay.opaque" in os.listxattr(path)
-
-
-def _is_copied(upper: bytes, path: bytes, entry: os.DirEntry[bytes] | None) -> bool:
-    return entry is not None and _ORIGIN in os.listxattr(upper + b"/" + path, follow_symlinks=False)

@@ -300,8 +300,8 @@ def _special(base: Base | None, staged: Staged) -> list[Entry]:
 
 def _overlay(base: Base, staged: Staged) -> dict[str, object]:
     work = os.path.dirname(staged.tree)
-    placed = [[path, row.mode, row.uid, row.gid, row.rdev, False] for path, row in staged.placed.items()]
-    placed += [[entry.path, entry.mode, entry.uid, entry.gid, entry.rdev, True] for entry in _special(base, staged)]
+    placed = [[path, row.mode, row.uid, row.gid, row.rdev] for path, row in staged.placed.items()]
+    placed += [[entry.path, entry.mode, entry.uid, entry.gid, entry.rdev] for entry in _special(base, staged)]
     places = {name: work + b"/" + name.encode() for name in ("lowers", "scratch")}
     return {"tree": staged.tree, "upper": staged.top, "placed": placed, **places}
 
@@ -310,7 +310,7 @@ def _shown(said: dict[str, Any]) -> Shown:
     return Shown(
         said["device"],
         {path.encode("latin-1"): number for path, number in said["moved"]},
-        {int(number): path.encode("latin-1") for number, path in said["paths"]},
+        {number: path.encode("latin-1") for number, path in said["paths"]},
     )
 
 

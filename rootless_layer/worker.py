@@ -121,10 +121,6 @@ def _native(value: Any) -> Any:  # noqa: ANN401 - JSON
     return value
 
 
-def _portable(path: bytes) -> str:
-    return path.decode("latin-1")
-
-
 def _report(result: Plan) -> None:
     data = json.dumps(result).encode() + b"\n"
     with contextlib.suppress(BrokenPipeError):  # the caller has gone, and the keeper knows
@@ -190,21 +186,30 @@ class _Session:
                     result["failed"] = [index, *status]
                     break
             else:
-                moved = {} if overlay is None else overlay.changes()
-                known = {} if overlay is None else {number: _portable(path) for number, path in overlay.paths.items()}
-                result |= self._agent(daemon, "collect", [plan["tree"], *(source for source, _ in plan["binds"])], known)
-                if overlay is not None and "error" not in result:
-                    named = known | dict(result["named"])
-                    result["overlay"] = {
-                        "device": overlay.device, "paths": list(named.items()),
-                        "moved": [[_portable(path), number] for path, number in moved.items()],
-                    }  # fmt: skip
+                result |= self._collect(daemon) if overlay is None else self._collect_above(daemon, overlay)
         finally:
             kill_children({daemon.pid})
             daemon.stop()
         result["bypasses"] = self.watch.bypasses
         result["unseen"] = [[*inode, name] for inode, name in self.watch.unseen_modes.items()]
         return result
+
+    def _collect(self, daemon: Daemon, upper: str = "", known: Plan | None = None) -> Plan:
+        """Have the extended attributes read, where they are the daemon's."""
+        tops = [self.plan["tree"], *(source for source, _ in self.plan["binds"])]
+        return self._agent(daemon, "collect", {"tops": tops, "upper": upper, "known": known or {}})
+
+    def _collect_above(self, daemon: Daemon, overlay: Overlay) -> Plan:
+        """Do so above a base, and say how the overlay showed what has a row."""
+        moved = overlay.changes()
+        known = {str(number): path.decode("latin-1") for number, path in overlay.paths.items()}
+        result = self._collect(daemon, os.fsdecode(overlay.upper), known)
+        if "error" in result:
+            return result
+        overlay.check_lost(result["left"])
+        paths = [[int(number), path] for number, path in (known | result["named"]).items()]
+        shown = {"device": overlay.device, "paths": paths, "moved": [[path.decode("latin-1"), n] for path, n in moved.items()]}
+        return result | {"overlay": shown}
 
     def _script(self, daemon: Daemon, script: Plan) -> tuple[str, int] | None:
         """Run one script to its end, and everything it started; nothing is success."""
@@ -264,17 +269,14 @@ class _Session:
     def _rows(self) -> set[tuple[int, int]]:
         """Ask the daemon which inodes have a row now."""
         assert self.daemon is not None  # noqa: S101 - scripts run between its start and its end
-        return {(dev, ino) for dev, ino in self._agent(self.daemon, "rows", [self.plan["tree"]])["rows"]}
+        return {(dev, ino) for dev, ino in self._agent(self.daemon, "rows", {"tops": [self.plan["tree"]]})["rows"]}
 
-    def _agent(self, daemon: Daemon, action: str, subject: object, known: object = None) -> Plan:
+    def _agent(self, daemon: Daemon, action: str, subject: object) -> Plan:
         """Run the agent, which libfakeroot sees, to write or read extended attributes."""
         reading, writing = os.pipe()
         path = f"{self.plan['work']}/agent.json"
         with open(path, "w", encoding="ascii") as file:
-            json.dump(
-                {"action": action, "subject": subject, "known": known, "faked": daemon.pid, "save_file": self.plan["save_file"]},
-                file,
-            )
+            json.dump({"action": action, "subject": subject, "faked": daemon.pid, "save_file": self.plan["save_file"]}, file)
         child = os.fork()
         if child == 0:
             os.dup2(os.open(path, os.O_RDONLY), 0)
