@@ -43,21 +43,25 @@ def scan_above(base: Base, staged: Staged, record: OwnershipRecord, spec: LayerS
     tree = scanning.tree()
     there = {path: entry for path, entry in tree.entries.items() if entry is not base.entries.get(path)}
     gone = {path for path in scanning.gone if path in base.entries}
-    emptied = [path for path in scanning.opaque if path in base.entries and base.entries[path].is_dir]
+    emptied = {path for path in scanning.opaque if path in base.entries and base.entries[path].is_dir}
     for path in base.entries if emptied else ():
         above = path.rpartition(b"/")[0]
         if path not in tree.entries and above in tree.entries and tree.entries[above].is_dir and _is_below(path, emptied):
             gone.add(path)
     delta = Delta(there, frozenset(gone))
+    owned: dict[bytes, Entry] = {}
     for inode, path in record.shown.inodes() if record.shown is not None else ():
         if path in base.entries and path not in tree.entries:
-            there |= _owned_anew(base, delta, record, inode, path)
-    there |= scanning.devices(base.entries)
-    return delta, scanning.notes
+            owned |= _owned_anew(base, delta, record, inode, path)
+    return attrs.evolve(delta, there=there | owned | scanning.devices(base.entries)), scanning.notes
 
 
-def _is_below(path: bytes, tops: list[bytes]) -> bool:
-    return any(not top or path.startswith(top + b"/") for top in tops)
+def _is_below(path: bytes, tops: set[bytes]) -> bool:
+    while path:
+        path = path.rpartition(b"/")[0]
+        if path in tops:
+            return True
+    return False
 
 
 def _owned_anew(base: Base, delta: Delta, record: OwnershipRecord, inode: Inode, path: bytes) -> dict[bytes, Entry]:
