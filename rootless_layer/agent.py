@@ -43,12 +43,14 @@ def collect(tops: list[str], upper: str, known: dict[str, str], wanted: set[tupl
 
     Above a base, which makes the first of ``tops`` large, that is walked last: ``known`` has
     paths there by inode number, and ``upper`` is the directory of what is new. Rows of what is
-    nowhere are ``left``; ``named`` has the paths of those that were only found in the walk.
+    nowhere are ``left``, those of what is known ``rowed``; ``named`` has the paths of what was only
+    found in the walk.
     """
     found: list[list[object]] = []
     named: dict[int, str] = {}
     tree = os.fsencode(tops[0])
     device = os.lstat(tree).st_dev
+    rowed = [number for number in map(int, known) if (device, number) in wanted]
 
     def read(path: bytes, inode: tuple[int, int]) -> None:
         if inode in wanted:
@@ -69,7 +71,8 @@ def collect(tops: list[str], upper: str, known: dict[str, str], wanted: set[tupl
             read(path, inode)
             if not wanted:
                 break
-    return {"xattrs": found, "named": named, "left": [number for dev, number in wanted if dev == device]}
+    left = [number for dev, number in wanted if dev == device]
+    return {"xattrs": found, "named": named, "rowed": rowed, "left": left}
 
 
 def _value(path: bytes, name: str) -> str:

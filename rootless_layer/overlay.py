@@ -3,9 +3,9 @@
 Runs in the session's processes, within their namespaces. A file that is written is copied up
 into the directory above and keeps its inode number, by which the record knows it, for as long
 as the kernel remembers where it came from. Without privilege that is not on the disk; so in
-the end each file that was copied up is looked at, and where its number is another one (the
-kernel was short of memory, or a script gave the file a second name, which overlayfs parts) the
-session is refused, and the caller stages a copy of the base instead.
+the end each file that was copied up is looked at. Where its number is another one (the kernel
+was short of memory, or a script gave the file a second name, which overlayfs parts), and a row
+may have been lost by that, the session is refused, and the caller stages a copy of the base.
 
 Only the standard library is used: the session's processes import this at their start.
 """
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _ORIGIN = "user.overlay.origin"
 """overlayfs's mark of a file that was copied up."""
-_LOST = "%s: overlayfs lost track of this file of the base"
 
 
 class Overlay:
@@ -62,6 +61,10 @@ class Overlay:
         self.paths: dict[int, bytes] = {}
         """Where each file with a row was when the session began, by its inode number."""
         self.suspects: dict[int, bytes] = {}
+        self.parted: dict[int, bytes] = {}
+        """Files that a script gave a second name: each name may have another number."""
+        self.forgotten: list[bytes] = []
+        """Files that were copied up, and have a number of their own."""
 
     def rows(self) -> bytes:
         """Give the rows that the record begins with, as ``faked --load`` reads them."""
@@ -73,10 +76,7 @@ class Overlay:
         return b"".join(lines)
 
     def changes(self) -> dict[bytes, int]:
-        """Give the paths in the upper directory whose inode numbers are others in the tree, with these.
-
-        Raises :class:`OverlayError` where a number says no more which file it was.
-        """
+        """Give the paths in the upper directory whose inode numbers are others in the tree, with these."""
         self.paths = {number: path for number, path in self.paths.items() if self._number(path) == number}
         moved = {}
         for path, entry in _walk(self.upper):
@@ -86,13 +86,15 @@ class Overlay:
                 continue
             number = self._number(path)
             status = os.lstat(self.upper + b"/" + path)
+            self.paths[number] = path
             if number != status.st_ino:
                 moved[path] = number
-            elif not folder and not marked:  # a link cannot carry the mark
+            elif not folder and not marked:  # a link or a pipe cannot carry the mark
                 self._suspect(path)
-            if marked and (number == status.st_ino or status.st_nlink > 1):
-                raise OverlayError(_LOST % os.fsdecode(b"/" + path))
-            self.paths[number] = path
+            if marked and status.st_nlink > 1:
+                self.parted[number] = path
+            elif marked and number == status.st_ino:
+                self.forgotten.append(path)
         return moved
 
     def _suspect(self, path: bytes) -> None:
@@ -103,11 +105,17 @@ class Overlay:
                 self.suspects[os.lstat(below).st_ino] = path
                 return
 
-    def check_lost(self, rows: list[int]) -> None:
-        """Raise :class:`OverlayError` where one of these rows, whose inodes are nowhere, was of a file that is there."""
-        lost = [path for number, path in self.suspects.items() if number in rows]
+    def check_lost(self, rowed: list[int], left: list[int]) -> None:
+        """Compare what :meth:`changes` found with the record: the inode numbers that have a row, and those that are nowhere.
+
+        Raises :class:`OverlayError` where a row may be that of a file which has another number now.
+        """
+        lost = [path for number, path in self.parted.items() if number in rowed]
+        lost += [path for number, path in self.suspects.items() if number in left]
+        lost += self.forgotten if left else []
         if lost:
-            raise OverlayError(_LOST % os.fsdecode(b"/" + lost[0]))
+            message = f"{os.fsdecode(b'/' + lost[0])}: overlayfs lost track of this file of the base"
+            raise OverlayError(message)
 
     def check_moved(self, descriptor: int) -> None:
         """Refuse to have a directory of the base renamed, which overlayfs does not do; it is held by a descriptor.

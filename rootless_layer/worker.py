@@ -206,7 +206,7 @@ class _Session:
         result = self._collect(daemon, os.fsdecode(overlay.upper), known)
         if "error" in result:
             return result
-        overlay.check_lost(result["left"])
+        overlay.check_lost(result["rowed"], result["left"])
         paths = [[int(number), path] for number, path in (known | result["named"]).items()]
         shown = {"device": overlay.device, "paths": paths, "moved": [[path.decode("latin-1"), n] for path, n in moved.items()]}
         return result | {"overlay": shown}

@@ -48,7 +48,10 @@ getcap /own/in | grep -q net_raw; test "$(getfattr --only-values -n user.x /etc/
     "linked_removed": "rm /data/one; chown 9 /data/two",
     "linked_moved": "mv /data/one /else; rm -r /data/deep",
     "linked_gone": "mv /gone/same /same; rm -r /gone",
-    "links": "ln /etc/passwd /etc/other; chown 4 /etc/other; ln /etc/link /etc/link2",
+    "links": "ln /own/in /own/other; ln /etc/passwd /etc/passwd-; echo more >> /etc/passwd",
+    "links_owned": "ln /etc/again /etc/other; chown 4 /etc/other",
+    "links_unowned": "ln /share/1 /share/other; echo more >> /share/1; ln /share/2 /share/old; echo new > /share/new; mv /share/new /share/2",
+    "links_symbolic": "ln /etc/link /etc/link2",
     "links_stay": "ln /own/in /kept; rm /own/in",
     "removes": "rm -r /gone; rm /etc/link /data/null /data/fifo /data/tool; rmdir /etc/sub",
     "remakes": "rm -r /opaque /own; mkdir -p /opaque/sub /own; echo new > /opaque/sub/new; chmod 700 /own",
@@ -109,7 +112,7 @@ def test_an_overlay_gives_what_a_copy_gives(users: list[User], tools: Store, par
         assert [fingerprint(tree) for tree in sorted(user.home.glob("cache/snapshots/*/tree"))] == snapshots
     assert {name for name, found in digests.items() if len(found) > 1} == set()
     # A second name for a file of the base, or another for a directory, is what an overlay cannot give.
-    assert copied == {"links", "links_stay", "renames_directories", "renames_by_call"} & set(scripts)
+    assert copied == {"links", "links_owned", "links_stay", "renames_directories", "renames_by_call"} & set(scripts)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have the kernel forget")
