@@ -218,6 +218,19 @@ def test_a_diamond(user: User) -> None:
     assert [layer["digest"] for layer in manifest["layers"]] == [digests[name] for name in ("bottom", "left", "right", "top")]
 
 
+def test_a_layer_that_brings_back_what_another_had(user: User) -> None:
+    """A layer with the same bytes as one below is not taken for it: what it is built upon counts."""
+    steps = {"one": "echo 1 > file", "two": "echo 2 > file", "three": "echo 1 > file"}
+    text = DIRECTORY + '[image.all]\nlayers = ["two", "three"]\noutput = "all"\n'
+    for below, (name, run) in zip(("", "one", "two"), steps.items(), strict=True):
+        text += f'[layer.{name}]\nrun = "{run}"\n' + (f'base = "{below}"\n' if below else "")
+    said = events(user, text)
+    digests = {each["name"]: each["digest"] for each in said if each["event"] == "done"}
+    assert digests["one"] == digests["three"] != digests["two"]
+    listed = json.loads(user.run([*COMMAND, "inspect", "--json", "all"]).out)
+    assert [layer["digest"] for layer in listed[0]["layers"]] == [digests[name] for name in steps]
+
+
 def test_an_unchanged_file_is_looked_up(user: User) -> None:
     """When nothing changed nothing is started, and outputs are not touched; what changed is made with what needs it."""
     chain(user)
