@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from conftest import COMMAND, Result, Store, User, make_store, remove
 from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
@@ -21,7 +22,9 @@ from test_cache import files
 
 from rootless_layer import open_layer
 from rootless_layer.board import Board
+from rootless_layer.cli import build, image
 from rootless_layer.errors import InputError
+from rootless_layer.fields import IMAGE, LAYER
 from rootless_layer.graph import Graph, Node, cycles
 from rootless_layer.makefile import load
 
@@ -555,6 +558,18 @@ def test_all_problems_come_at_once(user: User) -> None:
     )  # fmt: skip
     assert_said(make(user, "[layer.bash]", "bsh", "x"), 65, "no target 'bsh'; did you mean 'bash'", "no target 'x'")
     assert not (user.home / ".cache").exists()
+
+
+def test_keys_are_named_as_the_options_are() -> None:
+    """Every option of build and image is a key of the same name, but for those that a file has no use for."""
+
+    def options(command: click.Command) -> set[str]:
+        named = {max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)}
+        return {name.removeprefix("--") for name in named}
+
+    assert options(build) - {"json", "list", "quiet", "cache"} == LAYER.keys() - {"run", "command"}
+    closure = {"closure", "store-root", "max-layers", "layering", "compression", "source-date-epoch", "uid", "gid"}
+    assert options(image) - closure - {"json", "layer"} == IMAGE.keys() - {"layers"}
 
 
 def test_every_knot_has_its_cycle() -> None:
