@@ -17,17 +17,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from conftest import COMMAND, Result, Store, User, make_store, remove
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, processes, until
 
-from rootless_layer import Compression, LayerSpec, Script, closure_of_paths
+from rootless_layer import (
+    Compression,
+    Image,
+    LayerSpec,
+    Script,
+    build_cached,
+    build_layer,
+    closure_of_paths,
+    open_base,
+    open_layer,
+)  # fmt: skip
 from rootless_layer.cache import LayerCache
 from rootless_layer.errors import SourceError
 from rootless_layer.key import layer_key
 from rootless_layer.lease import Lease
+from rootless_layer.oci import Platform
 from rootless_layer.temporary import Temporary
 from rootless_layer.upkeep import parse_size
 
@@ -356,6 +368,24 @@ def test_an_input_that_changes_meanwhile_is_not_kept(tmp_path: Path, accounts: P
     with pytest.raises(SourceError, match="changed while"):
         cache.build("0" * 64, spec)
     assert list(cache.place.iterdir()) == []
+
+
+def test_the_library_builds_through_the_cache(tmp_path: Path, accounts: Path) -> None:
+    """``build_cached`` gives what ``build_layer`` does, built or found, also upon a base that is open."""
+    build_layer(LayerSpec(contents=(str(accounts),)), tmp_path / "below")
+    image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "below")))
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("above")
+    with Temporary() as temporary:
+        spec = LayerSpec(base=open_base(image, tmp_path / "cache", temporary), contents=(str(tmp_path / "tree"), str(accounts)))
+        plain = build_layer(spec, tmp_path / "plain")
+        for name in ("built", "found"):
+            layer = build_cached(spec, tmp_path / name, tmp_path / "cache")
+            assert layer.to_json() == plain.to_json()
+            assert layer.descriptor == plain.descriptor
+            assert list(layer.tree) == [attrs.evolve(entry, source=None, stamp=None) for entry in plain.tree]
+            assert files(tmp_path / name) == files(tmp_path / "plain")
+    assert len(list((tmp_path / "cache/layers").iterdir())) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_named(user: User, accounts: Path) -> None:
