@@ -444,7 +444,7 @@ def test_a_terminal_has_a_line_for_each_that_is_worked_on() -> None:
     """On a terminal the lines of what is worked on change below what is said for good."""
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as file:
-        board = Board(file, live=True)
+        board = Board(file, live=True, pause=0)
         for event in (
             {"event": "start", "kind": "layer", "name": "one", "action": "build"},
             {"event": "start", "kind": "layer", "name": "two", "action": "build"},
@@ -462,14 +462,23 @@ def test_a_terminal_has_a_line_for_each_that_is_worked_on() -> None:
         ):
             board(event)
         board.end()
-        said = os.read(master, 1 << 16).decode().replace("\r\n", "\n")
+        said = ""
+        while "1 built\r\n" not in said:
+            said += os.read(master, 1 << 16).decode()
     os.close(master)
-    frames = said.split("\x1b[J")
-    assert frames[2].splitlines()[:2] == ["one  build", "two  build"]
-    assert frames[3].splitlines()[:3] == ["rootless-layer: two| words", "one  build", "two  build"]
-    assert frames[4].splitlines()[:2] == ["rootless-layer: two: built: sha256:0", "one  write  3 of 9 MiB, 5 entries"]
-    assert frames[5] == "rootless-layer: 1 built\n"
-    assert [len(re.findall(r"\x1b\[2A", frame)) for frame in frames] == [0, 0, 1, 1, 0, 0]
+    one = "one  write  3 of 9 MiB, 5 entries"
+    lines = [
+        [],
+        ["one  build"],
+        ["one  build", "two  build"],
+        ["rootless-layer: two| words", "one  build", "two  build"],
+        [one, "two  build"],
+        ["rootless-layer: two: built: sha256:0", one],
+        ["rootless-layer: 1 built"],
+    ]
+    up = ["\r", "\r\x1b[1A", "\r\x1b[2A", "\r\x1b[2A", "\r\x1b[2A", "\r\x1b[1A", ""]
+    shown = ["".join(f"{line}\r\n" for line in each) for each in lines]
+    assert said.split("\x1b[J") == [one + other for one, other in zip(shown, up, strict=True)]
 
 
 def test_elsewhere_there_are_plain_lines() -> None:
