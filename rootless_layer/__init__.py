@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .layering import ByList, ByPopularity, BySize
     from .layering_pipeline import Pipeline
     from .layout import read_images
-    from .snapshot import open_base
+    from .lookup import build_cached
+    from .snapshot import cache_directory, open_base
     from .spec import Compression, LayerSpec, Script
     from .tree import Entry, Tree
 
@@ -51,8 +52,10 @@ _HOMES = {
     "Script": "spec",
     "StorePath": "closure",
     "Tree": "tree",
+    "build_cached": "lookup",
     "build_layer": "layer",
     "build_layers": "layered",
+    "cache_directory": "snapshot",
     "closure_of_paths": "closure",
     "export_images": "export",
     "load_closure": "closure",
@@ -63,9 +66,9 @@ _HOMES = {
 }
 __all__ = [
     "Base", "ByList", "ByPopularity", "BySize", "Closure", "Compression", "Entry", "Image", "Layer", "LayerBlob",
-    "LayerSpec", "Pipeline", "RootlessLayerError", "Script", "StorePath", "Tree", "__version__", "build_layer",
-    "build_layers", "closure_of_paths", "export_images", "load_closure", "open_base", "open_layer", "read_images",
-    "read_strategy",
+    "LayerSpec", "Pipeline", "RootlessLayerError", "Script", "StorePath", "Tree", "__version__", "build_cached",
+    "build_layer", "build_layers", "cache_directory", "closure_of_paths", "export_images", "load_closure", "open_base",
+    "open_layer", "read_images", "read_strategy",
 ]  # fmt: skip
 
 

@@ -26,12 +26,13 @@ class Board:
     """Shows events to a person on ``file``.
 
     On a terminal (``live``) there is a line below all others for each node that is worked on,
-    which changes; ``quiet`` leaves failures and the scripts' own words only.
+    which changes at most once in ``pause`` seconds; ``quiet`` leaves failures and the scripts' own words only.
     """
 
     file: TextIO
     live: bool = False
     quiet: bool = False
+    pause: float = _PAUSE_SECONDS
     count: Counter[str] = attrs.field(factory=Counter)
     _working: dict[str, str] = attrs.field(factory=dict)
     _drawn: int = 0
@@ -86,7 +87,7 @@ class Board:
         if not self.live:
             for line in lines:
                 self.file.write(f"rootless-layer: {line}\n")
-        elif at_once or now - self._time >= _PAUSE_SECONDS:
+        elif at_once or now - self._time >= self.pause:
             self._time = now
             up = f"\x1b[{self._drawn}A" if self._drawn else ""
             width = os.get_terminal_size(self.file.fileno()).columns or 80

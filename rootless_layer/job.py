@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .layer import Progress
 
 _PAUSE_SECONDS = 0.1
-_IO_ERROR, _OUR_ERROR = 74, 70
+IO_ERROR, _OUR_ERROR = 74, 70
 Report = dict[str, Any]
 
 
@@ -84,7 +84,7 @@ def _run(work: Callable[[Callable[[Progress], None]], object], reports: int, wor
     except RootlessLayerError as error:
         teller.fail(error.problems, error.hint, error.exit_code)
     except OSError as error:
-        teller.fail([f"{error.filename or 'the build'}: {error.strerror}; nothing was kept"], "", _IO_ERROR)
+        teller.fail([f"{error.filename or 'the build'}: {error.strerror}; nothing was kept"], "", IO_ERROR)
     except Exception as error:  # noqa: BLE001 - it is a fault of this program's, and said to be one
         traceback.print_exc()
         teller.fail([f"a fault of this program: {error!r}"], "Report it, with the lines above.", _OUR_ERROR)

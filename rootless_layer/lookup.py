@@ -63,15 +63,15 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     cache: Path,
     *,
     chain_id: str | None = None,
-    open_base: Callable[[], Base | None] = lambda: None,
+    open_base: Callable[[], Base | None] | None = None,
     stage: Stage = "auto",
     blob: Blob = "stored",
     progress: Callable[[Progress], None] | None = None,
 ) -> Delivered:
     """Put a layer in the directory ``output``, from the cache, or built and kept there.
 
-    ``cache`` is :func:`rootless_layer.snapshot.cache_directory`. ``spec`` has no base: where there
-    is one, ``chain_id`` is its, and ``open_base`` is called when the layer has to be built.
+    ``cache`` is :func:`rootless_layer.snapshot.cache_directory`. A base need not be open: where
+    ``spec`` has none, ``chain_id`` is that of the one that ``open_base`` opens when the layer has to be built.
     The directory is what :func:`rootless_layer.build_layer` would have made of it, whose errors
     this raises as well.
     """
@@ -85,7 +85,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     key = layer_key(spec, blob=blob, chain_id=chain_id)
     entry = layers.find(key)
     if entry is None:
-        whole = attrs.evolve(spec, base=open_base())
+        whole = spec if open_base is None else attrs.evolve(spec, base=open_base())
         entry = layers.build(key, whole, blob=blob, stage=stage, progress=while_built)
     try:
         entry.deliver(output, sources(spec, chain_id), last=lambda: tell(Progress("publish")))

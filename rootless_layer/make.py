@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import select
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +18,14 @@ from .blob import LayerBlob, open_layer
 from .cache import LayerCache
 from .compression import MOST_BYTES
 from .errors import OutputError, RootlessLayerError
+from .foreign import Foreign
 from .image import Image
-from .job import Job
+from .job import IO_ERROR, Job
 from .key import layer_key
-from .layout import Stored, choose, read_images
+from .layout import Stored
 from .lookup import sources
-from .oci import Platform, sha256
-from .recipe import assemble, missing, platform_of
+from .oci import chain_ids, sha256
+from .recipe import assemble, platform_of
 from .record import Outputs
 from .temporary import Temporary
 
@@ -37,9 +37,22 @@ if TYPE_CHECKING:
     from .export import Format
     from .graph import Node
     from .layer import Progress
+    from .oci import Platform
     from .spec import LayerSpec
 
 Event = dict[str, Any]
+
+
+@attrs.frozen(slots=True)
+class Placed:
+    """A layer, and the chain ID that it has upon what it was built upon, wherever else it is put.
+
+    Two layers may have the same bytes, and not mean the same: one may bring back what another
+    had, and a third between them changed.
+    """
+
+    layer: LayerBlob
+    chain_id: str
 
 
 @attrs.frozen(slots=True)
@@ -47,8 +60,18 @@ class Made:
     """A node that is made: the digest of its blob or manifest, the layers up to it, the lowest first, and its image."""
 
     digest: str
-    chain: tuple[LayerBlob, ...]
+    chain: tuple[Placed, ...]
     image: Image | None = None
+
+
+def _placed(image: Image) -> list[Placed]:
+    return [Placed(layer, chain_id) for layer, chain_id in zip(image.layers, image.chain_ids, strict=True)]
+
+
+def _missing(there: Sequence[Placed], chain: Sequence[Placed]) -> list[Placed]:
+    """Give the layers of a chain that are not there: two may be built upon the same ones."""
+    known = {placed.chain_id for placed in there}
+    return [placed for placed in chain if placed.chain_id not in known]
 
 
 @attrs.define(slots=True)
@@ -74,6 +97,7 @@ class Maker:
     jobs: int
     show: Callable[[Event], object]
     stack: contextlib.ExitStack
+    foreign: Foreign = attrs.field(default=attrs.Factory(lambda self: Foreign(self.stack), takes_self=True))
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
     _built: set[str] = attrs.field(factory=set)
@@ -115,13 +139,17 @@ class Maker:
         except RootlessLayerError as error:
             self._fail(node, {"problems": list(error.problems), "hint": error.hint, "exitStatus": error.exit_code})
             return
+        except OSError as error:
+            problem = f"{error.filename or node.name}: {error.strerror}"
+            self._fail(node, {"problems": [problem], "hint": "", "exitStatus": IO_ERROR})
+            return
         if task is not None:
             self._tasks.append(task)
 
     # --- layers ---
 
     def _layer(self, node: Node) -> _Task | None:
-        below = self._below(node)
+        below, chain = self._below(node)
         spec, blob = self.specs[node.name], node.options.get("blob", "stored")
         chain_id = None if below is None else below.chain_id
         if node.name not in self._built:
@@ -139,7 +167,8 @@ class Maker:
         if entry is not None:
             self.stack.callback(entry.lease.release)
             layer = open_layer(str(entry.folder))
-            made = Made(layer.descriptor.digest, (*(below.layers if below is not None else ()), layer))
+            own = chain_ids([*(placed.layer.diff_id for placed in chain), layer.diff_id])[-1]
+            made = Made(layer.descriptor.digest, (*chain, Placed(layer, own)))
             if output is None or Outputs.within(self.cache).holds(output, what):
                 self._have(node, made, "built" if node.name in self._built else "unchanged")
                 return None
@@ -159,29 +188,25 @@ class Maker:
 
         return _Task(node, "build", build)
 
-    def _below(self, node: Node) -> Image | None:
-        """Give what a layer is built upon, of its bases each layer once; nothing where it has no base."""
-        bases = node.options.get("base", ())
-        if not bases:
-            return None
-        layers: list[LayerBlob] = []
+    def _below(self, node: Node) -> tuple[Image | None, list[Placed]]:
+        """Give what a layer is built upon, of the file's layers each once; no image where it has no base."""
+        bases, platform = node.options.get("base", ()), platform_of(node.options)
+        chain: list[Placed] = []
         for base in bases:
-            if base in node.needs:
-                layers += missing(layers, self.made[base].chain)
-            else:
-                layers += self._read(base, platform_of(node.options)).layers
-        return Image(Image.empty(platform_of(node.options)).config, tuple(layers))
+            chain += _missing(chain, self.made[base].chain) if base in node.needs else _placed(self.foreign.read(base, platform))
+        layers = tuple(placed.layer for placed in chain)
+        return Image(Image.empty(platform).config, layers) if bases else None, chain
 
     # --- images ---
 
     def _image(self, node: Node) -> _Task | None:
-        options, base = node.options, node.options.get("base")
-        below = None
-        if base is not None:
-            below = self._made_image(base) if base in node.needs else self._read(base, platform_of(options))
-        chains = [self.made[name].chain if name in node.needs else (open_layer(name),) for name in options.get("layers", ())]
-        image = assemble(options, below, chains)
-        made = Made(image.manifest_digest, image.layers, image)
+        options, platform = node.options, platform_of(node.options)
+        base, chain = self._base(node, platform)
+        below = len(chain)
+        for name in options.get("layers", ()):
+            chain += _missing(chain, self.made[name].chain) if name in node.needs else [Placed(open_layer(name), "")]
+        image = assemble(options, base, [placed.layer for placed in chain[below:]])
+        made = Made(image.manifest_digest, tuple(chain), image)
         output = options.get("output")
         if output is None:
             self._have(node, made, "unchanged")
@@ -201,36 +226,19 @@ class Maker:
 
         return _Task(node, "write", write, made)
 
-    def _made_image(self, name: str) -> Image:
+    def _base(self, node: Node, platform: Platform) -> tuple[Image | None, list[Placed]]:
+        """Give an image's base, where it has one, and the layers of that."""
+        name = node.options.get("base")
+        if name is None:
+            return None, []
+        if name not in node.needs:
+            image = self.foreign.read(name, platform)
+            return image, _placed(image)
         made = self.made[name]
-        if made.image is not None:
-            return made.image
-        image = Image.empty(Platform.host())
-        for layer in made.chain:
-            image = image.append(layer)
-        return image
-
-    def _read(self, given: str, platform: Platform) -> Image:
-        """Read an image that is a file or a directory, each once."""
-        if (given, platform) not in self._images:
-            path, _, name = given.partition("#")
-            if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
-                image = Image.empty(platform).append(open_layer(path))
-            else:
-                image = choose(read_images(path, self._new), path, platform, name)
-            self._images[given, platform] = image
-        return self._images[given, platform]
-
-    def _new(self) -> str:
-        """Name a file for what has to be decompressed."""
-        if not self._spool:
-            place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as build does
-            try:
-                self._spool = self.stack.enter_context(Temporary()).make(place, "rootless-layer-")
-            except OSError as error:
-                message = f"{place}: nothing can be unpacked there: {error.strerror}"
-                raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
-        return f"{self._spool}/{len(os.listdir(self._spool))}"
+        image = made.image or Image.empty(platform)
+        for placed in made.chain if made.image is None else ():
+            image = image.append(placed.layer)
+        return image, list(made.chain)
 
     # --- work ---
 
@@ -240,7 +248,7 @@ class Maker:
             if len(self._running) >= self.jobs:
                 break
             key = self._keys[task.node.name] if task.action == "build" else ""
-            if key and any(task.action == "build" and self._keys[name] == key for name, (task, _) in self._running.items()):
+            if key and any(of.action == "build" and self._keys[name] == key for name, (of, _) in self._running.items()):
                 continue
             self._tasks.remove(task)
             if key in self._there:

@@ -195,19 +195,13 @@ def _document(path: str) -> dict[str, Any]:
     return said
 
 
-def assemble(options: Mapping[str, Any], base: Image | None, chains: Iterable[tuple[LayerBlob, ...]]) -> Image:
-    """Put an image together: upon its base, of each chain the layers that are not there yet."""
+def assemble(options: Mapping[str, Any], base: Image | None, layers: Iterable[LayerBlob]) -> Image:
+    """Put an image together: layers upon its base, and what its options say."""
     when, platform = created(options), _platform(options)
     image = Image.empty(platform or Platform.host()) if base is None else base
-    for chain in chains:
-        for layer in missing(image.layers, chain):
-            image = image.append(layer, created=when)
+    for layer in layers:
+        image = image.append(layer, created=when)
     for properties in changes(options):
         image = image.configured(properties)
-    return image.configured({}, created=when, platform=None if base is not None else platform, author=options.get("author", ""))
-
-
-def missing(there: Iterable[LayerBlob], chain: Iterable[LayerBlob]) -> list[LayerBlob]:
-    """Give the layers of a chain that are not there: two chains may be built upon the same layers."""
-    known = {layer.diff_id for layer in there}
-    return [layer for layer in chain if layer.diff_id not in known]
+    new = platform if base is None else None
+    return image.configured({}, created=when, platform=new, author=options.get("author", ""))

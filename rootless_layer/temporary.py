@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -13,9 +14,29 @@ from .lease import Lease
 from .removal import remove
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 _WAIT = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.removal import wait; wait()"
+_RANDOM_BYTES = 8
+
+
+def left_behind(folder: str, prefix: str) -> Iterator[str]:
+    """Give this user's directories with names as :class:`Temporary` gives them, those in use included."""
+    name = re.compile(re.escape(prefix) + f"[0-9a-f]{{{2 * _RANDOM_BYTES}}}")
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            with contextlib.suppress(FileNotFoundError):
+                if name.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                    yield entry.path
+
+
+def _sweep(path: str) -> None:
+    with contextlib.suppress(OSError):
+        lease = Lease.exclusive(path)
+        if lease is not None:
+            remove(path)
+            lease.release()
 
 
 def start_python(code: str) -> subprocess.Popen[bytes]:
@@ -63,10 +84,13 @@ class Temporary:
     def make(self, folder: str, prefix: str) -> str:
         """Make a directory for this user only, with a name that nobody can guess.
 
-        It is leased for as long as this process lives, which tells it from what a build that
-        was killed has left, with all its processes. Raises :class:`OSError` where it cannot be made.
+        It is leased for as long as this process lives. What has such a name there and is not
+        was left by a build that was killed with all its processes, and goes. Raises :class:`OSError`
+        where it cannot be made.
         """
-        path = os.path.join(os.path.abspath(folder), prefix + secrets.token_hex(8))
+        for left in left_behind(folder, prefix):
+            _sweep(left)
+        path = os.path.join(os.path.abspath(folder), prefix + secrets.token_hex(_RANDOM_BYTES))
         with contextlib.suppress(BrokenPipeError):  # told before it is made: between the two it may be too late
             self._waiting.stdin.write(os.fsencode(path) + b"\0")  # type: ignore[union-attr]
             self._waiting.stdin.flush()  # type: ignore[union-attr]

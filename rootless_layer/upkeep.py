@@ -6,7 +6,6 @@ were killed. What a running build uses is leased, and stays.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from .errors import InputError, RootlessLayerError
 from .lease import Lease
 from .record import Outputs
 from .removal import remove
+from .temporary import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,11 +127,7 @@ def collect(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
 
 def _work() -> Iterator[Path]:
     """Give the directories in which this user's scripts may have run, those of builds that run included."""
-    place = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - as build does
-    for path in place.iterdir() if place.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):
-            if _WORK.fullmatch(path.name) and path.lstat().st_uid == os.geteuid():
-                yield path
+    yield from map(Path, left_behind(os.environ.get("TMPDIR") or "/tmp", "rootless-layer-"))  # noqa: S108 - as build does
 
 
 def _remove(path: Path) -> bool:

@@ -17,17 +17,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from conftest import COMMAND, Result, Store, User, make_store, remove
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, processes, until
 
-from rootless_layer import Compression, LayerSpec, Script, closure_of_paths
+from rootless_layer import (
+    Compression,
+    Image,
+    LayerSpec,
+    Script,
+    build_cached,
+    build_layer,
+    closure_of_paths,
+    open_base,
+    open_layer,
+)  # fmt: skip
 from rootless_layer.cache import LayerCache
 from rootless_layer.errors import SourceError
 from rootless_layer.key import layer_key
 from rootless_layer.lease import Lease
+from rootless_layer.oci import Platform
+from rootless_layer.temporary import Temporary
 from rootless_layer.upkeep import parse_size
 
 ALL = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
@@ -194,9 +207,9 @@ def place(user: User) -> Path:
     return user.home / ".cache/rootless-layer"
 
 
-def entries(user: User) -> list[Path]:
-    """The layers in the user's cache, rubbish included."""
-    folder = place(user) / "layers"
+def entries(user: User, kind: str = "layers") -> list[Path]:
+    """What is in the user's cache, rubbish included."""
+    folder = place(user) / kind
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
@@ -357,6 +370,24 @@ def test_an_input_that_changes_meanwhile_is_not_kept(tmp_path: Path, accounts: P
     assert list(cache.place.iterdir()) == []
 
 
+def test_the_library_builds_through_the_cache(tmp_path: Path, accounts: Path) -> None:
+    """``build_cached`` gives what ``build_layer`` does, built or found, also upon a base that is open."""
+    build_layer(LayerSpec(contents=(str(accounts),)), tmp_path / "below")
+    image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "below")))
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("above")
+    with Temporary() as temporary:
+        spec = LayerSpec(base=open_base(image, tmp_path / "cache", temporary), contents=(str(tmp_path / "tree"), str(accounts)))
+        plain = build_layer(spec, tmp_path / "plain")
+        for name in ("built", "found"):
+            layer = build_cached(spec, tmp_path / name, tmp_path / "cache")
+            assert layer.to_json() == plain.to_json()
+            assert layer.descriptor == plain.descriptor
+            assert list(layer.tree) == [attrs.evolve(entry, source=None, stamp=None) for entry in plain.tree]
+            assert files(tmp_path / name) == files(tmp_path / "plain")
+    assert len(list((tmp_path / "cache/layers").iterdir())) == 1
+
+
 def test_a_cache_that_cannot_be_written_is_named(user: User, accounts: Path) -> None:
     """Where the cache has no place the build says so, and what to do."""
     (user.home / "file").write_text("")
@@ -433,6 +464,20 @@ def test_a_lease_is_shared_or_exclusive(tmp_path: Path) -> None:
     assert Lease.exclusive(tmp_path / "link") is None
 
 
+def test_the_next_build_removes_what_killed_ones_left(tmp_path: Path) -> None:
+    """Whoever makes a temporary directory removes those beside it that nobody holds, and no other."""
+    dead, used, other = (tmp_path / f".rootless-layer-{name}" for name in ("0" * 16, "1" * 16, "mine"))
+    for folder in (dead, used, other):
+        (folder / "inner").mkdir(parents=True)
+    lease = Lease.shared(used)
+    assert lease is not None
+    with Temporary() as temporary:
+        made = temporary.make(str(tmp_path), ".rootless-layer-")
+        assert {Path(made), used, other} == set(tmp_path.iterdir())
+    lease.release()
+    assert {used, other} == set(tmp_path.iterdir())
+
+
 def test_several_builders_at_once(user: User, accounts: Path) -> None:
     """Four builds of one layer at the same time, and four that find it damaged, all give it, and one entry is left."""
     words = ["--cache", "--copy-to-root", accounts, "--view", "directory", "--script", user.script(SCRIPT)]
@@ -451,21 +496,41 @@ def test_several_builders_at_once(user: User, accounts: Path) -> None:
         grow(entry / "layer.mtree")
 
 
+GRAPH = """
+[defaults.layer]
+view = "directory"
+[layer.one]
+copy-to-root = "accounts"
+script = "script"
+output = "out-0"
+[layer.two]
+base = "one"
+run = "rm etc/shadow; chown 5:6 data"
+output = "out-1"
+"""
+
+
 def test_builders_killed_at_any_moment(user: User, accounts: Path) -> None:
     """Builders killed outright, also with all that tidies up after them, leave no wrong result, and no rubbish after gc."""
+    shutil.copytree(accounts, user.home / "accounts")
     script = user.script(SCRIPT)
+    words = ["--copy-to-root", "accounts", "--view", "directory", "--script", "script"]
     begun = time.monotonic()
-    plain = user.build("--copy-to-root", accounts, "--view", "directory", "--script", script, output="plain")
+    plain = [user.build(*words, output="plain-0").layer]
     whole = time.monotonic() - begun
-    command = [*COMMAND, "build", "--cache", "--copy-to-root", accounts, "--view", "directory", "--script", script]
+    second = user.script("rm etc/shadow; chown 5:6 data", "run")
+    plain.append(user.build("--base", "plain-0", "--view", "directory", "--script", "run", output="plain-1").layer)
+    second.unlink()
+    (user.home / "make.toml").write_text(GRAPH)
+    build, make = [*COMMAND, "build", "--cache", *words, "-o", user.home / "out-0"], [*COMMAND, "make", "make.toml", "-j", "2"]
     pick = random.Random(user.name)
     for number in range(200 if ALL else 10):
         running = [
-            user.start([*command, "-o", user.home / f"out-{one}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for one in range(1 + number % 2)
+            user.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for command in ([build], [make], [make, build])[number % 3]
         ]
-        time.sleep(pick.uniform(0, 1.5 * whole))
-        everything = [int(process.partition(":")[0]) for process in processes(user)] if number % 3 else []
+        time.sleep(pick.uniform(0, 2 * whole))
+        everything = [int(process.partition(":")[0]) for process in processes(user)] if number % 2 else []
         for pid in [*(process.pid for process in running), *everything]:
             with_pid_gone(pid)
         for process in running:
@@ -474,18 +539,19 @@ def test_builders_killed_at_any_moment(user: User, accounts: Path) -> None:
         for one in range(2):
             output = user.home / f"out-{one}"
             if output.exists():
-                assert files(output) == files(user.home / "plain")
+                assert files(output) == files(user.home / f"plain-{one}")
                 remove(output)
         assert tidy(user, "verify").status == 0
         if number % 4 == 3:
             assert tidy(user, "gc", "--keep", "0").status == 0
-            assert entries(user) == []
-            assert os.listdir(user.home / "tmp") == []
-    assert cached(user, "--copy-to-root", accounts, "--script", script).layer == plain.layer
+            assert [entries(user), entries(user, "snapshots"), os.listdir(user.home / "tmp")] == [[], [], []]
+    result = user.run(make)
+    assert result.status == 0, result.err
+    assert [json.loads((user.home / f"out-{one}/layer.json").read_text()) for one in range(2)] == plain
     assert tidy(user, "gc").status == 0
-    assert [path.name for path in entries(user) if path.name.startswith(".")] == []
-    for left in user.home.glob(".rootless-layer-*"):  # beside outputs, where nobody looks: the caller's own
-        remove(left)
+    left = [*entries(user), *entries(user, "snapshots"), *user.home.iterdir()]  # beside outputs the next build has tidied up
+    assert [path.name for path in left if path.name.startswith(".rootless-layer-")] == []
+    assert script.exists()
 
 
 def with_pid_gone(pid: int) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from conftest import COMMAND, Result, Store, User, make_store, remove
 from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
@@ -21,7 +22,9 @@ from test_cache import files
 
 from rootless_layer import open_layer
 from rootless_layer.board import Board
+from rootless_layer.cli import build, image
 from rootless_layer.errors import InputError
+from rootless_layer.fields import IMAGE, LAYER
 from rootless_layer.graph import Graph, Node, cycles
 from rootless_layer.makefile import load
 
@@ -216,6 +219,19 @@ def test_a_diamond(user: User) -> None:
     index = json.loads((user.home / "whole/index.json").read_text())
     manifest = json.loads((user.home / "whole/blobs" / index["manifests"][0]["digest"].replace(":", "/")).read_text())
     assert [layer["digest"] for layer in manifest["layers"]] == [digests[name] for name in ("bottom", "left", "right", "top")]
+
+
+def test_a_layer_that_brings_back_what_another_had(user: User) -> None:
+    """A layer with the same bytes as one below is not taken for it: what it is built upon counts."""
+    steps = {"one": "echo 1 > file", "two": "echo 2 > file", "three": "echo 1 > file"}
+    text = DIRECTORY + '[image.all]\nlayers = ["two", "three"]\noutput = "all"\n'
+    for below, (name, run) in zip(("", "one", "two"), steps.items(), strict=True):
+        text += f'[layer.{name}]\nrun = "{run}"\n' + (f'base = "{below}"\n' if below else "")
+    said = events(user, text)
+    digests = {each["name"]: each["digest"] for each in said if each["event"] == "done"}
+    assert digests["one"] == digests["three"] != digests["two"]
+    listed = json.loads(user.run([*COMMAND, "inspect", "--json", "all"]).out)
+    assert [layer["digest"] for layer in listed[0]["layers"]] == [digests[name] for name in steps]
 
 
 def test_an_unchanged_file_is_looked_up(user: User) -> None:
@@ -428,7 +444,7 @@ def test_a_terminal_has_a_line_for_each_that_is_worked_on() -> None:
     """On a terminal the lines of what is worked on change below what is said for good."""
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as file:
-        board = Board(file, live=True)
+        board = Board(file, live=True, pause=0)
         for event in (
             {"event": "start", "kind": "layer", "name": "one", "action": "build"},
             {"event": "start", "kind": "layer", "name": "two", "action": "build"},
@@ -446,14 +462,23 @@ def test_a_terminal_has_a_line_for_each_that_is_worked_on() -> None:
         ):
             board(event)
         board.end()
-        said = os.read(master, 1 << 16).decode().replace("\r\n", "\n")
+        said = ""
+        while "1 built\r\n" not in said:
+            said += os.read(master, 1 << 16).decode()
     os.close(master)
-    frames = said.split("\x1b[J")
-    assert frames[2].splitlines()[:2] == ["one  build", "two  build"]
-    assert frames[3].splitlines()[:3] == ["rootless-layer: two| words", "one  build", "two  build"]
-    assert frames[4].splitlines()[:2] == ["rootless-layer: two: built: sha256:0", "one  write  3 of 9 MiB, 5 entries"]
-    assert frames[5] == "rootless-layer: 1 built\n"
-    assert [len(re.findall(r"\x1b\[2A", frame)) for frame in frames] == [0, 0, 1, 1, 0, 0]
+    one = "one  write  3 of 9 MiB, 5 entries"
+    lines = [
+        [],
+        ["one  build"],
+        ["one  build", "two  build"],
+        ["rootless-layer: two| words", "one  build", "two  build"],
+        [one, "two  build"],
+        ["rootless-layer: two: built: sha256:0", one],
+        ["rootless-layer: 1 built"],
+    ]
+    up = ["\r", "\r\x1b[1A", "\r\x1b[2A", "\r\x1b[2A", "\r\x1b[2A", "\r\x1b[1A", ""]
+    shown = ["".join(f"{line}\r\n" for line in each) for each in lines]
+    assert said.split("\x1b[J") == [one + other for one, other in zip(shown, up, strict=True)]
 
 
 def test_elsewhere_there_are_plain_lines() -> None:
@@ -542,6 +567,18 @@ def test_all_problems_come_at_once(user: User) -> None:
     )  # fmt: skip
     assert_said(make(user, "[layer.bash]", "bsh", "x"), 65, "no target 'bsh'; did you mean 'bash'", "no target 'x'")
     assert not (user.home / ".cache").exists()
+
+
+def test_keys_are_named_as_the_options_are() -> None:
+    """Every option of build and image is a key of the same name, but for those that a file has no use for."""
+
+    def options(command: click.Command) -> set[str]:
+        named = {max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)}
+        return {name.removeprefix("--") for name in named}
+
+    assert options(build) - {"json", "list", "quiet", "cache"} == LAYER.keys() - {"run", "command"}
+    closure = {"closure", "store-root", "max-layers", "layering", "compression", "source-date-epoch", "uid", "gid"}
+    assert options(image) - closure - {"json", "layer"} == IMAGE.keys() - {"layers"}
 
 
 def test_every_knot_has_its_cycle() -> None:

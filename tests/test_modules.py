@@ -54,7 +54,7 @@ RANKS = (
     {"layer", "image", "contents", "key"},
     {"report", "layout", "snapshot", "schema", "soundness", "compare", "layered"},
     {"export", "claims", "inspection", "cache"},
-    {"built", "lookup", "record", "makefile", "recipe", "job"},
+    {"built", "lookup", "record", "makefile", "recipe", "job", "foreign"},
     {"validate", "upkeep", "make"},
     {"board"},
     {"cli_layered"},

@@ -1,0 +1,50 @@
+"""Images that are no part of a graph: read from where they are, each once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .blob import open_layer
+from .errors import OutputError
+from .image import Image
+from .layout import choose, read_images
+from .temporary import Temporary
+
+if TYPE_CHECKING:
+    import contextlib
+
+    from .oci import Platform
+
+
+@attrs.define(slots=True)
+class Foreign:
+    """The images that were read so far; what had to be decompressed for it goes when ``stack`` unwinds."""
+
+    stack: contextlib.ExitStack
+    _images: dict[tuple[str, Platform], Image] = attrs.field(factory=dict)
+    _folder: str = ""
+
+    def read(self, given: str, platform: Platform) -> Image:
+        """Read ``PATH`` or ``PATH#NAME`` for a platform; raises :class:`InputError`, as :func:`read_images` does."""
+        if (given, platform) not in self._images:
+            path, _, name = given.partition("#")
+            if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
+                image = Image.empty(platform).append(open_layer(path))
+            else:
+                image = choose(read_images(path, self._new), path, platform, name)
+            self._images[given, platform] = image
+        return self._images[given, platform]
+
+    def _new(self) -> str:
+        """Name a file for what has to be decompressed."""
+        if not self._folder:
+            place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as build does
+            try:
+                self._folder = self.stack.enter_context(Temporary()).make(place, "rootless-layer-")
+            except OSError as error:
+                message = f"{place}: nothing can be unpacked there: {error.strerror}"
+                raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
+        return f"{self._folder}/{len(os.listdir(self._folder))}"
