@@ -96,9 +96,9 @@ def serialise(entries: Sequence[Entry], consume: Callable[[memoryview], object],
     """
     if processes is None:
         processes = min(os.cpu_count() or 1, 4)
-    if not may_fork():
-        processes = 0
     runs = _runs(entries)
+    if len(runs) == 1 or not may_fork():  # little is made in less time than a fork takes
+        processes = 0
     count = max(1, min(processes, len(runs)))
     memory = mmap.mmap(-1, count * SLOTS * SLOT_BYTES)
     workers: list[_Worker] = []
