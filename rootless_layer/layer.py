@@ -96,7 +96,7 @@ def build_layer(
     """
     tell = progress or (lambda _progress: None)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
-    check_replaceable(Path(output).absolute(), LAYER_JSON, "a layer")
+    check_replaceable(Path(output).absolute(), LAYER_JSON)
     with Temporary() as temporary, aside(target, temporary) as folder, contextlib.ExitStack() as stack:
         tree, work = _tree(spec, stage, temporary, tell, stack)
         with writing(target):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ASIDE = ".rootless-layer-"
 
 
-def check_replaceable(target: Path, mark: str, what: str) -> None:
+def check_replaceable(target: Path, mark: str, what: str = "a layer") -> None:
     """Refuse to replace anything but an empty directory and one that holds the file ``mark``, as ``what`` does.
 
     Raises :class:`OutputError`.
