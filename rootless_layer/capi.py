@@ -158,6 +158,17 @@ def mode_of(record: int) -> int:
     return kind | stat.S_IMODE(mode)
 
 
+def xattrs_of(record: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Give the extended attributes of an entry that was read, sorted by name."""
+    found = []
+    name, value, size = c_char_p(), c_void_p(), c_size_t()
+    for _ in range(entry_xattr_reset(record)):
+        if entry_xattr_next(record, ctypes.byref(name), ctypes.byref(value), ctypes.byref(size)) != OK:
+            break
+        found.append((name.value or b"", ctypes.string_at(value.value, size.value) if value.value else b""))
+    return tuple(sorted(found))
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.newlocale.restype = c_void_p
 _libc.newlocale.argtypes = (c_int, c_char_p, c_void_p)

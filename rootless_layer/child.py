@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from .namespace import die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+T = TypeVar("T")
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask a command to end."""
+_MOST_CHILDREN = 4
 _END_SECONDS, _PAUSE_SECONDS = 60, 0.005
 _living: set[int] = set()
 
@@ -97,3 +101,41 @@ class Child:
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
+
+
+def each(items: Iterable[T], work: Callable[[T], object]) -> None:
+    """Do the work for each item in a child process, as many at a time as there are cores, in the order given.
+
+    Where a child fails, the work is done again here, so that whatever is wrong is raised
+    here: it must not mind what is left of a first time. Where there may be no child, all is
+    done here.
+    """
+    running: dict[int, tuple[T, Child]] = {}  # by a descriptor that is readable when the child has ended
+    most = min(os.cpu_count() or 1, _MOST_CHILDREN)
+    try:
+        for item in items:
+            if not may_fork():
+                work(item)
+                continue
+            if len(running) == most:
+                _wait_for_one(running, work)
+            with uninterrupted():
+                child = Child(partial(work, item))
+                running[os.pidfd_open(child.pid)] = item, child
+        while running:
+            _wait_for_one(running, work)
+    finally:
+        for descriptor, (_, child) in running.items():
+            os.close(descriptor)
+            child.stop()
+
+
+def _wait_for_one(running: dict[int, tuple[T, Child]], work: Callable[[T], object]) -> None:
+    poll = select.poll()
+    for descriptor in running:
+        poll.register(descriptor, select.POLLIN)
+    descriptor = poll.poll()[0][0]
+    item, child = running.pop(descriptor)
+    os.close(descriptor)
+    if not child.wait():
+        work(item)

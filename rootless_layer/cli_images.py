@@ -83,9 +83,9 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = Platform.parse(options["platform"]) if options["platform"] else None
     created = _created(options["created"])
-    with _spool() as spool:
+    with spooling() as spool:
         made = (
-            _base(options["base"], platform or Platform.host(), spool)
+            open_image(options["base"], platform or Platform.host(), spool)
             if options["base"]
             else Image.empty(platform or Platform.host())
         )
@@ -110,7 +110,7 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
     from .export import tag_of  # noqa: PLC0415
     from .layout import Stored, is_named, read_images  # noqa: PLC0415
 
-    with _spool() as spool:
+    with spooling() as spool:
         found: list[Stored] = []
         for path in images:
             where, _, wanted = path.partition("#")
@@ -128,7 +128,7 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
 
 
 @contextlib.contextmanager
-def _spool() -> Iterator[Callable[[], str]]:
+def spooling() -> Iterator[Callable[[], str]]:
     """Give what names new files for what has to be decompressed; they go in the end."""
     from .temporary import Temporary  # noqa: PLC0415
 
@@ -148,7 +148,8 @@ def _spool() -> Iterator[Callable[[], str]]:
         yield new
 
 
-def _base(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
+def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
+    """Open the one image that is meant by PATH or PATH#NAME; of a layer's directory, an image of that layer."""
     from .blob import open_layer  # noqa: PLC0415
     from .image import Image  # noqa: PLC0415
     from .layout import choose, read_images  # noqa: PLC0415
@@ -164,10 +165,10 @@ def base_image(given: Sequence[str], platform: str | None, stack: contextlib.Exi
     from .oci import Platform  # noqa: PLC0415
 
     wanted = Platform.parse(platform) if platform else Platform.host()
-    spool = stack.enter_context(_spool())
-    image: Image = _base(given[0], wanted, spool)
+    spool = stack.enter_context(spooling())
+    image: Image = open_image(given[0], wanted, spool)
     for more in given[1:]:
-        for layer in _base(more, wanted, spool).layers:
+        for layer in open_image(more, wanted, spool).layers:
             image = image.append(layer)
     return image
 

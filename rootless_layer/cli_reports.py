@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_images import _base as base
-from .cli_images import _spool as spooling
+from .cli_images import open_image, spooling
 from .errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def diff(left: str, right: str, *, as_json: bool, platform: str | None, ignore_t
 
     wanted = Platform.parse(platform) if platform else Platform.host()
     with spooling() as spool:
-        found = compare(base(left, wanted, spool), base(right, wanted, spool), times=not ignore_times)
+        found = compare(open_image(left, wanted, spool), open_image(right, wanted, spool), times=not ignore_times)
     _print([json.dumps(found.to_json(), indent=2)] if as_json else found.lines())
     if not found.equal:
         raise _Different("")

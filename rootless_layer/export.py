@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
+from .child import each
 from .errors import InputError, OutputError
 from .image import canonical
 from .layout import FULL_NAME, REF_NAME
@@ -113,8 +114,8 @@ def write_layout(images: Sequence[Stored], folder: Path, *, several_platforms: b
     blobs = folder / _BLOBS
     make_folder(blobs)
     (folder / "oci-layout").write_bytes(_LAYOUT)
-    for layer in _layers(images):
-        _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:"))
+    largest_first = sorted(_layers(images), key=lambda layer: -layer.descriptor.size)
+    each(largest_first, lambda layer: _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:")))
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
         target = blobs / sha256(document).removeprefix("sha256:")
@@ -125,6 +126,7 @@ def write_layout(images: Sequence[Stored], folder: Path, *, several_platforms: b
 
 def _place(layer: LayerBlob, target: Path) -> None:
     piece = layer.piece
+    target.unlink(missing_ok=True)  # what is left of a child that failed
     if piece is not None and piece.offset == 0 and os.path.getsize(piece.path) == piece.size:
         try:
             os.link(piece.path, target)
@@ -255,7 +257,7 @@ def export_images(
         return
     target = Path(os.path.realpath(output))
     if kind == "layout":
-        check_replaceable(target, "oci-layout")
+        check_replaceable(target, "oci-layout", "an image layout")
     elif target.is_dir():
         message = f"{output}: is a directory, and an archive is a file"
         raise OutputError(message, hint="Name another file with -o, or write an image layout.")

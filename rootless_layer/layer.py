@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .spec import Blob, LayerSpec, Stage
     from .tree import Entry, Tree
 
+_FEW = 1000  # entries are listed in less time than a fork takes
 LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256", "files"
 
 
@@ -271,7 +272,7 @@ def _listing(tree: Tree, folder: Path, *, relative: bool) -> Iterator[Callable[[
         with open(folder / LISTING, "wb") as file:
             file.writelines(lines(tree, files=os.fsencode(folder) + b"/" if relative else None))
 
-    if not may_fork():
+    if len(tree) < _FEW or not may_fork():
         yield write
         return
     child: Child | None = None

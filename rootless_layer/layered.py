@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import select
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .blob import open_layer
-from .child import Child, may_fork, uninterrupted
+from .child import each
 from .errors import InputError
 from .layer import write_layer
 from .layering import POPULAR, ByList, BySize, split
@@ -22,15 +20,12 @@ from .spec import Compression, LayerSpec
 from .temporary import Temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from .blob import LayerBlob
     from .closure import Closure
     from .layering import Group, Strategy
 
 LAYERS_JSON = "layers.json"
 _HINT = "Give `popularity`, `size`, or a JSON file with a list of groups or a layeringPipeline."
-_MOST_PROCESSES = 4
 
 
 def build_layers(  # noqa: PLR0913 - as many things decide the layers
@@ -57,7 +52,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     :class:`OutputError` where the output cannot be written.
     """
     target = Path(os.path.realpath(output))
-    check_replaceable(Path(output).absolute(), LAYERS_JSON)
+    check_replaceable(Path(output).absolute(), LAYERS_JSON, "the layers of a closure")
     closure.check()
     groups = split(closure, most, strategy)
     names = [f"{number:02}" for number in range(len(groups))]
@@ -70,7 +65,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
             write_layer(spec, plan(spec).tree, folder / names[number], "derived", lambda _progress: None)
             settle(folder / names[number])
 
-        _each(sorted(range(len(groups)), key=lambda number: _weight(closure, groups[number]), reverse=True), make)
+        each(sorted(range(len(groups)), key=lambda number: _weight(closure, groups[number]), reverse=True), make)
         (folder / LAYERS_JSON).write_text(json.dumps({"layers": names}, indent=2) + "\n")
     return tuple(open_layer(str(target / name)) for name in names)
 
@@ -109,36 +104,3 @@ def _are_groups(said: object) -> bool:
 def _weight(closure: Closure, group: Group) -> tuple[int, int]:
     """Guess how long a layer takes: what takes longest is begun first, so that no core waits for it in the end."""
     return sum(closure.sizes.get(path, 0) for path in group), len(group)
-
-
-def _each(numbers: Sequence[int], make: Callable[[int], object]) -> None:
-    """Call ``make`` with each number, in a child process a core; what failed there is done here, to have it raised."""
-    processes = min(os.cpu_count() or 1, _MOST_PROCESSES)
-    running: dict[int, tuple[int, Child]] = {}  # by a descriptor that is readable when the child has ended
-
-    def wait() -> None:
-        poll = select.poll()
-        for descriptor in running:
-            poll.register(descriptor, select.POLLIN)
-        descriptor = poll.poll()[0][0]
-        number, child = running.pop(descriptor)
-        os.close(descriptor)
-        if not child.wait():
-            make(number)
-
-    try:
-        for number in numbers:
-            if not may_fork():
-                make(number)
-                continue
-            if len(running) == processes:
-                wait()
-            with uninterrupted():
-                child = Child(partial(make, number))
-                running[os.pidfd_open(child.pid)] = number, child
-        while running:
-            wait()
-    finally:
-        for descriptor, (_, child) in running.items():
-            os.close(descriptor)
-            child.stop()

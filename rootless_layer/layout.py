@@ -68,12 +68,12 @@ def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
     if os.path.isdir(path):
         if os.path.isfile(f"{path}/layer.json"):
             return [Stored(Image.empty(Platform.host()).append(open_layer(path)))]
-        return _Files(path, _directory(path)).images()
+        return _Files(path, in_directory(path)).images()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
         raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
     plain = path if kind_of(path) == "none" else decompress(path, spool())
-    return _Files(path, _members(plain, path)).images()
+    return _Files(path, in_archive(plain, path)).images()
 
 
 def choose(found: list[Stored], where: str, platform: Platform, name: str = "") -> Image:
@@ -100,11 +100,12 @@ def is_named(stored: Stored, name: str) -> bool:
     return any(one in full or one.rpartition(":")[2] == name for one in stored.names)
 
 
-def _directory(top: str) -> Callable[[str], Piece | None]:
+def in_directory(top: str) -> Callable[[str], Piece | None]:
+    """Give what finds a directory's files by their names, which may be any."""
     top = os.path.realpath(top)
 
     def find(name: str) -> Piece | None:
-        path = os.path.join(top, *_clean(name).split("/"))
+        path = os.path.join(top, *clean(name).split("/"))
         # A link could point anywhere on this machine; image layouts have none within.
         if os.path.realpath(path) != path or not os.path.isfile(path):
             return None
@@ -113,14 +114,14 @@ def _directory(top: str) -> Callable[[str], Piece | None]:
     return find
 
 
-def _members(path: str, where: str = "") -> Callable[[str], Piece | None]:
-    """Find an archive's members without unpacking it; links within it are followed. Messages may call it ``where``."""
+def in_archive(path: str, where: str = "") -> Callable[[str], Piece | None]:
+    """Give what finds an archive's files, without unpacking it; links within it are followed. Messages may call it ``where``."""
     where = where or path
     files: dict[str, Piece] = {}
     links: dict[str, str] = {}
     whole = os.path.getsize(path)
-    for member in _headers(path, where):
-        name = _clean(member.name)
+    for member in headers(path, where):
+        name = clean(member.name)
         if member.isreg() and not member.issparse():
             files[name] = Piece(path, member.size, member.offset_data, name=where)
             if member.offset_data + member.size > whole:
@@ -128,10 +129,10 @@ def _members(path: str, where: str = "") -> Callable[[str], Piece | None]:
                 raise InputError(message, hint=_DAMAGED)
         elif member.islnk() or member.issym():
             above = posixpath.dirname(name) if member.issym() else ""
-            links[name] = _clean(posixpath.join(above, member.linkname))
+            links[name] = clean(posixpath.join(above, member.linkname))
 
     def find(name: str) -> Piece | None:
-        name = _clean(name)
+        name = clean(name)
         for _ in range(_MOST_LINKS):
             if name not in links:
                 break
@@ -141,14 +142,15 @@ def _members(path: str, where: str = "") -> Callable[[str], Piece | None]:
     return find
 
 
-def _headers(path: str, where: str = "") -> list[tarfile.TarInfo]:
-    headers: list[tarfile.TarInfo] = []
+def headers(path: str, where: str = "") -> list[tarfile.TarInfo]:
+    """Read an archive's headers, the members' data passed over; raises :class:`InputError`, which may call it ``where``."""
+    found: list[tarfile.TarInfo] = []
     problem: object = None
     with open(path, "rb") as file:
         try:
             archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the file is closed
             while not problem and (header := archive.next()) is not None:
-                headers.append(header)
+                found.append(header)
                 if header.size < 0:  # the next one would stand before it, for ever
                     problem = f"{header.name} has a size of {header.size}"
         except Exception as error:  # noqa: BLE001 - of a damaged header tarfile raises whatever comes of it
@@ -156,10 +158,11 @@ def _headers(path: str, where: str = "") -> list[tarfile.TarInfo]:
     if problem:
         message = f"{where or path}: cannot be read as a tar archive: {problem}"
         raise InputError(message, hint=_DAMAGED)
-    return headers
+    return found
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
+    """Give the path, relative to the top, that a name in an archive or a layout stands for; none leads out of it."""
     return posixpath.normpath("/" + name).lstrip("/")
 
 

@@ -188,7 +188,7 @@ def _member(record: int, warning: str) -> Member:
         rdev=capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
         target=symbolic,
         link=None if target is None else relative(target),
-        xattrs=_xattrs(record),
+        xattrs=capi.xattrs_of(record),
     )
     regular = entry.is_regular and target is None
     return Member(name=name, entry=entry, target=target, digest=_NO_DATA if regular else "", warning=warning)
@@ -205,16 +205,6 @@ def relative(name: bytes) -> bytes:
 def leaves_root(name: bytes) -> bool:
     """Say whether a name is absolute or goes up: whoever unpacked it without care would write elsewhere."""
     return name.startswith(b"/") or b".." in name.split(b"/")
-
-
-def _xattrs(record: int) -> tuple[tuple[bytes, bytes], ...]:
-    found = []
-    name, value, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
-    for _ in range(capi.entry_xattr_reset(record)):
-        if capi.entry_xattr_next(record, ctypes.byref(name), ctypes.byref(value), ctypes.byref(size)) != capi.OK:
-            break
-        found.append((name.value or b"", ctypes.string_at(value.value, size.value) if value.value else b""))
-    return tuple(sorted(found))
 
 
 def _digest(archive: int, whole: int) -> tuple[str, bool, int]:

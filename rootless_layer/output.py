@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 _ASIDE = ".rootless-layer-"
 
 
-def check_replaceable(target: Path, mark: str) -> None:
-    """Refuse to replace anything but an empty directory and one that holds the file ``mark``.
+def check_replaceable(target: Path, mark: str, what: str = "a layer") -> None:
+    """Refuse to replace anything but an empty directory and one that holds the file ``mark``, as ``what`` does.
 
     Raises :class:`OutputError`.
     """
     if not os.path.lexists(target):
         return
     if not target.is_dir() or (any(target.iterdir()) and not (target / mark).is_file()):
-        message = f"{target}: is there already, and is not a layer"
+        message = f"{target}: is there already, and is not {what}"
         raise OutputError(message, hint="Name another directory with -o, or remove it.")
 
 

@@ -96,9 +96,10 @@ def serialise(entries: Sequence[Entry], consume: Callable[[memoryview], object],
     """
     if processes is None:
         processes = min(os.cpu_count() or 1, 4)
-    if not may_fork():
-        processes = 0
     runs = _runs(entries)
+    little = len(runs) == 1 and sum(map(data_size, entries)) < RUN_BYTES  # is made in less time than a fork takes
+    if little or not may_fork():
+        processes = 0
     count = max(1, min(processes, len(runs)))
     memory = mmap.mmap(-1, count * SLOTS * SLOT_BYTES)
     workers: list[_Worker] = []
@@ -160,5 +161,6 @@ def _start(  # noqa: PLR0913 - one place, split for its length only
 
 
 def _work_thread(producer: Producer, entries: Sequence[Entry], runs: Sequence[tuple[int, int]], end: int) -> None:
-    _work(producer, entries, runs, end)
-    os.close(producer.free)
+    with contextlib.suppress(OSError):  # its pipes are closed under it where the whole process ends
+        _work(producer, entries, runs, end)
+        os.close(producer.free)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import posixpath
 import stat
@@ -229,19 +228,8 @@ def _entry(record: int, path: str, epoch: int) -> Entry:
         rdev=rdev,
         target=target,
         link=None if link is None else _clean(link, path),
-        xattrs=_xattrs(record),
+        xattrs=capi.xattrs_of(record),
     )
-
-
-def _xattrs(record: int) -> tuple[tuple[bytes, bytes], ...]:
-    count = capi.entry_xattr_reset(record)
-    found = []
-    name, value, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
-    for _ in range(count):
-        if capi.entry_xattr_next(record, ctypes.byref(name), ctypes.byref(value), ctypes.byref(size)) != capi.OK:
-            break
-        found.append((name.value or b"", ctypes.string_at(value.value, size.value) if value.value else b""))
-    return tuple(sorted(found))
 
 
 def _spooled(archive: int, entry: Entry, place: str, path: str) -> Entry:

@@ -12,10 +12,7 @@ from .claims import Reading, check_compression, check_diff_id, check_digest, rea
 from .compression import decompress, kind_of
 from .errors import InputError
 from .findings import Finder
-from .layout import _clean as clean
-from .layout import _directory as in_directory
-from .layout import _headers as headers
-from .layout import _members as in_archive
+from .layout import clean, headers, in_archive, in_directory
 from .oci import layer_type
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .soundness import Soundness

@@ -229,8 +229,9 @@ run()
 
 
 @pytest.mark.parametrize("kind", ["none", "gzip", "gzip:1", "zstd", "zstd:1"])
-def test_the_number_of_cores_does_not_show(user: User, store: Store, kind: str) -> None:
+def test_the_number_of_cores_does_not_show(users: list[User], store: Store, kind: str) -> None:
     """Producers and codecs write the same bytes with 1, 2, 4 and 7 threads, and bound to one core."""
+    user = users[-1]
     words = ["build", *store.options, "--compression", kind, "--json", "--blob", "derived", "-o", user.home / "layer"]
     digests = {user.run([sys.executable, "-c", WITH_CORES, str(count), *words]).layer["digest"] for count in (1, 2, 4, 7)}
     digests.add(user.run(["taskset", "-c", str(min(os.sched_getaffinity(0))), *COMMAND, *words]).layer["digest"])
