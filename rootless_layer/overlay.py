@@ -91,7 +91,7 @@ class Overlay:
                 moved[path] = number
             elif not folder and not marked:  # a link or a pipe cannot carry the mark
                 self._suspect(path)
-            if marked and status.st_nlink > 1:
+            if status.st_nlink > 1 and (marked or (not folder and number != status.st_ino)):
                 self.parted[number] = path
             elif marked and number == status.st_ino:
                 self.forgotten.append(path)
