@@ -444,10 +444,11 @@ def test_a_root_filesystem_keeps_everything(user: User, debian: Path) -> None:
     assert found["usr/bin/passwd"].owner == "0:0:4755"
 
 
-def test_a_root_filesystem_in_any_compression_is_one(user: User, debian: Path) -> None:
+def test_a_root_filesystem_in_any_compression_is_one(users: list[User], debian: Path) -> None:
     """tar, tar.gz, tar.zst and tar.xz of one root filesystem give the same digest."""
+    user = users[-1]
     whole = user.home / "part.tar"
-    some = ["--include=./etc", "--include=./usr/bin"]
+    some = ["--include=./etc", "--include=./usr/bin/p*"]
     subprocess.run(["bsdtar", *some, "--format=paxr", "-cf", whole, f"@{debian}"], check=True)
     digests = {user.build("--rootfs", whole).layer["digest"]}
     for program in ("gzip -1", "zstd -1 -q", "xz -0", "bzip2 -1"):
