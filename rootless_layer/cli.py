@@ -19,6 +19,7 @@ from .cli_cache import cache
 from .cli_images import base_image, find_base, image, merge
 from .cli_layered import environment_epoch, parse_compression
 from .cli_make import make
+from .cli_nix import nix_archive, nix_build, nix_export, nix_image
 from .cli_reports import diff, inspect, validate
 from .errors import RootlessLayerError, ScriptError
 
@@ -70,7 +71,7 @@ def main() -> None:
 
 main.add_command(image)
 main.add_command(merge)
-for _command in (make, cache, validate, inspect, diff):
+for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix_archive, nix_export):
     main.add_command(_command)
 
 
