@@ -64,7 +64,9 @@ class Base:
     highest layer's. ``links`` has the names of each file that has several, in order, by each
     of them. Where the layers lie on disk as directories that an overlay can show, ``trees``
     has these, the lowest first, and ``special`` the paths whose owner, mode, type or
-    attributes are not what the disk says.
+    attributes are not what the disk says. ``mounted`` has store paths of the base that lie on
+    this machine as they are in it, so that scripts may see them instead of copies: the path,
+    and where that is.
     """
 
     entries: Mapping[bytes, Entry]
@@ -72,15 +74,17 @@ class Base:
     links: Mapping[bytes, tuple[bytes, ...]]
     trees: tuple[bytes, ...] = ()
     special: tuple[bytes, ...] = ()
+    mounted: tuple[tuple[bytes, bytes], ...] = ()
 
     @classmethod
-    def of(cls, tree: Tree, chain_id: str = "") -> Base:
-        """Take a tree whose files lie anywhere; it is copied for the scripts."""
+    def of(cls, tree: Tree, chain_id: str = "", mounted: tuple[tuple[bytes, bytes], ...] = ()) -> Base:
+        """Take a tree whose files lie anywhere; it is copied for the scripts, but for what is ``mounted``."""
         groups: dict[bytes, list[bytes]] = {}
         for entry in tree:
             if entry.link is not None:
                 groups.setdefault(entry.link, [entry.link]).append(entry.path)
-        return cls(tree.entries, chain_id, {name: tuple(sorted(names)) for names in groups.values() for name in names})
+        links = {name: (first, *sorted(names[1:])) for first, names in groups.items() for name in names}
+        return cls(tree.entries, chain_id, links, mounted=mounted)
 
     def with_(self, there: Mapping[bytes, Entry]) -> Tree:
         """Give the whole tree that comes of putting entries in, each in the place of the base's."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import listing
 from .blob import Piece, open_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
+from .derived import IMAGE_JSON, read_derived
 from .errors import InputError, RootlessLayerError
 from .oci import MEDIA_TYPES
 from .schema import Document, is_digest, parse
@@ -161,3 +162,22 @@ def _value(name: str, value: object) -> str:
 
 def _at(path: bytes) -> str:
     return f"the listing: {shown(path)}"
+
+
+def check_derived(folder: str, finder: Finder) -> None:
+    """Check a derived image: what it says of itself, and that its layers' bytes are what it says."""
+    finder.images += 1
+    try:
+        image, _names = read_derived(folder)
+    except InputError as error:
+        for problem in error.problems:
+            finder.problem(IMAGE_JSON, problem)
+        return
+    for layer in image.layers:
+        finder.layers += 1
+        try:
+            layer.copy(len)
+            layer.copy_plain(len)
+        except RootlessLayerError as error:
+            for problem in error.problems:
+                finder.problem(layer.descriptor.digest, problem)

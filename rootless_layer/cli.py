@@ -19,6 +19,7 @@ from .cli_cache import cache
 from .cli_images import base_image, find_base, image, merge
 from .cli_layered import environment_epoch, parse_compression
 from .cli_make import make
+from .cli_nix import nix_archive, nix_build, nix_export, nix_image
 from .cli_reports import diff, inspect, validate
 from .errors import RootlessLayerError, ScriptError
 
@@ -70,7 +71,7 @@ def main() -> None:
 
 main.add_command(image)
 main.add_command(merge)
-for _command in (make, cache, validate, inspect, diff):
+for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix_archive, nix_export):
     main.add_command(_command)
 
 
@@ -84,6 +85,13 @@ for _command in (make, cache, validate, inspect, diff):
     help="Store paths with their references: an exportReferencesGraph file, JSON of structured attributes or"
     " `nix path-info --json -r`, closureInfo's directory, or a list of store paths.",
 )
+@click.option(
+    "--tools",
+    "tools",
+    multiple=True,
+    metavar="FILE|DIR",
+    help="Store paths, in any of these forms, that scripts in the root view see and that are not in the layer; repeatable.",
+)
 @click.option("--store-path", "store_paths", multiple=True, metavar="PATH", help="One more store path; repeatable.")
 @click.option("--store-root", default="/", metavar="DIR", help="Where the store lies, as in `nix --store DIR`.")
 @click.option("--copy-to-root", "contents", multiple=True, metavar="PATH", help="Merge this tree into the root; repeatable.")
@@ -94,6 +102,7 @@ for _command in (make, cache, validate, inspect, diff):
     show_default=True,
     help="How a root file stands for a store file.",
 )
+@click.option("--follow-dirlinks", is_flag=True, help="A tree's link to a directory becomes a directory of what is in that one.")
 @click.option("--keep-dirlinks", is_flag=True, help="A directory goes where another tree has a link to a directory.")
 @click.option(
     "--base",
@@ -222,6 +231,7 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
     closures = [load_closure(source, store_root=root) for source in options["closures"]]
     if options["store_paths"]:
         closures.append(closure_of_paths(options["store_paths"], root))
+    tools = [load_closure(source, store_root=root) for source in options["tools"]]
     scripts = [Script.file(path) for path in options["scripts"]]
     if options["command"]:
         scripts.append(Script.command(options["command"]))
@@ -237,6 +247,7 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
     return LayerSpec(
         base=base,
         closure=closures[0].merge(*closures[1:]) if closures else None,
+        tools=tools[0].merge(*tools[1:]) if tools else None,
         contents=options["contents"],
         rootfs=options["rootfs"],
         rootfs_listing=options["rootfs_listing"],
@@ -247,6 +258,7 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         writable_closure=options["closure_writable"],
         link=options["link"],
         keep_dirlinks=options["keep_dirlinks"],
+        follow_dirlinks=options["follow_dirlinks"],
         uid=options["uid"],
         gid=options["gid"],
         epoch=epoch,

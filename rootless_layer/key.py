@@ -53,6 +53,7 @@ def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
         "blob": blob,
         "base": chain_id,
         "closure": _closure(spec, derived=derived),
+        "tools": None if spec.tools is None else [path.path for path in spec.tools.paths],
         "contents": [_content(content, spec, derived=derived) for content in spec.contents],
         "rootfs": _rootfs(spec, derived=derived),
         "scripts": [
@@ -60,7 +61,7 @@ def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
         ],
         "environment": list(spec.environment.items()),  # a script sees their order
     }
-    for name in ("view", "writable_closure", "link", "keep_dirlinks", "uid", "gid", "epoch"):
+    for name in ("view", "writable_closure", "link", "keep_dirlinks", "follow_dirlinks", "uid", "gid", "epoch"):
         parts[name] = getattr(spec, name)
     return parts
 
@@ -107,7 +108,12 @@ def _content(content: str, spec: LayerSpec, *, derived: bool) -> list[Any]:
         for relative, below, status in walk(on_disk)
         if not stat.S_ISSOCK(status.st_mode)
     ]
-    return ["tree", _digest(entries), *place]
+    found = ["tree", _digest(entries), *place]
+    for entry in entries if spec.follow_dirlinks else ():
+        linked = os.fsdecode(on_disk + b"/" + entry.path)
+        if entry.target is not None and os.path.isdir(linked):
+            found += _content(linked, spec, derived=derived)
+    return found
 
 
 def _rootfs(spec: LayerSpec, *, derived: bool) -> list[Any] | None:

@@ -21,17 +21,18 @@ from .listing import lines
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, make_folder, writing
 from .pipeline import serialise
-from .plan import plan, read_directory
+from .plan import StoreLocation, plan, read_directory
 from .scan import check_sources, scan, scan_above
 from .session import Session
-from .stage import Method, Stager
 from .temporary import Temporary
+from .tools import ToolStager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from .plan import Plan
     from .spec import Blob, LayerSpec, Stage
+    from .stage import Method
     from .tree import Entry, Tree
 
 _FEW = 1000  # entries are listed in less time than a fork takes
@@ -155,7 +156,9 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
         session.ready()
         overlay = overlay and session.isolation == "namespaces"
         if base is not None:
-            planned = attrs.evolve(planned, tree=(base.above if overlay else base.with_)(planned.tree.entries))
+            shown = () if overlay else tuple(StoreLocation(*pair) for pair in base.mounted)
+            tree = (base.above if overlay else base.with_)(planned.tree.entries)
+            planned = attrs.evolve(planned, tree=tree, store=(*planned.store, *shown))
         tree = _run(spec, planned, session, stage, tell, overlay=overlay)
         outer.push(stack.pop_all())
     return tree, work
@@ -171,8 +174,11 @@ def _run(  # noqa: PLR0913 - as above
     if session.fallback:
         tell(Progress("stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}"))
     tell(Progress("stage", note=f"store paths by {method}"))
-    stager = Stager(os.fsencode(work), planned, own_sources=os.fsencode(f"{work}/rootfs/") if spec.rootfs else b"", base=below)
+    rootfs = os.fsencode(f"{work}/rootfs/") if spec.rootfs else b""
+    stager = ToolStager(os.fsencode(work), planned, own_sources=rootfs, base=below)
     staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.writable_closure)
+    if spec.tools is not None and spec.view == "root":
+        stager.show(spec.tools, mounting=mounting, fallback=session.fallback)
     tell(Progress("run"))
     record = session.run(spec, staged, stager, below)
     tell(Progress("scan"))

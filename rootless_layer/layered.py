@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
 from .blob import open_layer
 from .child import each
 from .errors import InputError
@@ -38,6 +40,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     uid: int = 0,
     gid: int = 0,
     compression: Compression | None = None,
+    set_times: bool = False,
 ) -> tuple[LayerBlob, ...]:
     """Split a closure into at most ``most`` layers and put them below the directory ``output``, whole or not at all.
 
@@ -45,7 +48,8 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     is what describes it, and the bytes come again from the store paths, each of which is read
     once here. In the directory they are ``00``, ``01``, …, each as :func:`.build_layer`
     would have put it there, and ``layers.json`` lists them in order. ``epoch``, ``uid``, ``gid``
-    and ``compression`` are as in :class:`LayerSpec`. The same closure gives the same layers.
+    and ``compression`` are as in :class:`LayerSpec`; with ``set_times`` everything has the time
+    ``epoch``, also what is older. The same closure gives the same layers.
 
     Raises :class:`ClosureError` for a closure that is not whole or not there, what
     :func:`.layering.split` raises, :class:`SourceError` for what cannot be read, and
@@ -62,7 +66,10 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
             part = closure.only(groups[number])
             spec = LayerSpec(closure=part, epoch=epoch, uid=uid, gid=gid, compression=compression or Compression())
             (folder / names[number]).mkdir(mode=0o700, exist_ok=True)
-            write_layer(spec, plan(spec).tree, folder / names[number], "derived", lambda _progress: None)
+            tree = plan(spec).tree
+            if set_times:
+                tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=epoch) for entry in tree if entry.path})
+            write_layer(spec, tree, folder / names[number], "derived", lambda _progress: None)
             settle(folder / names[number])
 
         each(sorted(range(len(groups)), key=lambda number: _weight(closure, groups[number]), reverse=True), make)

@@ -4,7 +4,8 @@
   archive);
 - a docker-archive: a tar with ``manifest.json``, whose layers stand at ``<id>/layer.tar``
   or in ``blobs/``;
-- a directory with a layer of ours: an image of that one layer.
+- a directory with a layer of ours: an image of that one layer;
+- a derived image of ours.
 
 An archive may be compressed as a whole. Nothing is unpacked: a layer is a run of the
 archive's bytes, and no name in an archive is ever a path on this machine.
@@ -24,6 +25,7 @@ import attrs
 
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
+from .derived import IMAGE_JSON, read_derived
 from .errors import InputError, SourceError
 from .image import Image, faults
 from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
@@ -68,6 +70,8 @@ def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
     if os.path.isdir(path):
         if os.path.isfile(f"{path}/layer.json"):
             return [Stored(Image.empty(Platform.host()).append(open_layer(path)))]
+        if os.path.isfile(f"{path}/{IMAGE_JSON}"):
+            return [Stored(*read_derived(path))]
         return _Files(path, in_directory(path)).images()
     if not os.path.isfile(path):
         message = f"{path}: no such image"

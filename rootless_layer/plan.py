@@ -84,6 +84,8 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     own = tuple(location for location in store if location.path not in merge.base)
     for location in own:
         merge.add_store(location)
+    if spec.link == "symbolic":  # a link may lead out of the layer
+        store += store_locations(spec.tools)
     for content in spec.contents:
         if not content:
             message = "a content without a name: give the path of a tree"
@@ -201,15 +203,15 @@ class _Merge:
             path = prefix + b"/" + relative if relative else prefix
             entries[path] = entry_of(path, on_disk, status, spec.epoch, (spec.uid, spec.gid))
 
-    def add_content(self, content: str, store: tuple[StoreLocation, ...]) -> None:
-        """Merge a tree into the root; in the store or not."""
+    def add_content(self, content: str, store: tuple[StoreLocation, ...], at: bytes = b"") -> None:  # noqa: C901 - a case for each kind of entry
+        """Merge a tree into the root, or at a path there; in the store or not."""
         spec = self.spec
         location, prefix = self._locate(content, store)
         if not os.path.isdir(location):
             message = f"{content}: is not a directory, so it cannot be merged into the root"
             raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
         stored = {location.path for location in store}
-        redirects: dict[bytes, bytes] = {}
+        redirects = {b"": at}
         for relative, on_disk, status in walk(location):
             if not relative or stat.S_ISSOCK(status.st_mode):
                 continue
@@ -230,9 +232,25 @@ class _Merge:
                     redirects[relative] = path
             elif self._is_in_base(entry):
                 continue
+            elif spec.follow_dirlinks and entry.target is not None:
+                linked = f"{content}/{os.fsdecode(relative)}"
+                if self._leads_to_directory(linked, os.path.dirname(on_disk), store):
+                    self.add(attrs.evolve(entry, mode=stat.S_IFDIR | 0o755, mtime=spec.epoch, target=None), linked)
+                    self.add_content(linked, store, path)
+                    continue
             elif prefix and entry.is_regular and entry.size and spec.link != "copy":
                 entry = self._stand_for(entry, prefix + b"/" + relative)
             self.add(entry, content)
+
+    def _leads_to_directory(self, linked: str, within: bytes, store: tuple[StoreLocation, ...]) -> bool:
+        try:
+            location, _ = self._locate(linked, store)
+        except SourceError:
+            return False  # it leads nowhere
+        if (within + b"/").startswith(location + b"/"):
+            message = f"{linked}: this link leads back to a directory that it is in"
+            raise SourceError(message, hint="Leave it out, or do not have links to directories followed.")
+        return os.path.isdir(location)
 
     def _is_in_base(self, entry: Entry) -> bool:
         """Say whether the base has the same file there."""

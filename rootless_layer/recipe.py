@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _SAME = {
     "rootfs": "rootfs", "rootfs-listing": "rootfs_listing", "view": "view", "timeout": "timeout", "link": "link",
-    "closure-writable": "writable_closure", "keep-dirlinks": "keep_dirlinks", "uid": "uid", "gid": "gid",
-    "copy-to-root": "contents", "env": "environment",
+    "closure-writable": "writable_closure", "keep-dirlinks": "keep_dirlinks", "follow-dirlinks": "follow_dirlinks",
+    "uid": "uid", "gid": "gid", "copy-to-root": "contents", "env": "environment",
 }  # fmt: skip
 """Options that are a spec's values as they are, by the spec's names."""
 _WORDS = {"entrypoint": "Entrypoint", "cmd": "Cmd"}
@@ -62,6 +62,7 @@ class Recipes:
         before = len(gathered.problems)
         root = os.path.abspath(options.get("store-root", "/"))
         closure = gathered.attempt(self._closures, options, root)
+        tools = gathered.attempt(self._tools, options, root)
         scripts = _scripts(options, gathered)
         compression = gathered.attempt(_compression, options.get("compression", "none"))
         epoch = options.get("source-date-epoch")
@@ -70,6 +71,7 @@ class Recipes:
         spec = gathered.attempt(
             lambda: LayerSpec(
                 closure=closure,
+                tools=tools,
                 scripts=scripts,
                 epoch=epoch or 0,
                 compression=compression or Compression(),
@@ -82,6 +84,10 @@ class Recipes:
         closures = [self._closure(source, root) for source in options.get("closure", ())]
         if options.get("store-path"):
             closures.append(closure_of_paths(options["store-path"], root))
+        return closures[0].merge(*closures[1:]) if closures else None
+
+    def _tools(self, options: Mapping[str, Any], root: str) -> Closure | None:
+        closures = [self._closure(source, root) for source in options.get("tools", ())]
         return closures[0].merge(*closures[1:]) if closures else None
 
     def _closure(self, source: str, root: str) -> Closure:

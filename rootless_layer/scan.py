@@ -196,7 +196,9 @@ class _Scan:
         return self._entry(path, on_disk, status)
 
     def _node(self, path: bytes, on_disk: bytes, status: os.stat_result, source: bytes) -> Entry | None:
-        """Read what a script gave a device of this machine, which was mounted there."""
+        """Read what a script gave a device of this machine, which was mounted there; tools are not part of the layer."""
+        if not path.startswith((b"dev/", SCAFFOLD + b"/")):
+            return None
         given = self._given(path, source)
         row = self.record.rows.get(self.record.inode(path, status)) if status.st_rdev else None
         if given is None and row is not None:
@@ -221,7 +223,7 @@ class _Scan:
 
     def _drop_bare_scaffold(self, found: dict[bytes, Entry]) -> None:
         """Leave out directories that stand for the view only, where nothing was put in them."""
-        for path, mounted in self.staged.scaffold.items():
+        for path, mounted in reversed(list(self.staged.scaffold.items())):  # what is in a directory before it
             entry = found.get(path)
             if mounted is not None or entry is None or not entry.is_dir or path == SCAFFOLD:
                 continue

@@ -41,12 +41,13 @@ _END_SECONDS = 30
 def environment(spec: LayerSpec, *, mounted: bool) -> dict[str, str]:
     """Give the scripts' environment: the same on every machine, and what the spec adds.
 
-    In the root view ``PATH`` ends with the ``bin`` directories of the closure, so that a
-    script finds its programs there when they are not linked into the root.
+    In the root view ``PATH`` ends with the ``bin`` directories of the closure and of the
+    tools, so that a script finds its programs there when they are not linked into the root.
     """
     path = _PATH
-    if spec.view == "root" and spec.closure is not None:
-        path = ":".join((_PATH, *(f"{stored.path}/bin" for stored in spec.closure.paths)))
+    if spec.view == "root":
+        seen = [closure for closure in (spec.closure, spec.tools) if closure is not None]
+        path = ":".join((_PATH, *(f"{stored.path}/bin" for closure in seen for stored in closure.paths)))
     fixed = {
         "HOME": "/root",
         "LOGNAME": "root",

@@ -130,11 +130,14 @@ class LayerSpec:
     ``closure`` is put in the layer under its own store paths; ``contents`` are trees
     (absolute paths, in the store or not) merged into the root, where ``link`` says how a
     root file stands for a store file, and ``keep_dirlinks`` lets a directory of one go
-    where another has a symbolic link to a directory. ``rootfs`` is a directory or a tar
+    where another has a symbolic link to a directory; with ``follow_dirlinks`` such a link of
+    a tree becomes a directory of what it leads to. ``rootfs`` is a directory or a tar
     that the layer starts from, ``rootfs_listing`` an mtree file with the owners and modes
     of a directory. ``scripts`` run in order in one session, in ``view``, with
     ``environment`` added to the fixed one, each for at most ``timeout`` seconds;
     ``writable_closure`` gives them copies of the store paths that they may change.
+    ``tools`` are store paths that scripts in the root view see as well, and that are no
+    part of the layer; symbolic links may stand for their files.
 
     ``uid`` and ``gid`` own what is staged (what a script makes is root's). ``epoch`` is
     in seconds since 1970: later times are set to it, and directories always have it.
@@ -142,6 +145,7 @@ class LayerSpec:
 
     base: Base | None = None
     closure: Closure | None = None
+    tools: Closure | None = None
     contents: tuple[str, ...] = ()
     rootfs: str | None = None
     rootfs_listing: str | None = None
@@ -152,6 +156,7 @@ class LayerSpec:
     writable_closure: bool = False
     link: Link = attrs.field(default="hard", validator=_one_of(Link))
     keep_dirlinks: bool = False
+    follow_dirlinks: bool = False
     uid: int = attrs.field(default=0, validator=_id)
     gid: int = attrs.field(default=0, validator=_id)
     epoch: int = attrs.field(default=1, validator=_epoch)

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .built import check_layer
+from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .compression import decompress, kind_of
 from .errors import InputError
@@ -30,7 +30,7 @@ _OLD_CONFIG = re.compile(r"([0-9a-f]{64})\.json")
 
 
 def validate(path: str, spool: Callable[[], str]) -> Findings:
-    """Check an image layout, an archive of one, a docker-archive, or a layer's directory.
+    """Check an image layout, an archive of one, a docker-archive, a derived image, or a layer's directory.
 
     ``spool`` gives the path of a new file, where an archive has to be decompressed.
     Raises :class:`InputError` only for what is none of these, or no readable archive.
@@ -39,6 +39,8 @@ def validate(path: str, spool: Callable[[], str]) -> Findings:
     if os.path.isdir(path):
         if os.path.lexists(f"{path}/layer.json"):
             check_layer(path, finder)
+        elif os.path.lexists(f"{path}/image.json"):
+            check_derived(path, finder)
         else:
             _Stored(in_directory(path), finder).check(_blobs_of(path), path)
         return finder.found()

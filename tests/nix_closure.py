@@ -44,7 +44,7 @@ else:
 """
 """Makes the store path of a package, or, without one, that of the links to all programs."""
 
-EXPRESSION = """
+PACKAGES = """
 let
   run = name: args: attrs: derivation ({{
     inherit name;
@@ -62,12 +62,17 @@ let
   packages = {{
     {packages}
   }};
+"""
+EXPRESSION = (
+    PACKAGES
+    + """
   env = build "env" null packages;
   graph = run "graph" [ "-c" "import os, shutil; shutil.copyfile('graph', os.environ['out'])" ] {{
     exportReferencesGraph = [ "graph" env ];
   }};
 in [ env graph ]
 """
+)
 
 SETTINGS = """
 experimental-features = nix-command
@@ -102,15 +107,10 @@ def build_closure(out: Path, packages: Sequence[str], *, optimise: bool = False)
     ``auto-optimise-store`` does: then each file has two links at least.
     """
     machine = _machine_closure()
-    plan = machine.make_plan(packages)
     out = out.resolve()
     with machine.aside(out) as store:
         work = store / "work"
-        work.mkdir()
-        shutil.copyfile(SCRIPT, work / SCRIPT.name)
-        (work / "build.py").write_text(BUILDER)
-        (work / "plan.json").write_text(json.dumps({name: asdict(plan[name]) for name in plan}))
-        (work / "closure.nix").write_text(_expression(machine, plan, packages))
+        (work / "closure.nix").write_text(write_plan(work, packages))
         environment = _environment(work)
 
         def nix(program: str, *arguments: str) -> str:
@@ -137,6 +137,26 @@ def build_closure(out: Path, packages: Sequence[str], *, optimise: bool = False)
     return NixClosure(out, top, tuple(sorted(paths)), out / "path-info.json", out / "graph")
 
 
+def write_plan(work: Path, packages: Sequence[str], expression: str = EXPRESSION) -> str:
+    """Make a directory with what the builder needs, which the sandbox shows as ``/plan``; give the expression to build."""
+    machine = _machine_closure()
+    plan = machine.make_plan(packages)
+    work.mkdir()
+    shutil.copyfile(SCRIPT, work / SCRIPT.name)
+    (work / "build.py").write_text(BUILDER)
+    (work / "plan.json").write_text(json.dumps({name: asdict(plan[name]) for name in plan}))
+    return _expression(machine, plan, packages, expression)
+
+
+def settings(work: Path, shown: Sequence[str | Path] = ()) -> dict[str, str]:
+    """Give variables that have Nix go by no configuration of this machine or user, and show places in its sandbox."""
+    return {
+        "NIX_CONF_DIR": str(work),
+        "NIX_USER_CONF_FILES": "",
+        "NIX_CONFIG": SETTINGS.format(paths=" ".join((*_shown(work), *map(str, shown)))),
+    }
+
+
 def _machine_closure() -> ModuleType:
     """Load the script, which is in no package."""
     spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
@@ -148,7 +168,7 @@ def _machine_closure() -> ModuleType:
     return module
 
 
-def _expression(machine: ModuleType, plan: Mapping[str, Any], asked: Sequence[str]) -> str:
+def _expression(machine: ModuleType, plan: Mapping[str, Any], asked: Sequence[str], expression: str = EXPRESSION) -> str:
     """Write the packages as derivations, each with all that it depends on."""
     quoted = {name: json.dumps(name) for name in plan}
     lines = []
@@ -159,24 +179,22 @@ def _expression(machine: ModuleType, plan: Mapping[str, Any], asked: Sequence[st
         lines.append(f"{quoted[name]} = build {store_name} {quoted[name]} {inputs};")
     rules = hashlib.sha256(SCRIPT.read_bytes() + BUILDER.encode()).hexdigest()
     packages = "\n    ".join(lines)
-    return EXPRESSION.format(packages=packages, rules=rules, asked=json.dumps(json.dumps(asked)))
+    return expression.format(packages=packages, rules=rules, asked=json.dumps(json.dumps(asked)))
 
 
 def _environment(work: Path) -> dict[str, str]:
-    """Give an environment in which no configuration of this machine or user counts.
+    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "USER") if name in os.environ}
+    return kept | {"HOME": str(work)} | settings(work)
 
-    The builder runs from this machine's own directories, and finds the packages' files under
-    ``/machine``, because the sandbox has an ``/etc`` of its own.
+
+def _shown(work: Path) -> list[str]:
+    """Name what the builder runs from, this machine's own directories, and ``/machine``, where it finds the packages' files.
+
+    The sandbox has an ``/etc`` of its own.
     """
     own = [f"/{name}" for name in ("usr", "bin", "lib", "lib64") if Path("/", name).exists()]
     files = [f"/machine/{name}=/{name}" for name in ("usr", "etc", "opt") if Path("/", name).exists()]
-    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "USER") if name in os.environ}
-    return kept | {
-        "HOME": str(work),
-        "NIX_CONF_DIR": str(work),
-        "NIX_USER_CONF_FILES": "",
-        "NIX_CONFIG": SETTINGS.format(paths=" ".join((*own, *files, f"/plan={work}"))),
-    }
+    return [*own, *files, f"/plan={work}"]
 
 
 def main() -> None:

@@ -67,14 +67,16 @@ def inputs(shared: Path) -> Path:
 def spec_of(top: Path, values: dict[str, Any]) -> LayerSpec:
     """Make a spec of values that can be drawn."""
     closure = None if values["closure"] is None else closure_of_paths(values["closure"], top)
+    tools = None if values["tools"] is None else closure_of_paths(values["tools"], top)
     contents = tuple(str(top / name) for name in values["contents"])
     rootfs = None if values["rootfs"] is None else str(top / values["rootfs"])
     scripts = tuple(Script("name", data, arguments) for data, arguments in values["scripts"])
     rest = {
-        name: value for name, value in values.items() if name not in {"closure", "contents", "rootfs", "scripts", "blob", "base"}
-    }
+        name: value for name, value in values.items()
+        if name not in {"closure", "tools", "contents", "rootfs", "scripts", "blob", "base"}
+    }  # fmt: skip
     return LayerSpec(
-        closure=closure, contents=contents, rootfs=rootfs, scripts=scripts,
+        closure=closure, tools=tools, contents=contents, rootfs=rootfs, scripts=scripts,
         **(rest | {"compression": Compression(*values["compression"]), "environment": dict(values["environment"])}),
     )  # fmt: skip
 
@@ -94,6 +96,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "writable_closure": st.booleans(),
     "link": st.sampled_from(["hard", "symbolic", "copy"]),
     "keep_dirlinks": st.booleans(),
+    "follow_dirlinks": st.booleans(),
+    "tools": st.sampled_from([None, (ONE,), (OTHER,), (ONE, OTHER)]),
     "uid": st.integers(0, 3),
     "gid": st.integers(0, 3),
     "epoch": st.integers(0, 3),

@@ -837,3 +837,53 @@ def test_a_root_filesystems_own_mode_is_kept(user: User) -> None:
     assert "." not in {name.rstrip("/") for name in members(user, user.build("--rootfs", tree))}
     tree.chmod(0o1777)
     assert stat.S_IMODE(members(user, user.build("--rootfs", tree))["."].info.mode) == 0o1777
+
+
+def test_tools_are_seen_and_are_not_in_the_layer(users: list[User], store: Store) -> None:
+    """Scripts in the root view run the tools' programs from their read-only store paths, of which nothing gets into the layer."""
+    digests = set()
+    for user in users:
+        bash = store.path("bash")
+        script = user.script(
+            f"#!{bash}/bin/bash -e\nmkdir -p data\nchown 5:6 data\n! touch {bash}/x 2> data/refused\nln -s {bash} sh\n"
+        )
+        options = ["--tools", store.graph, "--store-root", store.root, "--script", script]
+        result = user.build(*options)
+        found = members(user, result)
+        assert sorted(found) == ["data", "data/refused", "sh"]
+        assert found["data"].owner == "5:6:755"
+        assert b"Read-only file system" in found["data/refused"].data
+        digests.add(result.layer["digest"])
+        assert "bin/bash" in members(user, user.build(*options, "--closure", store.graph, "--copy-to-root", bash))
+        assert user.leftovers() == []
+        beside = user.build(*options, "--", "mkdir", "/nix/store/own")
+        assert sorted(members(user, beside)) == ["data", "data/refused", "nix", "nix/store", "nix/store/own", "sh"]
+    assert len(digests) == 1
+
+
+def test_follow_dirlinks_is_as_rsync_has_it_without_copies(user: User, small: Store) -> None:
+    """With --follow-dirlinks a link to a directory becomes one, as with rsync -k; its files stand for the store's."""
+    here = {
+        "usr/bin/one": "1",
+        "bin": "-> usr/bin",
+        "deep": "-> chain",
+        "chain": "-> usr",
+        "gone": "-> absent",
+        "file": "-> usr/bin/one",
+    }
+    tree = write(user.home / "tree", {**here, "program": f"-> {PROGRAM}/bin", "share": f"-> {LIBRARY}/share"})
+    other = write(user.home / "other", {"share/more": "2"})
+    options = [*small.options, "--copy-to-root", tree, "--copy-to-root", other, "--follow-dirlinks"]
+    found = {name: member for name, member in members(user, user.build(*options)).items() if not name.startswith("nix")}
+    merged = user.home / "merged"
+    for one in (tree, other):  # rsync does not know where the store lies
+        subprocess.run(["rsync", "-ak", f"{one}/", merged], check=True, capture_output=True)
+    paths = [os.path.join(here, name) for here, dirs, files in os.walk(merged) for name in dirs + files]
+    expected = {os.path.relpath(path, merged) for path in paths if path != f"{merged}/program"}
+    assert set(found) == expected | {"program", "program/program", "program/alias", "program/library", "share/text"}
+    assert found["program/program"].info.linkname == f"{PROGRAM[1:]}/bin/program"
+    assert found["share/text"].info.islnk()
+    assert found["program/library"].info.issym()
+    assert found["deep/bin/one"].data == b"1"
+    circle = write(user.home / "circle", {"in": "-> ../circle"})
+    refused(user.build("--copy-to-root", circle, "--follow-dirlinks", output="other-layer"), "leads back", status=66)

@@ -16,7 +16,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors"},
-    {"oci", "closure", "tree", "namespace", "removal", "findings", "lease"},
+    {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
     {"base"},
     {
         "temporary",
@@ -37,6 +37,7 @@ RANKS = (
     },
     {
         "output",
+        "nix_build",
         "nar",
         "plan",
         "layering_pipeline",
@@ -50,16 +51,17 @@ RANKS = (
         "overlay",
     },
     {"stage", "worker", "pipeline"},
-    {"scan", "session", "blob", "changeset"},
+    {"tools", "scan", "session", "blob", "changeset"},
     {"layer", "image", "contents", "key"},
+    {"derived"},
     {"report", "layout", "snapshot", "schema", "soundness", "compare", "layered"},
-    {"export", "claims", "inspection", "cache"},
+    {"export", "claims", "inspection", "cache", "nix_image"},
     {"built", "lookup", "record", "makefile", "recipe", "job", "foreign"},
     {"validate", "upkeep", "make"},
     {"board"},
     {"cli_layered"},
     {"cli_images", "cli_cache", "cli_make"},
-    {"cli_reports"},
+    {"cli_reports", "cli_nix"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,205 @@
+"""The command's part for Nix: what a derivation's builder calls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from .cli_images import _spool as spooling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import BinaryIO
+
+    from .base import Base
+    from .layer import Progress
+    from .nix_build import LayerRequest
+    from .spec import Kind
+
+_KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
+_quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+
+
+@click.command("nix-build")
+@click.option("--rootfs", metavar="DIR|TAR", help="A root filesystem that the build itself has made, to start from.")
+@_quiet
+def nix_build(rootfs: str | None, *, quiet: bool) -> None:
+    """Be the builder of a derivation that is a layer.
+
+    What is asked for is read from the derivation's own attributes (structured or not, those
+    that begin with `layer`); the layer is put in its output. The README lists the attributes.
+    """
+    from .attributes import Attributes  # noqa: PLC0415 - for a quick --help
+    from .layer import build_layer  # noqa: PLC0415
+    from .nix_build import layer_request  # noqa: PLC0415
+
+    request = layer_request(Attributes.of_build(os.environ, os.getcwd()), rootfs or "")
+    with contextlib.ExitStack() as stack:
+        spec = request.spec
+        if request.below and spec.closure is not None:
+            spec = attrs.evolve(spec, closure=_less(request, stack))
+        if request.bases:
+            spec = attrs.evolve(spec, base=_base(request.bases, request.platform, request.output, stack))
+        layer = build_layer(spec, request.output, stage=request.stage, blob=request.blob, progress=_teller(quiet=quiet))
+    click.echo(f"{layer.descriptor.digest} {request.output}", err=True)
+
+
+@click.command("nix-image")
+@_quiet
+def nix_image(*, quiet: bool) -> None:
+    """Be the builder of a derivation that is a derived image.
+
+    As `nix-build`, by the attributes that begin with `image`. The output says what the image
+    is and where its layers are; `image --base` and `nix-archive` make an archive of it.
+    """
+    from pathlib import Path  # noqa: PLC0415
+
+    from .attributes import Attributes  # noqa: PLC0415
+    from .nix_build import image_request  # noqa: PLC0415
+    from .nix_image import assemble  # noqa: PLC0415
+    from .temporary import Temporary  # noqa: PLC0415
+
+    request = image_request(Attributes.of_build(os.environ, os.getcwd()))
+    with spooling() as spool, Temporary() as temporary:
+        image = assemble(request, Path(request.output), temporary, spool)
+    if not quiet:
+        click.echo(f"{image.manifest_digest} {request.output}", err=True)
+
+
+@click.command("nix-archive")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
+@click.option(
+    "--compressor",
+    type=click.Choice(["none", "gz", "zstd", "last"]),
+    default="none",
+    show_default=True,
+    help="How the archive is compressed as a whole; `last` is as the last of the images is.",
+)
+def nix_archive(images: Sequence[str], output: str, compressor: str) -> None:
+    """Make one archive of images, for `docker load` and `podman load`."""
+    from .compression import kind_of  # noqa: PLC0415
+    from .export import write_archive  # noqa: PLC0415
+    from .nix_image import images_of  # noqa: PLC0415
+
+    last = images[-1].partition("#")[0]
+    kind: Any = _KINDS.get(compressor) or ("none" if os.path.isdir(last) else kind_of(last))
+    with spooling() as spool, _written(output) as file, _compressed(file, kind) as into:
+        write_archive(images_of(images, spool), into)
+
+
+@click.command("nix-export")
+@click.argument("image", metavar="IMAGE")
+@click.option("--name", default="", metavar="NAME:TAG", help="Which of several.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
+def nix_export(image: str, name: str, output: str) -> None:
+    """Write the files that an image's layers come to, as one tar."""
+    from .pipeline import serialise  # noqa: PLC0415
+
+    with contextlib.ExitStack() as stack:
+        base = _base((f"{image}#{name}" if name else image,), "", output, stack)
+        file = stack.enter_context(_written(output))
+        serialise(base.with_({}).archived(), lambda part: _write_all(file, part))
+
+
+def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - imported late
+    """Leave out of the closure what the images below have."""
+    from .nix_build import without  # noqa: PLC0415
+    from .nix_image import choose, store_paths  # noqa: PLC0415
+
+    closure = request.spec.closure
+    assert closure is not None  # noqa: S101 - the caller looked
+    spool = stack.enter_context(spooling())
+    layers = [layer for path in request.below for layer in choose(path, spool).layers]
+    return without(closure, {path for layer in layers for path in store_paths(layer, closure.store_dir)})
+
+
+def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:
+    """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
+    from pathlib import Path  # noqa: PLC0415
+
+    from .derived import base_of  # noqa: PLC0415
+    from .nix_image import choose  # noqa: PLC0415
+    from .oci import Platform  # noqa: PLC0415
+    from .snapshot import cache_directory, open_base  # noqa: PLC0415
+    from .temporary import Temporary  # noqa: PLC0415
+
+    top = os.environ.get("NIX_BUILD_TOP")
+    own = top and "ROOTLESS_LAYER_CACHE" not in os.environ
+    cache = Path(f"{top}/.rootless-layer-cache-{os.path.basename(output)}") if own else cache_directory()
+    spool = stack.enter_context(spooling())
+    wanted = Platform.parse(platform) if platform else None
+    first, *more = [choose(path, spool, name, wanted) for path, _, name in (one.partition("#") for one in given)]
+    for image in more:
+        for layer in image.layers:
+            first = first.append(layer)
+    return base_of(first) or open_base(first, cache, stack.enter_context(Temporary()))
+
+
+def _teller(*, quiet: bool) -> Callable[[Progress], None] | None:
+    def tell(progress: Progress) -> None:
+        if progress.note:
+            click.echo(f"rootless-layer: {progress.note}", err=True)
+
+    return None if quiet else tell
+
+
+@contextlib.contextmanager
+def _written(output: str) -> Iterator[BinaryIO]:
+    """Give a file that takes its place when it is whole."""
+    import sys  # noqa: PLC0415
+
+    if output == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    from pathlib import Path  # noqa: PLC0415
+
+    from .output import writing  # noqa: PLC0415
+    from .temporary import Temporary  # noqa: PLC0415
+
+    target = Path(output)
+    with Temporary() as temporary, writing(target):
+        made = Path(temporary.make(str(target.absolute().parent), ".rootless-layer-")) / "made"
+        with open(made, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        made.chmod(0o644)
+        made.replace(target)
+
+
+class _Compressor:
+    """What looks like a file to write to, and compresses."""
+
+    def __init__(self, writer: Any) -> None:  # noqa: ANN401 - imported late
+        self.writer = writer
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.writer.write(memoryview(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: the codec ends when all has been written."""
+
+
+@contextlib.contextmanager
+def _compressed(file: BinaryIO, kind: Kind) -> Iterator[Any]:
+    if kind == "none":
+        yield file
+        return
+    from .compression import BlobWriter  # noqa: PLC0415
+    from .spec import Compression  # noqa: PLC0415
+
+    with BlobWriter(Compression(kind), file) as writer:
+        yield _Compressor(writer)
+        writer.finish()
+
+
+def _write_all(file: BinaryIO, part: memoryview) -> None:
+    while part:
+        part = part[file.write(part) :]

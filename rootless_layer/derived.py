@@ -1,0 +1,165 @@
+"""A derived image: a small directory that says what an image is and where its layers' bytes are.
+
+``image.json`` holds the config, the names and, of each layer, the descriptor, the diff ID and
+either the listing by whose files a *derived* layer is made again, or the file that holds a
+*stored* blob, with the offset there. Nothing that lies elsewhere is copied: so in a Nix store
+the directory refers to the layers, and these to the store paths that they are made of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from . import listing
+from .base import Base
+from .blob import LayerBlob, Piece
+from .contents import Contents
+from .errors import InputError, SourceError
+from .image import Image, faults
+from .members import Member
+from .oci import Descriptor, layer_type
+from .output import make_folder
+from .tree import Tree, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .tree import Entry
+
+IMAGE_JSON = "image.json"
+_VERSION = 1
+_HINT = "Build the image again."
+
+
+def write_derived(image: Image, names: Sequence[str], folder: Path, *, passing: str = "") -> None:
+    """Write a derived image into an empty directory.
+
+    What lies in the directory already is referred to by its path there, and what lies below
+    the directory ``passing``, which is to go, is copied; all else is referred to by its
+    absolute path, and has to stay.
+    """
+    own = os.path.realpath(passing) + "/" if passing else "\0"
+    folder = Path(os.path.realpath(folder))
+    said = {
+        "version": _VERSION,
+        "manifestDigest": image.manifest_digest,
+        "names": list(names),
+        "config": image.config.decode(),
+        "layers": [_described(layer, folder, own) for layer in image.layers],
+    }
+    (folder / IMAGE_JSON).write_text(json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _described(layer: LayerBlob, folder: Path, own: str) -> dict[str, Any]:
+    said = layer.descriptor.to_json() | {"diffId": layer.diff_id, "uncompressedSize": layer.uncompressed_size}
+    name = layer.descriptor.digest.removeprefix("sha256:")
+    if layer.piece is None:
+        listing = os.path.realpath(layer.listing).removeprefix(f"{folder}/")
+        if listing.startswith(own):
+            listing = _kept(folder, f"listings/{name}.mtree")
+            shutil.copyfile(layer.listing, folder / listing)
+        return said | {"listing": listing, "level": layer.level}
+    path, offset = os.path.realpath(layer.piece.path), layer.piece.offset
+    if path.startswith(own):
+        path, offset = _kept(folder, f"blobs/sha256/{name}"), 0
+        with open(folder / path, "wb") as file:
+            layer.copy(file.write)
+    return said | {"file": path, "offset": offset}
+
+
+def _kept(folder: Path, name: str) -> str:
+    make_folder((folder / name).parent)
+    return name
+
+
+def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
+    """Read a derived image and its names; raises :class:`InputError` for what is none."""
+    path = os.path.join(folder, IMAGE_JSON)
+    try:
+        said = json.loads(Path(path).read_bytes())
+        if said["version"] != _VERSION:
+            message = f"{path}: is of version {said['version']!r}, and this program reads version {_VERSION}"
+            raise InputError(message, hint=_HINT)
+        config = said["config"].encode()
+        problems = faults(config)
+        if problems:
+            raise InputError(*(f"{path}: in the config {problem}" for problem in problems), hint=_HINT)
+        image = Image(config, tuple(_layer(layer, folder) for layer in said["layers"]))
+        names = tuple(map(str, said["names"]))
+        wanted = said["manifestDigest"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path}: does not describe an image: {getattr(error, 'strerror', None) or repr(error)}"
+        raise InputError(message, hint=_HINT) from error
+    if image.manifest_digest != wanted:
+        message = f"{path}: describes the image {image.manifest_digest}, and should describe {wanted}"
+        raise InputError(message, hint=_HINT)
+    return image, names
+
+
+def _layer(said: dict[str, Any], folder: str) -> LayerBlob:
+    descriptor = Descriptor(layer_type(said["mediaType"]), said["digest"], said["size"])
+    if "listing" in said:
+        listing = os.path.join(folder, said["listing"])
+        return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], listing, said["level"])
+    piece = Piece(os.path.join(folder, said["file"]), descriptor.size, said["offset"])
+    return LayerBlob(descriptor, said["diffId"], piece, said["uncompressedSize"])
+
+
+def base_of(image: Image, store_dir: str = "/nix/store") -> Base | None:
+    """Give the tree of an image all of whose layers are derived; ``None`` for any other.
+
+    Nothing is unpacked: the files are those that the listings name, which have to be what
+    they were when the layers were made, as what lies in a Nix store is. Raises
+    :class:`InputError` and :class:`SourceError` for a listing that is damaged or not there.
+    """
+    merged: dict[bytes, Member] = {}
+    for layer in image.layers:
+        if layer.piece is not None:
+            return None
+        listed = sorted(_listed(layer.listing), key=lambda entry: entry.link is not None)  # as in the archive
+        merged = Contents.of(Member(name=entry.path, entry=entry) for entry in listed).over(merged)
+    entries: dict[bytes, Entry] = {}
+    first: dict[int, bytes] = {}  # by a file, the name that carries it: its own, while that is there
+    for path, member in sorted(merged.items()):
+        own = member.entry.path
+        carrier = first.setdefault(id(member), own if merged.get(own) is member else path)
+        entries[path] = attrs.evolve(member.entry, path=path, link=None if carrier == path else carrier)
+    below = os.fsencode(store_dir).lstrip(b"/") + b"/"
+    mounted = _mounted(entries, below)
+    for path in [path for path in entries if path.startswith(below)]:
+        if below + path[len(below) :].split(b"/", 1)[0] in mounted:
+            entries[path] = attrs.evolve(entries[path], stamp=stamp(os.lstat(b"/" + path)))
+    tree = Tree.of(entries.values())
+    return Base.of(tree, image.chain_ids[-1] if image.layers else "", tuple((path, b"/" + path) for path in sorted(mounted)))
+
+
+def _listed(path: str) -> list[Entry]:
+    try:
+        with open(path, "rb") as file:
+            return listing.read(file, os.fsencode(os.path.dirname(path)), path)
+    except OSError as error:
+        message = f"{path}: cannot be read: {error.strerror}"
+        raise SourceError(message, hint=_HINT) from error
+
+
+def _mounted(entries: Mapping[bytes, Entry], below: bytes) -> set[bytes]:
+    """Name the store paths of which every file is the one that lies under its own name on this machine."""
+    there: set[bytes] = set()
+    changed: set[bytes] = set()
+    for path, entry in entries.items():
+        if not path.startswith(below):
+            continue
+        top = below + path[len(below) :].split(b"/", 1)[0]
+        there.add(top)
+        source = entry.source if entry.link is None else entries[entry.link].source
+        own = entry.is_dir or entry.target is not None or (stat.S_ISREG(entry.mode) and source == b"/" + path)
+        if not own or not os.path.lexists(b"/" + path):
+            changed.add(top)
+    return there - changed

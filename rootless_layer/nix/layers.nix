@@ -1,0 +1,130 @@
+# One layer, one derivation.
+{ pkgs, builders }:
+let
+  inherit (pkgs) lib;
+  inherit (builders) toPaths toImage;
+
+  # Root's scripts find the shell's programs and no others, as in dockerTools' VM.
+  asRoot = ''
+    export PATH=${pkgs.buildPackages.coreutils}/bin:/bin
+    mkdir -p /tmp
+  '';
+  # The others find what a builder of stdenv's finds.
+  asBuilder = ''
+    export PATH=${lib.makeBinPath pkgs.buildPackages.stdenv.initialPath}
+  '';
+  script =
+    name: header: text:
+    builders.writeScript name ''
+      #!${builders.runtimeShell}
+      set -e
+      ${header}${text}
+    '';
+
+  buildLayer =
+    {
+      name ? "layer",
+      # Trees that are merged into the root: store paths, or a list of them. (contents: its old name.)
+      copyToRoot ? null,
+      contents ? null,
+      # Store paths that are in the layer with all that they need.
+      closureRoots ? [ ],
+      # Whether what copyToRoot needs is in the layer too, or is put elsewhere.
+      includeClosure ? true,
+      # Store paths that are left out of it.
+      without ? [ ],
+      # How a root file stands for a store file: hard, symbolic or copy.
+      link ? "hard",
+      # What rsync's -K and -k do: a directory goes where a link to one is; such a link in a
+      # tree becomes a directory of what it leads to.
+      keepContentsDirlinks ? false,
+      followDirlinks ? false,
+      # What the layer is built upon: an image, layers.
+      fromImage ? null,
+      fromImageName ? null,
+      fromImageTag ? null,
+      baseLayers ? [ ],
+      # Images whose store paths are left out; the scripts do not see them.
+      below ? [ ],
+      # Scripts. The first sees the tree as /; the others have it as their directory, all but
+      # with enableFakechroot or after the first.
+      runAsRoot ? null,
+      extraCommands ? "",
+      fakeRootCommands ? "",
+      enableFakechroot ? false,
+      environment ? { },
+      timeout ? null,
+      closureWritable ? false,
+      # Who owns what no script makes, and the latest time that anything has.
+      uid ? 0,
+      gid ? 0,
+      mtime ? 1,
+      # A derived layer is made again, whenever it is read, of the files that it names.
+      blob ? "derived",
+      compressor ? "none",
+      architecture ? "",
+      passthru ? { },
+      meta ? { },
+    }:
+    let
+      trees =
+        lib.throwIf (contents != null && copyToRoot != null)
+          "in layer ${name}: You can not specify both contents and copyToRoot."
+          (toPaths (if copyToRoot == null then contents else copyToRoot));
+      scripts =
+        lib.optional (runAsRoot != null) (script "run-as-root" asRoot runAsRoot)
+        ++ lib.optional (extraCommands != "") (script "extra-commands" asBuilder extraCommands)
+        ++ lib.optional (fakeRootCommands != "") (script "fake-root-commands" asBuilder fakeRootCommands);
+      chosen =
+        let
+          tag = lib.optionalString (fromImageTag != null) ":${fromImageTag}";
+        in
+        lib.optionalString (fromImageName != null) "#${fromImageName}${tag}";
+      bases = lib.optional (fromImage != null) "${toImage fromImage}${chosen}" ++ map toImage baseLayers;
+      rooted = lib.optionals includeClosure (trees ++ toPaths closureRoots);
+      seen = map (one: "${one}") scripts ++ lib.optionals (!includeClosure) (trees ++ toPaths closureRoots);
+    in
+    builders.build "nix-build"
+      {
+        inherit name;
+        exportReferencesGraph = builders.graphs {
+          closure = rooted;
+          tools = seen;
+        };
+        layerClosure = lib.optional (rooted != [ ]) "closure";
+        layerTools = lib.optional (seen != [ ]) "tools";
+        layerWithout = toPaths without;
+        layerContents = trees;
+        layerLink = link;
+        layerKeepDirlinks = keepContentsDirlinks;
+        layerFollowDirlinks = followDirlinks;
+        layerBases = bases;
+        layerBelow = map toImage below;
+        layerPlatform = lib.optionalString (architecture != "") "linux/${architecture}";
+        layerScripts = map (one: "${one}") scripts;
+        layerView = if runAsRoot != null || enableFakechroot then "root" else "directory";
+        layerEnvironment = environment;
+        layerTimeout = timeout;
+        layerClosureWritable = closureWritable;
+        layerUid = uid;
+        layerGid = gid;
+        layerEpoch = mtime;
+        layerBlob = blob;
+        layerCompression = compressor;
+      }
+      (
+        {
+          inherit meta passthru;
+        }
+        // passthru
+      );
+in
+{
+  buildLayer = lib.makeOverridable buildLayer;
+
+  # For nativeBuildInputs: what the other phases installed becomes the root of a layer.
+  rootlessLayerHook = pkgs.makeSetupHook {
+    name = "rootless-layer-hook";
+    substitutions.program = builders.program;
+  } ./hook.sh;
+}

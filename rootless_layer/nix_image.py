@@ -1,0 +1,130 @@
+"""An image that a derivation asks for, put together of its layers and of its closure's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from . import listing
+from .blob import LayerBlob, Piece
+from .closure import StorePath
+from .contents import read_contents
+from .derived import IMAGE_JSON, write_derived
+from .errors import InputError
+from .image import Image
+from .layered import build_layers
+from .layering import POPULAR
+from .layering_pipeline import Pipeline
+from .layout import Stored, is_named, read_images
+from .nix_build import without
+from .oci import Platform
+from .output import aside, check_replaceable, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from .closure import Closure
+    from .layering import Strategy
+    from .nix_build import ImageRequest
+    from .temporary import Temporary
+
+_LAYERS = "layers"
+
+
+def assemble(request: ImageRequest, target: Path, temporary: Temporary, spool: Callable[[], str]) -> Image:
+    """Put the image together, and write it as a derived image, whole or not at all.
+
+    ``spool`` names new files in a directory that goes in the end. Raises
+    :class:`InputError` for what cannot be put together, and what reading and splitting
+    raise.
+    """
+    check_replaceable(target, IMAGE_JSON)
+    base = _base(request, spool)
+    image = Image.empty(Platform.host()) if base is None else base
+    above = [layer for path in request.layers for layer in choose(path, spool).layers]
+    with aside(target, temporary) as folder, writing(target):
+        if request.closure is not None:
+            for layer in _closure_layers(request, image.layers, above, folder):
+                image = image.append(layer, created=request.created, created_by="rootless-layer nix-image")
+        for layer in above:
+            image = image.append(layer, created=request.created)
+        image = image.configured(request.config, created=request.created, platform=_platform(request, image.platform))
+        passing = os.path.dirname(spool())
+        write_derived(image, (f"{request.name}:{request.tag}",) if request.name else (), folder, passing=passing)
+    return image
+
+
+def choose(path: str, spool: Callable[[], str], name: str = "", platform: Platform | None = None) -> Image:
+    """Read the image at a path: that of a name or the first, of several for several platforms the one that fits.
+
+    So dockerTools has it: a name that is not asked for does not count. Raises
+    :class:`InputError` where there is none.
+    """
+    found = read_images(path, spool)
+    named = [stored for stored in found if not name or is_named(stored, name)]
+    wanted = platform or Platform.host()
+    fitting = [stored for stored in named if wanted.runs(stored.image.platform)] or named
+    if not fitting:
+        there = ", ".join(each for stored in found for each in stored.names) or "no image with a name"
+        message = f"{path}: there is no image {name}; there is: {there}"
+        raise InputError(message, hint="Give fromImageName and fromImageTag as the image has them.")
+    return fitting[0].image
+
+
+def images_of(paths: Iterable[str], spool: Callable[[], str]) -> list[Stored]:
+    """Read all images at some paths, with their names."""
+    return [stored for path in paths for stored in read_images(path, spool)]
+
+
+def _base(request: ImageRequest, spool: Callable[[], str]) -> Image | None:
+    if not request.base:
+        return None
+    platform = Platform("linux", request.architecture) if request.architecture else None
+    return choose(request.base, spool, request.base_name, platform)
+
+
+def _platform(request: ImageRequest, there: Platform) -> Platform | None:
+    if not request.architecture or there.architecture == request.architecture:
+        return None
+    return Platform("linux", request.architecture)
+
+
+def _closure_layers(
+    request: ImageRequest, below: tuple[LayerBlob, ...], above: list[LayerBlob], folder: Path
+) -> tuple[LayerBlob, ...]:
+    closure = request.closure
+    assert closure is not None  # noqa: S101 - the caller looked
+    closure = without(closure, (path for layer in (*below, *above) for path in store_paths(layer, closure.store_dir)))
+    if not closure.paths:
+        return ()
+    used = len(below) + len(above) + request.counted
+    if request.steps is not None:
+        return _built(request, closure, len(closure.paths), Pipeline(request.steps), folder)
+    if used >= request.most:
+        message = (
+            f"of {request.most} layers {used} are taken by the base and what is put on top: none is left for the store paths"
+        )
+        raise InputError(message, hint="Allow more with maxLayers.")
+    return _built(request, closure, request.most - used, POPULAR, folder)
+
+
+def _built(request: ImageRequest, closure: Closure, most: int, strategy: Strategy, folder: Path) -> tuple[LayerBlob, ...]:
+    return build_layers(
+        closure, most, folder / _LAYERS, strategy=strategy, epoch=request.epoch, uid=request.uid, gid=request.gid, set_times=True
+    )
+
+
+def store_paths(layer: LayerBlob, store_dir: str = "/nix/store") -> set[str]:
+    """Name the store paths that a layer has: by its listing where it is derived, else by its tar."""
+    below = os.fsencode(store_dir).lstrip(b"/") + b"/"
+    if isinstance(layer.piece, Piece):
+        paths = {member.entry.path for member in read_contents(layer).members if not member.is_whiteout}
+    else:
+        with open(layer.listing, "rb") as file:
+            top = b"./" + below
+            wanted = (line for line in file if line.startswith(top) and b"/" not in line[len(top) :].split(b" ", 1)[0])
+            paths = {entry.path for entry in listing.read(wanted, b"/", layer.listing)}
+    bases = {path.removeprefix(below).split(b"/", 1)[0] for path in paths if path.startswith(below)}
+    found = {StorePath.containing(f"{store_dir}/{os.fsdecode(base)}") for base in bases}
+    return {path.path for path in found if path is not None}
