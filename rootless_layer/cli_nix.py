@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from .cli_images import spooling as spooling
+from .cli_images import spooling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
