@@ -194,7 +194,7 @@ class _Snapshot:
         self.below = below
         self.top = made + b"/" + os.fsencode(_TREE)
         self.spool = made + b"/files/"
-        self.added = dict(changes.added)
+        self.added = {b"": below.entries[b""], **changes.added}  # a layer may be of nothing
         self.gone = changes.hides(below.entries)
         self.special: list[bytes] = []
         self._bring_links()

@@ -76,13 +76,13 @@ def tools(big_store: Store) -> Store:
 
 
 def bases(user: User, tools: Store) -> list[str | Path]:
-    """Build a base of three layers: programs, what a script made, and what another made of that."""
+    """Build a base of four layers: programs, what a script made, what another made of that, and nothing."""
     env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
     programs = user.build(*tools.options, output="0", env=env)
     assert programs.status == 0, programs.err
     words: list[str | Path] = ["--base", user.home / "0"]
     later = "echo again > /etc/again; chown 21 /etc/again; rm /share/5; rm -r /etc/data; chown 13 /own/in; setcap cap_net_raw+ep /own/in\n"
-    for number, text in (("1", BASE), ("2", later)):
+    for number, text in (("1", BASE), ("2", later), ("3", "true\n")):
         made = user.build(*words, *tools.options, "--script", user.script(text, f"script-{number}"), output=number, env=env)
         assert made.status == 0, made.err
         words += ["--base", user.home / number]
