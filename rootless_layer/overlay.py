@@ -22,6 +22,7 @@ from .errors import OverlayError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PROBE = b".rootless-layer-probe"
 _ORIGIN = "user.overlay.origin"
 """overlayfs's mark of a file that was copied up."""
 
@@ -46,7 +47,9 @@ class Overlay:
             message = "the snapshots of the base lie on another file system than the session's files"
             raise OverlayError(message)
         # Relative and short: all options must fit into a page of memory.
-        layers = b":".join(b"%d" % number for number in numbers)
+        layers = b":".join([*(b"%d" % number for number in numbers), b"probe"])
+        os.mkdir(lowers + b"/probe")
+        os.close(os.open(lowers + b"/probe/" + _PROBE, os.O_CREAT | os.O_WRONLY, 0o600))
         os.symlink(self.upper, lowers + b"/upper")
         os.symlink(os.fsencode(plan["scratch"]), lowers + b"/scratch")
         os.chdir(lowers)
@@ -58,6 +61,7 @@ class Overlay:
         finally:
             os.chdir("/")
         self.device = os.stat(self.tree).st_dev
+        self._probe()
         self.paths: dict[int, bytes] = {}
         """Where each file with a row was when the session began, by its inode number."""
         self.suspects: dict[int, bytes] = {}
@@ -65,6 +69,21 @@ class Overlay:
         """Files that a script gave a second name: each name may have another number."""
         self.forgotten: list[bytes] = []
         """Files that were copied up, and have a number of their own."""
+
+    def _probe(self) -> None:
+        """Have a file copied up, and see that it is marked and keeps its number: not every file system above can do that."""
+        path = self.tree + b"/" + _PROBE
+        number = os.lstat(path).st_ino
+        try:
+            os.utime(path)
+            marked = _ORIGIN in os.listxattr(self.upper + b"/" + _PROBE)
+            kept = os.lstat(path).st_ino == number
+            os.unlink(path)
+        except OSError as error:
+            raise OverlayError(str(error)) from error
+        if not (marked and kept):
+            message = "overlayfs does not keep track of files here"
+            raise OverlayError(message)
 
     def rows(self) -> bytes:
         """Give the rows that the record begins with, as ``faked --load`` reads them."""

@@ -88,6 +88,9 @@ class _Merged:
         except (OSError, ValueError) as error:
             message = f"{folder}: the snapshot of a base is damaged: {getattr(error, 'strerror', None) or error}"
             raise InputError(message, hint="Remove that directory: it is made again.") from error
+        if not (folder / _TREE).is_dir():
+            message = f"{folder}: the snapshot of a base is damaged: it has no {_TREE}"
+            raise InputError(message, hint="Remove that directory: it is made again.")
         top = os.fsencode(folder / _TREE)
         facts, special = self.facts, self.special
         for path in map(_bytes, said["gone"]):
