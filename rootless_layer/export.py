@@ -7,7 +7,9 @@ of a stream that broke off nothing can be loaded.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
 import tarfile
@@ -34,6 +36,7 @@ Format = Literal["layout", "archive", "docker-archive"]
 _LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
 _BLOBS = "blobs/sha256"
 _BLOCK = 512
+_PIPE_BYTES = 1 << 20
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}")
 """distribution's ``reference`` package, by which docker and podman read a name."""
@@ -253,6 +256,8 @@ def export_images(
     """
     _check_names(images, several_platforms=several_platforms, kind=kind)
     if stream is not None:
+        with contextlib.suppress(OSError):  # no pipe, or a user's share of them is used up
+            fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         _write_file(images, stream, kind, several_platforms=several_platforms)
         return
     target = Path(os.path.realpath(output))

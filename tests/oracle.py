@@ -275,10 +275,9 @@ class Chroot:
             f"mount --bind {top} {top}", f"mount -o remount,bind,nodev {top}", f"cd {top}",
             "mount -t proc -o ro proc proc", "mount -t tmpfs -o mode=755 tmpfs dev",
         ]  # fmt: skip
-        for path in self.store_paths:
-            source = shlex.quote(f"{self.base}/{path}")
-            target = shlex.quote(path)
-            lines += [f"mount --bind {source} {target}", f"mount -o remount,bind,ro {target}"]
+        table = tree / SCRIPT / "fstab"  # by which one process mounts them all
+        table.write_text("".join(f"{self.base}/{path} {tree}/{path} none bind,ro 0 0\n" for path in self.store_paths))
+        lines.append(f"mount --all --fstab {shlex.quote(str(table))}")
         lines += [f"mknod -m 666 dev/{name} c {major} {minor}" for name, (major, minor) in _DEVICES.items()]
         bins = ":".join(f"/{path}/bin" for path in self.store_paths)
         variables = {

@@ -495,7 +495,7 @@ def test_no_row_means_root(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     (tmp_path / "f").chmod(0o640)
     status = os.lstat(tmp_path / "f")
-    assert OwnershipRecord({}).owner("/f", status) == Row(status.st_mode, 0, 0, 0)
+    assert OwnershipRecord({}).owner("/f", (status.st_dev, status.st_ino), status) == Row(status.st_mode, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -516,7 +516,7 @@ def test_a_row_of_another_file_is_refused(tmp_path: Path, recorded: int, on_disk
     status = os.lstat(tmp_path / "f")
     record = OwnershipRecord.parse(save_file({(status.st_dev, status.st_ino): Row(recorded, 33, 33, 0)}.items()))
     with pytest.raises(RecordError, match="/f: "):
-        record.owner("/f", status)
+        record.owner("/f", (status.st_dev, status.st_ino), status)
 
 
 @pytest.mark.parametrize(
@@ -537,7 +537,7 @@ def test_a_row_that_fakeroot_made_is_believed(tmp_path: Path, recorded: int, on_
     (tmp_path / "f").chmod(on_disk)
     status = os.lstat(tmp_path / "f")
     record = OwnershipRecord.parse(save_file({(status.st_dev, status.st_ino): Row(recorded, 33, 34, 0)}.items()))
-    row = record.owner("/f", status)
+    row = record.owner("/f", (status.st_dev, status.st_ino), status)
     assert (row.mode, row.uid, row.gid) == (recorded, 33, 34)
 
 

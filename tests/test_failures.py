@@ -19,6 +19,7 @@ from programs.aftermath import (
     assert_nothing_left,
     assert_said,
     assert_whole_or_absent,
+    is_ready,
     make_tools,
     marked,
     members,
@@ -313,17 +314,6 @@ def big(shared: Path) -> Path:
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 """Set it to try more moments; the moments of each test are the same each time."""
 STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
-
-
-def is_ready(process: subprocess.Popen[bytes]) -> bool:
-    """Say whether the command has begun: from then on it handles signals."""
-    try:
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            if line.startswith("SigCgt:"):
-                return bool(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1) or process.poll() is not None
-    except OSError:
-        pass
-    return process.poll() is not None
 
 
 def say(user: User) -> str:

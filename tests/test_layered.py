@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import COMMAND, PACKAGES, Result, Store, User, make_store, store_of
-from programs.aftermath import assert_nothing_left, assert_said
+from programs.aftermath import assert_nothing_left, assert_said, is_ready, until
 
 from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
 from rootless_layer.errors import InputError, OutputError, UnrepresentableError
@@ -257,9 +258,10 @@ def test_a_closure_that_is_not_there(user: User) -> None:
 def test_nothing_outlives_a_command_that_is_ended(users: list[User], store: Store) -> None:
     """Ended wherever it is, while children make layers or a slow reader takes the stream, it leaves no process and no tree."""
     user = users[-1]
-    for number, seconds in ((signal.SIGTERM, 0.15), (signal.SIGINT, 0.25), (signal.SIGKILL, 0.35), (signal.SIGTERM, 0.9)):
+    for number, seconds in ((signal.SIGTERM, 0.05), (signal.SIGINT, 0.15), (signal.SIGKILL, 0.25), (signal.SIGTERM, 0.8)):
         command = [*COMMAND, "image", *store.options, "--max-layers", "30", "-o", "-"]
         with user.start(command, env={"MARK": str(user.home)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as started:
+            assert until(functools.partial(is_ready, started))
             time.sleep(seconds)
             started.send_signal(number)
             assert started.wait(30) == (-number if number == signal.SIGKILL else 128 + number)

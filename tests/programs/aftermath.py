@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -60,6 +61,17 @@ def until(true: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def is_ready(process: subprocess.Popen[bytes]) -> bool:
+    """Say whether the command has begun: from then on it handles signals."""
+    try:
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1) or process.poll() is not None
+    except OSError:
+        pass
+    return process.poll() is not None
 
 
 def assert_whole_or_absent(output: Path) -> bool:
