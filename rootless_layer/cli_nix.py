@@ -80,16 +80,25 @@ def nix_image(*, quiet: bool) -> None:
     show_default=True,
     help="How the archive is compressed as a whole; `last` is as the last of the images is.",
 )
-def nix_archive(images: Sequence[str], output: str, compressor: str) -> None:
+@click.option("-t", "--tag", "--repo_tag", metavar="NAME:TAG", help="Name the one image so, whatever its name is.")
+def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | None) -> None:
     """Make one archive of images, for `docker load` and `podman load`."""
     from .compression import kind_of  # noqa: PLC0415
-    from .export import write_archive  # noqa: PLC0415
+    from .export import tag_of, write_archive  # noqa: PLC0415
     from .nix_image import images_of  # noqa: PLC0415
 
+    if output == "-" and os.isatty(1):
+        message = "an archive is nothing for a terminal: pipe it, or name a file"
+        raise click.BadParameter(message, param_hint="--output")
+    names = (tag_of(tag),) if tag else ()
     last = images[-1].partition("#")[0]
     kind: Any = _KINDS.get(compressor) or ("none" if os.path.isdir(last) else kind_of(last))
     with spooling() as spool, _written(output) as file, _compressed(file, kind) as into:
-        write_archive(images_of(images, spool), into)
+        found = images_of(images, spool)
+        if names and len(found) != 1:
+            message = f"one image can have that name, and there are {len(found)}"
+            raise click.BadParameter(message, param_hint="--tag")
+        write_archive([attrs.evolve(one, names=names or one.names) for one in found], into)
 
 
 @click.command("nix-export")

@@ -46,6 +46,9 @@ def find_programs(path: str | None = None) -> Programs:
     for name, quoted, bare in _ASSIGNMENT.findall(text):
         if name not in variables:
             variables[name] = _VARIABLE.sub(lambda match: variables.get(match[1], ""), quoted or bare)
+    if "FAKED" not in variables:  # a wrapper of the wrapper, as nixpkgs makes them: they lie beside
+        prefix = os.path.dirname(os.path.dirname(os.path.realpath(wrapper)))
+        variables = {"FAKED": f"{prefix}/bin/faked", "LIB": "libfakeroot.so", "PATHS": f"{prefix}/lib:{prefix}/lib/libfakeroot"}
     names = variables.get("FAKEROOT_LIB") or variables.get("LIB") or ""
     libraries = [Path(folder, names) for folder in variables.get("PATHS", "").split(":")]
     library = next((str(candidate) for candidate in libraries if names and candidate.is_file()), None)

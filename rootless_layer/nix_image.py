@@ -11,6 +11,7 @@ from .closure import StorePath
 from .contents import read_contents
 from .derived import IMAGE_JSON, write_derived
 from .errors import InputError
+from .export import tag_of
 from .image import Image
 from .layered import build_layers
 from .layering import POPULAR
@@ -40,6 +41,7 @@ def assemble(request: ImageRequest, target: Path, temporary: Temporary, spool: C
     raise.
     """
     check_replaceable(target, IMAGE_JSON)
+    names = (tag_of(f"{request.name}:{request.tag}"),) if request.name else ()
     base = _base(request, spool)
     image = Image.empty(Platform.host()) if base is None else base
     above = [layer for path in request.layers for layer in choose(path, spool).layers]
@@ -51,7 +53,7 @@ def assemble(request: ImageRequest, target: Path, temporary: Temporary, spool: C
             image = image.append(layer, created=request.created)
         image = image.configured(request.config, created=request.created, platform=_platform(request, image.platform))
         passing = os.path.dirname(spool())
-        write_derived(image, (f"{request.name}:{request.tag}",) if request.name else (), folder, passing=passing)
+        write_derived(image, names, folder, passing=passing)
     return image
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -80,6 +81,8 @@ def make_nix(user: User, packages: Sequence[str] = PACKAGES, *, like: Nix | None
     expression = nix_closure.write_plan(work, packages, nix_closure.PACKAGES + "in packages\n")
     (work / "packages.nix").write_text(expression)
     python = Path(rootless_layer.__file__).parent.parent, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")
+    (work / "python.nix").write_text(json.dumps(":".join(map(str, python[1:]))))
+    (work / "interpreter.nix").write_text(json.dumps(sys.executable))
     program = PROGRAM.format(python=sys.executable, path=":".join(map(str, python)))
     (work / "program.nix").write_text(f"{{ pkgs }}: pkgs.writeScriptBin \"rootless-layer\" ''\n{program}''\n")
     if like is not None:

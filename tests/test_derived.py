@@ -178,3 +178,38 @@ def test_a_foreign_archive_is_referred_to(user: User, tmp_path: Path) -> None:
         assert said["layers"][0]["file"].startswith("blobs/" if kept else str(user.home))
         assert len(list((user.home / f"from-{name}").glob("blobs/sha256/*"))) == kept
         good(user.run([*COMMAND, "validate", user.home / f"from-{name}"]))
+
+
+def test_an_archive_may_have_another_name(user: User) -> None:
+    """The one image of an archive is named as is asked, and what is no name, or meant for several, is refused."""
+    assert user.build("--view", "directory", "--", "touch", "file").status == 0
+    good(run(user, "nix-image", {"imageName": "x", "imageTag": "1", "imageLayers": [str(user.home / "layer")]}, "image"))
+    good(user.run([*COMMAND, "nix-archive", user.home / "image", "--repo_tag", "other:2", "-o", user.home / "other.tar"]))
+    with tarfile.open(user.home / "other.tar") as tar:
+        manifest = tar.extractfile("manifest.json")
+        assert manifest is not None
+        assert json.load(manifest)[0]["RepoTags"] == ["other:2"]
+    for words, status, message in (
+        ([user.home / "image", "--tag", "No Name"], 65, "'No Name' is not the name of an image"),
+        ([user.home / "image", user.home / "image", "--tag", "x"], 2, "one image can have that name, and there are 2"),
+        ([user.home / "absent"], 65, "absent: no such image"),
+    ):
+        done = user.run([*COMMAND, "nix-archive", *words, "-o", user.home / "wrong.tar"])
+        assert (done.status, message in done.err) == (status, True), done.err
+    named = run(user, "nix-image", {"imageName": "no name", "imageTag": "1"}, "unnamed")
+    assert (named.status, "'no name:1' is not the name of an image" in named.err) == (65, True)
+    assert not (user.home / "wrong.tar").exists()
+
+
+def test_programs_beside_a_wrapper_are_found(tmp_path: Path) -> None:
+    """Where the command fakeroot is wrapped, as in nixpkgs, its daemon and library are those that lie beside it."""
+    from rootless_layer.fakeroot import find_programs
+
+    real = find_programs()
+    for folder in ("bin", "lib"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bin/fakeroot").write_text("#!/bin/sh\nexec .fakeroot-wrapped\n")
+    (tmp_path / "bin/fakeroot").chmod(0o755)
+    (tmp_path / "bin/faked").symlink_to(real.faked)
+    (tmp_path / "lib/libfakeroot.so").symlink_to(real.library)
+    assert find_programs(str(tmp_path / "bin")) == real

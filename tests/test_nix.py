@@ -14,7 +14,7 @@ from conftest import COMMAND, Result, User, make_user
 from nix_pkgs import LET, Nix, fetch_nix, make_nix, remove_quickly
 
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
-PACKAGES = ("bash", "coreutils", "findutils", "sed", "grep", "tar", "gzip")
+PACKAGES = ("bash", "coreutils", "findutils", "sed", "grep", "tar", "gzip", "passwd", "login")
 pytestmark = pytest.mark.xdist_group("nix-build")
 
 SCRIPT = """
@@ -139,6 +139,31 @@ def test_newer_versions_of_nix_give_the_same(stores: list[Nix], shared: Path, su
         digests = [layer(nix, path)["digest"] for path in ours[1:]]
         assert [layer(newer, path)["digest"] for path in theirs[1:]] == digests, version
         remove_quickly(user.home)
+
+
+OVERLAY = """
+let
+  overlay = import <rootless-layer/overlay.nix>;
+  final = pkgs // overlay final pkgs;
+  tools = final.dockerTools;
+  asked = tools: tools.streamImage {
+    name = "x";
+    tag = "1";
+    runAsRoot = "${tools.shadowSetup} cp /etc/passwd /copy; chown 5:6 /copy";
+  };
+in
+[ (asked tools).rootlessImage (asked ours).rootlessImage tools.caCertificates ]
+"""
+
+
+def test_the_overlay_gives_the_functions_and_keeps_the_rest(stores: list[Nix]) -> None:
+    """pkgs.dockerTools is these functions, by a program made of the package's own source, and has what else nixpkgs has."""
+    nix = stores[0]
+    by_overlay, by_import, certificates = nix.build(OVERLAY)
+    assert by_overlay != by_import  # another program made it
+    said = [json.loads(nix.on_disk(f"{path}/image.json").read_bytes()) for path in (by_overlay, by_import)]
+    assert said[0]["manifestDigest"] == said[1]["manifestDigest"]
+    assert certificates.endswith("-ca-certificates")
 
 
 HOOK = """

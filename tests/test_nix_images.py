@@ -539,6 +539,9 @@ FAILS = {
           fromImage = ours.buildImage { name = "one"; tag = "latest"; compressor = "none"; }; }""",
     "config: there is no property 'Nothing'": 'ours.streamImage { name = "x"; config.Nothing = 1; }',
     "the script failed with exit status 3": 'ours.streamImage { name = "x"; runAsRoot = "exit 3"; }',
+    "a script wished to change the store path's file": """
+        ours.streamImage { name = "x"; runAsRoot = "chown 5 ${pkgs.bash}/bin/bash";
+          fromImage = ours.buildImage { name = "bash"; copyToRoot = pkgs.bash; compressor = "none"; }; }""",
     "'yesterday' is not a time": 'ours.streamImage { name = "x"; created = "yesterday"; }',
 }
 

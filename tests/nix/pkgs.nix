@@ -28,7 +28,18 @@ let
     nix = debian.nix-bin;
     cacert = python "cacert" "cacert.py" { };
     runtimeShell = "${debian.bash}/bin/bash";
-    su = debian.util-linux;
+
+    # This machine's own, which have what the program needs.
+    python3.withPackages =
+      _choose:
+      pkgs.writeScriptBin "python3" ''
+        #!/bin/sh
+        PYTHONPATH=$PYTHONPATH:${import (machine + "/python.nix")} exec ${import (machine + "/interpreter.nix")} "$@"
+      '';
+    fakeroot = pkgs.runCommand "fakeroot" { } ''
+      mkdir -p $out/bin
+      ln -s /usr/bin/fakeroot-sysv $out/bin/fakeroot
+    '';
 
     stdenv = {
       buildPlatform.system = system;
