@@ -62,11 +62,11 @@ class Base:
 
     ``entries`` has each path's; times are as the layers have them. ``chain_id`` is the
     highest layer's. ``links`` has the names of each file that has several, in order, by each
-    of them. Where the layers lie on disk as directories that an overlay can show, ``trees``
-    has these, the lowest first, and ``special`` the paths whose owner, mode, type or
-    attributes are not what the disk says. ``mounted`` has store paths of the base that lie on
-    this machine as they are in it, so that scripts may see them instead of copies: the path,
-    and where that is.
+    of them, and of one that had several in its layer. Where the layers lie on disk as
+    directories that an overlay can show, ``trees`` has these, the lowest first, and
+    ``special`` the paths whose owner, mode, type or attributes are not what the disk says.
+    ``mounted`` has store paths of the base that lie on this machine as they are in it, so that
+    scripts may see them instead of copies: the path, and where that is.
     """
 
     entries: Mapping[bytes, Entry]

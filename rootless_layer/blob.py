@@ -116,7 +116,9 @@ class LayerBlob:
     def _tree(self) -> Tree:
         try:
             with open(self.listing, "rb") as file:
-                return Tree.of(listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing), whiteouts=True)
+                stands = listing.root_stands(file)
+                entries = listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing)
+                return Tree.of(entries, whiteouts=True, root_stands=stands)
         except OSError as error:
             message = f"{self.listing}: cannot be read: {error.strerror}"
             raise SourceError(message, hint="Build the layer again.") from error

@@ -55,7 +55,7 @@ def changeset(base: Base, delta: Delta, epoch: int) -> Tree:
                 break
             entries[parent] = there[parent] if parent in there else below[parent]
     entries.setdefault(b"", there[b""] if b"" in there else below[b""])
-    return Tree.of((_clamped(entry, epoch) for entry in entries.values()), whiteouts=True)
+    return Tree.of((_clamped(entry, epoch) for entry in entries.values()), whiteouts=True, root_stands=b"" in changed)
 
 
 def _clamped(entry: Entry, epoch: int) -> Entry:

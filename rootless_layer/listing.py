@@ -17,6 +17,9 @@ from .tree import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+    from .tree import Tree
 
 _TYPES = {
     stat.S_IFREG: b"file",
@@ -30,6 +33,16 @@ _ODD = re.compile(rb"[^!-\"$-<>-\[\]-~]")
 """What vis(3) writes as an octal escape: not printable, a space, ``#``, ``=``, a backslash."""
 
 
+_HEAD, _ROOT_STANDS = b"#mtree\n", b"#root\n"
+
+
+def root_stands(file: BinaryIO) -> bool:
+    """Say whether a listing's root is archived although it is 0755 and root's; the file is at its beginning, and stays there."""
+    head = file.read(len(_HEAD + _ROOT_STANDS))
+    file.seek(0)
+    return head == _HEAD + _ROOT_STANDS
+
+
 def _vis(text: bytes) -> bytes:
     return _ODD.sub(lambda match: b"\\%03o" % match[0][0], text)
 
@@ -38,13 +51,15 @@ def _name(path: bytes) -> bytes:
     return b"./" + _vis(path) if path else b"."
 
 
-def lines(tree: Iterable[Entry], *, files: bytes | None) -> Iterator[bytes]:
+def lines(tree: Tree, *, files: bytes | None) -> Iterator[bytes]:
     """Write a tree as mtree lines.
 
     Where ``files`` is given, each regular file's line names the file that holds its bytes,
     relative to the listing where that is below the path ``files``.
     """
-    yield b"#mtree\n"
+    yield _HEAD
+    if tree.root_stands:
+        yield _ROOT_STANDS
     for entry in tree:
         if entry.link is not None:
             yield b"#link=%s\n" % _name(entry.link)

@@ -150,6 +150,15 @@ def _set_attributes(target: bytes, attributes: bytes, *, recursive: bool) -> Non
     )
 
 
+def sync_file_system(path: str | os.PathLike[str]) -> None:
+    """Have all that was written to the file system of a directory be on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _checked(_libc.syncfs(descriptor), "syncfs")
+    finally:
+        os.close(descriptor)
+
+
 def make_private() -> None:
     """Keep every mount from here on from reaching other namespaces."""
     mount(None, b"/", None, MS_REC | MS_PRIVATE)

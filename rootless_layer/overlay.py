@@ -42,7 +42,10 @@ class Overlay:
         self.placed = [(os.fsencode(path), *rest) for path, *rest in plan["placed"]]
         lowers = self.lowers = os.fsencode(plan["lowers"])
         numbers = self.numbers = sorted(map(int, os.listdir(lowers)), reverse=True)
-        devices = {os.stat(lowers + b"/%d" % number).st_dev for number in numbers}
+        try:
+            devices = {os.stat(lowers + b"/%d" % number).st_dev for number in numbers}
+        except OSError as error:
+            raise OverlayError(str(error)) from error
         if devices != {os.stat(self.upper).st_dev}:
             message = "the snapshots of the base lie on another file system than the session's files"
             raise OverlayError(message)
@@ -64,6 +67,7 @@ class Overlay:
         self._probe()
         self.paths: dict[int, bytes] = {}
         """Where each file with a row was when the session began, by its inode number."""
+        self.began: dict[int, bytes] = {}
         self.suspects: dict[int, bytes] = {}
         self.parted: dict[int, bytes] = {}
         """Files that a script gave a second name: each name may have another number."""
@@ -90,7 +94,7 @@ class Overlay:
         lines = []
         for path, mode, uid, gid, rdev in self.placed:
             number = self._number(path)
-            self.paths[number] = path
+            self.paths[number] = self.began[number] = path
             lines.append(b"dev=%x,ino=%d,mode=%o,uid=%d,gid=%d,nlink=1,rdev=%d\n" % (self.device, number, mode, uid, gid, rdev))
         return b"".join(lines)
 
@@ -132,6 +136,9 @@ class Overlay:
         lost = [path for number, path in self.parted.items() if number in rowed]
         lost += [path for number, path in self.suspects.items() if number in left]
         lost += self.forgotten if left else []
+        # What had a row when the session began, and another number now, was not replaced by a program that fakeroot saw.
+        began = (self.began[number] for number in left if number in self.began)
+        lost += [path for path in began if stat.S_ISREG(self._above(path))]
         if lost:
             message = f"{os.fsdecode(b'/' + lost[0])}: overlayfs lost track of this file of the base"
             raise OverlayError(message)
@@ -157,6 +164,13 @@ class Overlay:
         if not any(map(_is_opaque, above)) and any(map(os.path.isdir, below)):
             message = f"{os.fsdecode(b'/' + path)}: overlayfs does not rename a directory of the base"
             raise OverlayError(message)
+
+    def _above(self, path: bytes) -> int:
+        """Give the mode of a path in the upper directory; 0 where it is not there."""
+        try:
+            return os.lstat(self.upper + b"/" + path).st_mode
+        except OSError:
+            return 0
 
     def _number(self, path: bytes) -> int:
         try:

@@ -254,7 +254,10 @@ class _Merge:
 
     def _is_in_base(self, entry: Entry) -> bool:
         """Say whether the base has the same file there."""
-        return entry.path in self.base and entry.path not in self.entries and _agree(self.base[entry.path], entry)
+        if entry.path not in self.base or entry.path in self.entries:
+            return False
+        there = self.base[entry.path]
+        return (there.uid, there.gid) == (entry.uid, entry.gid) and _agree(there, entry)
 
     def _stand_for(self, entry: Entry, stored: bytes) -> Entry:
         if self.spec.link == "hard" and stored not in self.base:  # no link reaches into another layer

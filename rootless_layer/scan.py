@@ -145,6 +145,7 @@ class _Scan:
         xattrs = self.record.xattrs.get(inode, ())
         if stat.S_ISSOCK(row.mode):
             self.notes.append(f"{shown(path)}: a socket is not part of a layer; left out")
+            self.gone.append(path)  # what a base has there
             return None
         planned = self.planned.get(path)
         if planned is not None and self._untouched(planned, status, row, xattrs):

@@ -23,7 +23,9 @@ import platformdirs
 from .base import Base, Entries
 from .compression import MOST_BYTES
 from .errors import InputError, OutputError, RootlessLayerError
+from .namespace import sync_file_system
 from .output import make_folder
+from .removal import remove
 from .stage import copy_source
 from .tarball import Changes, read_layer
 from .tree import ROOT_MODE, Entry, shown
@@ -65,7 +67,8 @@ def open_base(
     merged = _Merged()
     for number, (layer, chain_id) in enumerate(zip(image.layers, image.chain_ids, strict=True), 1):
         folder = cache / "snapshots" / chain_id.removeprefix("sha256:")
-        if not folder.is_dir():
+        if not ((folder / _INDEX).is_file() and (folder / _TREE).is_dir()):
+            remove(str(folder))  # of an earlier form, or damaged
             tell(f"unpacking layer {number} of {len(image.layers)} of the base, once")
             _unpack(layer, folder, merged.base(""), temporary, most_bytes)
         merged.add(folder)
@@ -84,17 +87,15 @@ class _Merged:
     def add(self, folder: Path) -> None:
         """Put a snapshot above those there are."""
         try:
-            said = json.loads((folder / _INDEX).read_bytes())
-        except (OSError, ValueError) as error:
-            message = f"{folder}: the snapshot of a base is damaged: {getattr(error, 'strerror', None) or error}"
+            self._add(json.loads((folder / _INDEX).read_bytes()), os.fsencode(folder / _TREE))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            message = f"{folder}: the snapshot of a base is damaged: {getattr(error, 'strerror', None) or repr(error)}"
             raise InputError(message, hint="Remove that directory: it is made again.") from error
-        if not (folder / _TREE).is_dir():
-            message = f"{folder}: the snapshot of a base is damaged: it has no {_TREE}"
-            raise InputError(message, hint="Remove that directory: it is made again.")
-        top = os.fsencode(folder / _TREE)
+
+    def _add(self, said: Any, top: bytes) -> None:  # noqa: ANN401 - JSON
         facts, special = self.facts, self.special
         for path in map(_bytes, said["gone"]):
-            del facts[path]
+            facts.pop(path)
             special.pop(path, None)
         for path, mode, uid, gid, mtime, size, rdev, target, xattrs in said["entries"]:
             special.pop(_bytes(path), None)
@@ -110,7 +111,7 @@ class _Merged:
         carriers: dict[bytes, bytes] = {}
         for top, names in self.links:
             kept = tuple(name for name in names if name in self.facts and self.facts[name][-1] is top)
-            if len(kept) > 1:
+            if kept and len(names) > 1:  # also where one name is left: on the disk it has several
                 links.update((name, kept) for name in kept)
                 carriers.update((name, kept[0]) for name in kept[1:])
         return Base(Entries(self.facts, carriers), chain_id, links, tuple(self.trees), tuple(self.special))
@@ -132,7 +133,8 @@ def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, m
         spool = made / "files"
         changes = _changes(layer, name, str(spool), below.entries, most_bytes)
         (made / _INDEX).write_bytes(_Snapshot(name, below, changes, os.fsencode(made)).write())
-        spool.rmdir()
+        remove(str(spool))  # what a later member of the layer replaced is there still
+        sync_file_system(made)
         with contextlib.suppress(FileExistsError):  # another build was quicker; what it made is the same
             _rename(made, folder)
     except OSError as error:

@@ -282,6 +282,10 @@ class Stager:
 
     def _scaffold_file(self, path: bytes, source: bytes) -> None:
         """Make a place to mount a device of this machine upon; a planned one keeps its own inode."""
+        there = self._there(path)
+        if there is not None and (there.is_dir or there.target is not None):
+            message = f"{shown(path)}: the root view needs a file there to show a device or a file of its own"
+            raise SourceError(message, hint="Leave it out of the contents or the base, or use the directory view.")
         with _writing(path):
             if not self._is_there(path):
                 os.close(os.open(self.top + b"/" + path, os.O_CREAT | os.O_WRONLY, 0o600))

@@ -108,11 +108,13 @@ def _changes(archive: int, name: str, spool: str, below: Mapping[bytes, Entry]) 
     for number, record in enumerate(_headers(archive, name)):
         entry = _entry(record, name, _ANY_TIME)
         above, _, last = entry.path.rpartition(b"/")
+        if b"/" + WHITEOUT_PREFIX * 2 in b"/" + above:
+            continue  # aufs's own directories, which mean nothing here, as its files
         if last.startswith(WHITEOUT_PREFIX):
+            gone = last.removeprefix(WHITEOUT_PREFIX)
             if last == _OPAQUE:
                 emptied.add(above)
-            elif not last.startswith(WHITEOUT_PREFIX * 2):  # aufs's own files, which mean nothing here
-                gone = last.removeprefix(WHITEOUT_PREFIX)
+            elif gone not in {b"", b".", b".."} and not gone.startswith(WHITEOUT_PREFIX):
                 removed.add(above + b"/" + gone if above else gone)
             continue
         if entry.link is not None:

@@ -95,13 +95,15 @@ class Tree:
     """Entries by path, ordered, complete, without duplicates.
 
     Made by :meth:`of` only. Every parent is there and is a directory; every hard link
-    names a regular file that is not a hard link itself.
+    names a regular file that is not a hard link itself. The root is archived in any case
+    where it ``root_stands``: a base has another one.
     """
 
     entries: Mapping[bytes, Entry]
+    root_stands: bool = False
 
     @classmethod
-    def of(cls, entries: Iterable[Entry], *, whiteouts: bool = False) -> Tree:
+    def of(cls, entries: Iterable[Entry], *, whiteouts: bool = False, root_stands: bool = False) -> Tree:
         """Order and check entries; a missing parent becomes a 0755 directory of root's.
 
         Raises :class:`UnrepresentableError`, with every fault found, for a repeated
@@ -127,11 +129,11 @@ class Tree:
                 problems.append(f"{shown(entry.path)}: no file for the hard link to {shown(entry.link or b'')}")
         if problems:
             raise UnrepresentableError(*problems)
-        return cls(MappingProxyType({path: by_path[path] for path in ordered}))
+        return cls(MappingProxyType({path: by_path[path] for path in ordered}), root_stands)
 
     def replacing(self, changed: Mapping[bytes, Entry]) -> Tree:
         """Give a tree that has other entries at some of its paths, of the same types."""
-        return Tree(MappingProxyType({**self.entries, **changed}))
+        return Tree(MappingProxyType({**self.entries, **changed}), self.root_stands)
 
     def __iter__(self) -> Iterator[Entry]:
         """Go through the entries in the order of their paths' bytes."""
@@ -155,7 +157,7 @@ class Tree:
         if any(b"/" + WHITEOUT_PREFIX in b"/" + entry.path for entry in plain):
             plain.sort(key=_whiteouts_first)
         root = plain[0]
-        if (root.mode, root.uid, root.gid, root.xattrs) == (ROOT_MODE, 0, 0, ()):
+        if (root.mode, root.uid, root.gid, root.xattrs) == (ROOT_MODE, 0, 0, ()) and not self.root_stands:
             del plain[0]
         return plain + links
 

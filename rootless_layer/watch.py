@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_IN_ROOT = 0x10
 _AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 _PATH_MAX = 4096
 _MOST_BYPASSES = 20
 _PINS = 500
@@ -80,7 +81,9 @@ class Watch:
             seccomp.answer(listener, notification, errno.EPERM)
             return
         if notification.name in _RENAMES and self._check_moved is not None:
-            self._look_at_moved(notification, self._check_moved)
+            self._look_at_moved(notification, _RENAMES[notification.name], self._check_moved)
+            if notification.name == "renameat2" and notification.arguments[4] & _RENAME_EXCHANGE:
+                self._look_at_moved(notification, _PATHS[notification.name], self._check_moved)
         refused = 0
         # libfakeroot does not wrap renameat2, which ends in any of the three calls: whoever
         # replaces a file by one of them may free an inode unseen.
@@ -111,9 +114,11 @@ class Watch:
             self.bypasses.append(found)
 
     @staticmethod
-    def _look_at_moved(notification: seccomp.Notification, check: Callable[[int], object]) -> None:
+    def _look_at_moved(
+        notification: seccomp.Notification, where: tuple[int | None, int | None], check: Callable[[int], object]
+    ) -> None:
         try:
-            descriptor = _open(notification, _RENAMES[notification.name])
+            descriptor = _open(notification, where)
         except OSError:
             return  # the call will fail as well
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 import threading
 from pathlib import Path
 
 import pytest
-from conftest import Store, User, fingerprint, make_user, remove
+from conftest import Store, User, fingerprint, make_store, make_user, remove
 from programs.aftermath import assert_nothing_left, members
 
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
@@ -70,6 +72,12 @@ getcap /own/in | grep -q net_raw; test "$(getfattr --only-values -n user.x /etc/
 
 
 @pytest.fixture(scope="module")
+def perl(shared: Path) -> Store:
+    """A closure with perl."""
+    return make_store(shared / "perl-store", ("bash", "coreutils", "perl-base"))
+
+
+@pytest.fixture(scope="module")
 def tools(big_store: Store) -> Store:
     """A closure with the tools that set attributes."""
     return big_store
@@ -111,10 +119,10 @@ def test_an_overlay_gives_what_a_copy_gives(users: list[User], tools: Store, par
         assert_nothing_left(user)
         assert [fingerprint(tree) for tree in sorted(user.home.glob("cache/snapshots/*/tree"))] == snapshots
     assert {name for name, found in digests.items() if len(found) > 1} == set()
-    # A second name for a file of the base, or another for a directory, is what an overlay cannot give.
-    assert copied == {"links", "links_owned", "links_stay", "links_symbolic", "renames_directories", "renames_by_call"} & set(
-        scripts
-    )
+    # A second name for a file of the base, or another for a directory, is what an overlay cannot give. (It may be
+    # that the machine is short of memory, and others are copied as well.)
+    refused = {"links", "links_owned", "links_stay", "links_symbolic", "renames_directories", "renames_by_call"}
+    assert copied >= refused & set(scripts)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have the kernel forget")
@@ -155,3 +163,76 @@ def test_snapshots_that_cannot_be_shown_are_copied(user: User, store: Store) -> 
     assert made.status == 0, made.err
     assert "the base cannot be shown by an overlay, so it is copied" in made.err
     assert [(path, one.uid) for path, one in members(user).items() if not path.startswith("nix")] == [("file", 5)]
+
+
+def tarred(path: Path, *members: tuple[str, dict[str, object]]) -> Path:
+    """Write a tar of members as they are given: a name and what its header says; ``data`` is a file's text."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, said in members:
+            header = tarfile.TarInfo(name)
+            data = str(said.get("data", "")).encode()
+            header.size = len(data)
+            for key, value in said.items():
+                if key != "data":
+                    setattr(header, key, value)
+            archive.addfile(header, io.BytesIO(data))
+    return path
+
+
+def layout_of(user: User, layout: Path, archives: list[Path]) -> Path:
+    """Make an image of tars as they are, by umoci."""
+    steps = [["umoci", "init", "--layout", layout], ["umoci", "new", "--image", f"{layout}:test"]]
+    steps += [["umoci", "raw", "add-layer", "--image", f"{layout}:test", archive] for archive in archives]
+    for words in steps:
+        result = user.run(words)
+        assert result.status == 0, result.err
+    return layout
+
+
+DIR = {"type": tarfile.DIRTYPE, "mode": 0o755}
+ODD_LAYERS: dict[str, tuple[list[list[tuple[str, dict[str, object]]]], str]] = {
+    "one name left": (
+        [[("d", DIR), ("d/a", {"data": "a", "uid": 33, "mode": 0o4755}), ("d/b", {"type": tarfile.LNKTYPE, "linkname": "d/a"})],
+         [("d/.wh.b", {})]],
+        "echo more >> /d/a",
+    ),
+    "repeated paths": ([[("d", DIR), ("d/f", {"data": "1"}), ("d/f", {"data": "2", "uid": 7}), ("z", {"data": "z"}), ("z", DIR)]], "touch /d/f /z/new"),
+    "nothing": ([[("f", {"data": "f", "uid": 5})], [], [(".wh.absent", {})]], "echo more >> /f"),
+    "aufs": ([[("f", {"data": "f"}), (".wh..wh.plnk", DIR), (".wh..wh.plnk/x", {"data": "x"}), (".wh..wh.aufs", {})]], "test ! -e /.wh..wh.plnk; touch /f"),
+    "nameless whiteouts": ([[("f", {"data": "f", "uid": 5})], [(".wh.", {}), (".wh..", {}), (".wh...", {})]], "test -e /f; touch /f"),
+    "a socket": ([[("a", {"data": "a", "uid": 2}), ("d", DIR), ("d/b", {"data": "b"})]], """perl -e 'for ("/a", "/d") {
+        system "rm", "-r", $_; socket(S, 1, 1, 0); bind(S, pack("Sa108", 1, $_)) or die $! }'"""),
+    "an exchange": ([[("d", DIR), ("d/b", {"data": "b", "uid": 3})]], """mkdir /n; perl -e '
+        syscall(316, -100, my $new = "/n", -100, my $old = "/d", 2) == 0 or die $!'"""),
+    "a root": ([[("./", {**DIR, "mode": 0o711, "uid": 5})]], "chmod 755 /; chown 0:0 /; touch /n"),
+    "links below": (
+        [[("a", {"data": "a", "uid": 4})], [("b", {"type": tarfile.LNKTYPE, "linkname": "a"})], [(".wh.a", {}), ("d", DIR)]],
+        "echo more >> /b",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_LAYERS)
+def test_odd_layers_of_others(user: User, store: Store, perl: Store, name: str) -> None:
+    """Layers that others make, or might, are shown by an overlay as a copy of them is, and no owner of theirs is lost."""
+    archives, text = ODD_LAYERS[name]
+    if name == "an exchange" and os.uname().machine != "x86_64":
+        pytest.skip("it makes a system call by its number")
+    tars = [tarred(user.home / f"{number}.tar", *members) for number, members in enumerate(archives)]
+    image = layout_of(user, user.home / "image", tars)
+    env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
+    tools = perl if "perl" in text else store
+    words = ["--base", image, *tools.options, "--script", user.script(text + "\n")]
+    made = [user.build(*words, "--stage", stage, env=env).layer["digest"] for stage in ("copy", "auto")]
+    assert made[0] == made[1]
+    found = members(user)
+    if name == "a root":
+        assert [(one.mode, one.uid) for path, one in found.items() if path in {"", "."}] == [(0o755, 0)]
+    owners = {path: one.uid for path, one in found.items() if one.isreg() and not path.startswith("nix") and ".wh." not in path}
+    expected = {
+        "one name left": {"d/a": 33},
+        "repeated paths": {"d/f": 7, "z/new": 0},
+        "nothing": {"f": 5},
+        "links below": {"b": 4},
+    }
+    assert owners == expected.get(name, owners)
