@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .copying import transfer
 from .errors import OutputError, SourceError
 from .lease import Lease
 from .output import aside, check_replaceable, make_folder, umask, writing
 from .removal import remove
-from .stage import transfer
 from .temporary import Temporary
 
 if TYPE_CHECKING:

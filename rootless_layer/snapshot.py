@@ -12,12 +12,10 @@ import base64
 import contextlib
 import json
 import os
-import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import platformdirs
 
 from .base import Base, Entries
@@ -26,21 +24,21 @@ from .errors import InputError, OutputError, RootlessLayerError
 from .namespace import sync_file_system
 from .output import make_folder
 from .removal import remove
-from .stage import copy_source
-from .tarball import Changes, read_layer
-from .tree import ROOT_MODE, Entry, shown
+from .tarball import read_layer
+from .tree import ROOT_MODE
+from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from .base import Facts
     from .blob import LayerBlob
     from .image import Image
+    from .tarball import Changes
     from .temporary import Temporary
+    from .tree import Entry
 
-_INDEX, _TREE = "index.json", "tree"
-_WHITEOUT = os.makedev(0, 0)
-"""overlayfs's mark of a deletion, which since Linux 5.8 anybody may make."""
+_INDEX = "index.json"
 
 
 def cache_directory() -> Path:
@@ -67,7 +65,7 @@ def open_base(
     merged = _Merged()
     for number, (layer, chain_id) in enumerate(zip(image.layers, image.chain_ids, strict=True), 1):
         folder = cache / "snapshots" / chain_id.removeprefix("sha256:")
-        if not ((folder / _INDEX).is_file() and (folder / _TREE).is_dir()):
+        if not ((folder / _INDEX).is_file() and (folder / TREE).is_dir()):
             remove(str(folder))  # of an earlier form, or damaged
             tell(f"unpacking layer {number} of {len(image.layers)} of the base, once")
             _unpack(layer, folder, merged.base(""), temporary, most_bytes)
@@ -87,7 +85,7 @@ class _Merged:
     def add(self, folder: Path) -> None:
         """Put a snapshot above those there are."""
         try:
-            self._add(json.loads((folder / _INDEX).read_bytes()), os.fsencode(folder / _TREE))
+            self._add(json.loads((folder / _INDEX).read_bytes()), os.fsencode(folder / TREE))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             message = f"{folder}: the snapshot of a base is damaged: {getattr(error, 'strerror', None) or repr(error)}"
             raise InputError(message, hint="Remove that directory: it is made again.") from error
@@ -121,10 +119,6 @@ def _bytes(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _text(path: bytes) -> str:
-    return path.decode("latin-1")
-
-
 def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, most_bytes: int) -> None:
     try:
         make_folder(folder.parent)
@@ -132,7 +126,7 @@ def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, m
         name = layer.listing or (layer.piece.path if layer.piece else "")
         spool = made / "files"
         changes = _changes(layer, name, str(spool), below.entries, most_bytes)
-        (made / _INDEX).write_bytes(_Snapshot(name, below, changes, os.fsencode(made)).write())
+        (made / _INDEX).write_bytes(Snapshot(name, below, changes, os.fsencode(made)).write())
         remove(str(spool))  # what a later member of the layer replaced is there still
         sync_file_system(made)
         with contextlib.suppress(FileExistsError):  # another build was quicker; what it made is the same
@@ -189,124 +183,3 @@ def _changes(layer: LayerBlob, name: str, spool: str, below: Mapping[bytes, Entr
         if failures:
             raise failures[0]
     return changes
-
-
-class _Snapshot:
-    """A layer on its way into a directory of its own."""
-
-    def __init__(self, name: str, below: Base, changes: Changes, made: bytes) -> None:
-        self.name = name
-        self.below = below
-        self.top = made + b"/" + os.fsencode(_TREE)
-        self.spool = made + b"/files/"
-        self.added = {b"": below.entries[b""], **changes.added}  # a layer may be of nothing
-        self.gone = changes.hides(below.entries)
-        self.special: list[bytes] = []
-        self._bring_links()
-        self._bring_parents([*self.added, *self.gone])
-
-    def _bring_links(self) -> None:
-        """Have all names of a lower layer's file that gets a new one here: no link reaches into another layer."""
-        lower: dict[bytes, list[bytes]] = {}
-        for path, entry in self.added.items():
-            if entry.source is not None and not entry.source.startswith(self.spool):
-                lower.setdefault(entry.source, []).append(path)
-        for number, (source, new) in enumerate(lower.items()):
-            first = next(source.removeprefix(top + b"/") for top in self.below.trees if source.startswith(top + b"/"))
-            copy = self.spool + b"lower-%d" % number
-            copy_source(self.below.entries[first], copy)
-            for name in {*new, *self.below.links.get(first, (first,))}:
-                if name in new or (name not in self.added and name not in self.gone):
-                    self.added[name] = attrs.evolve(self.added[new[0]], path=name, source=copy)
-
-    def _bring_parents(self, paths: Iterable[bytes]) -> None:
-        """Have the directories of all that is here, and of what is marked as gone: as they are below."""
-        below = self.below.entries
-        for path in paths:
-            above = path
-            while above:
-                above = above.rpartition(b"/")[0]
-                there = self.added.get(above)
-                if there is None and above in below and above not in self.gone:
-                    there = self.added[above] = below[above]
-                elif there is None:
-                    if path in self.gone:
-                        continue  # it went with its directory
-                    there = self.added[above] = Entry(path=above, mode=ROOT_MODE)
-                if not there.is_dir:
-                    if path in self.gone:
-                        break  # a file took the place of its directory
-                    message = f"{self.name}: {shown(path)}: {shown(above)} is not a directory"
-                    raise InputError(message, hint="The layer is damaged, or not for this base.")
-
-    def write(self) -> bytes:
-        """Make the tree, and give the index."""
-        first: dict[bytes, list[bytes]] = {}
-        ordered = sorted(self.added)
-        for path in ordered:
-            entry = self.added[path]
-            on_disk = self.top + b"/" + path if path else self.top
-            if entry.is_dir:
-                os.mkdir(on_disk, 0o700)
-                if not path:  # directories inherit a group from a set-group-ID parent, which a session cannot map
-                    os.chown(on_disk, -1, os.getegid())
-                    os.chmod(on_disk, 0o700)
-            elif entry.target is not None:
-                os.symlink(entry.target, on_disk)
-            elif entry.source is not None:
-                self._place(entry, on_disk, first.setdefault(entry.source, []))
-            elif stat.S_ISFIFO(entry.mode):
-                os.mkfifo(on_disk, 0o600)
-            else:
-                os.close(os.open(on_disk, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # as fakeroot has devices
-        self._mark_gone()
-        for path in reversed(ordered):  # what is in a directory before it may be closed
-            self._finish(self.added[path])
-        return json.dumps(
-            {
-                "entries": [_row(self.added[path]) for path in ordered],
-                "gone": [_text(path) for path in sorted(self.gone)],
-                "links": [[_text(path) for path in names] for names in first.values() if len(names) > 1],
-                "special": [_text(path) for path in self.special],
-            },
-            separators=(",", ":"),
-        ).encode()
-
-    def _place(self, entry: Entry, on_disk: bytes, names: list[bytes]) -> None:
-        if names:
-            os.link(self.top + b"/" + names[0], on_disk)
-        else:
-            os.rename(entry.source or b"", on_disk)
-        names.append(entry.path)
-
-    def _mark_gone(self) -> None:
-        for path in self.gone:
-            above = self.added.get(path.rpartition(b"/")[0])
-            if path not in self.added and above is not None and above.is_dir:
-                os.mknod(self.top + b"/" + path, stat.S_IFCHR, _WHITEOUT)
-
-    def _finish(self, entry: Entry) -> None:
-        """Set mode and time, and note where the disk does not say all of the entry."""
-        on_disk = self.top + b"/" + entry.path
-        mode = stat.S_IMODE(entry.mode)
-        special = bool(entry.uid or entry.gid or entry.xattrs)
-        if entry.target is None:
-            wanted = 0o700 if entry.is_dir else 0o400
-            # A set-ID bit is refused by a sandbox, and what the owner may not read, a copy-up may not.
-            safe = mode if mode & wanted == wanted and not mode & 0o6000 else mode & 0o1777 | wanted | 0o200
-            if not (entry.is_regular or entry.is_dir or stat.S_ISFIFO(entry.mode)):
-                safe, special = 0o600, True
-            special = special or safe != mode
-            os.chmod(on_disk, safe)
-        if not entry.is_dir:
-            os.utime(on_disk, (entry.mtime, entry.mtime), follow_symlinks=False)
-        if special:
-            self.special.append(entry.path)
-
-
-def _row(entry: Entry) -> list[Any]:
-    return [
-        _text(entry.path), entry.mode, entry.uid, entry.gid, entry.mtime, entry.size, entry.rdev,
-        None if entry.target is None else _text(entry.target),
-        [[_text(name), base64.b64encode(value).decode()] for name, value in entry.xattrs],
-    ]  # fmt: skip

@@ -10,7 +10,6 @@ the true owner, and any mode that would shut the builder out, in the ownership r
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from .copying import copy_source
 from .errors import OutputError, SourceError
 from .ownership import Row
 from .tree import Entry, Stamp, shown, stamp
@@ -34,9 +34,7 @@ Method = Literal["bind", "hardlink", "copy"]
 
 SCAFFOLD = b".rootless-layer"
 """The directory of the root view that holds libfakeroot and the scripts."""
-_CHUNK = 1 << 30
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, which stamps inodes before Linux 6.13
-_NO_REFLINK = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM})
 
 
 @attrs.frozen(slots=True)
@@ -313,41 +311,3 @@ class Stager:
         latest = max((found[4] for found in self.stamps.values()), default=0)
         while time.clock_gettime_ns(_COARSE_CLOCK) <= latest:
             time.sleep(0.001)
-
-
-def copy_source(entry: Entry, path: bytes) -> None:
-    """Copy an entry's bytes to a new file; share them where the file system can.
-
-    Raises :class:`SourceError` where the source is not what it was when it was planned.
-    """
-    target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            source = os.open(entry.source or b"", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            message = f"{os.fsdecode(entry.source or b'')}: cannot be read: {error.strerror}"
-            raise SourceError(message, hint="Make it readable for the user who builds, or leave it out.") from error
-        try:
-            copied = transfer(source, target)
-            same = entry.stamp is None or stamp(os.fstat(source))[:4] == entry.stamp[:4]
-        finally:
-            os.close(source)
-    finally:
-        os.close(target)
-    if copied != entry.size or not same:
-        message = f"{os.fsdecode(entry.source or b'')}: changed while it was being copied"
-        raise SourceError(message, hint="Build again when nothing else writes to it.")
-
-
-def transfer(source: int, target: int) -> int:
-    """Copy from one descriptor to another, the data shared where the file system can; give how many bytes."""
-    copied = 0
-    try:
-        while count := os.copy_file_range(source, target, _CHUNK):
-            copied += count
-    except OSError as error:
-        if error.errno not in _NO_REFLINK or copied:
-            raise
-        while count := os.sendfile(target, source, None, _CHUNK):
-            copied += count
-    return copied

@@ -51,7 +51,7 @@ RANKS = (
         "overlay",
     },
     {"stage", "worker", "pipeline"},
-    {"tools", "scan", "session", "blob", "changeset"},
+    {"tools", "scan", "session", "blob", "changeset", "unpacking"},
     {"layer", "image", "contents", "key"},
     {"derived"},
     {"report", "layout", "snapshot", "schema", "soundness", "compare", "layered"},

@@ -205,6 +205,11 @@ ODD_LAYERS: dict[str, tuple[list[list[tuple[str, dict[str, object]]]], str]] = {
     "an exchange": ([[("d", DIR), ("d/b", {"data": "b", "uid": 3})]], """mkdir /n; perl -e '
         syscall(316, -100, my $new = "/n", -100, my $old = "/d", 2) == 0 or die $!'"""),
     "a root": ([[("./", {**DIR, "mode": 0o711, "uid": 5})]], "chmod 755 /; chown 0:0 /; touch /n"),
+    "paths through links": (
+        [[("usr", DIR), ("usr/bin", DIR), ("bin", {"type": tarfile.SYMTYPE, "linkname": "usr/bin"}), ("usr/bin/x", {"data": "x"}), ("usr/bin/z", {})],
+         [("bin/y", {"data": "y", "uid": 6}), ("bin/.wh.x", {})], [("/bin/y", {"data": "yy", "uid": 8})]],
+        "test ! -e /usr/bin/x; test -h /bin; echo more >> /usr/bin/y",
+    ),
     "links below": (
         [[("a", {"data": "a", "uid": 4})], [("b", {"type": tarfile.LNKTYPE, "linkname": "a"})], [(".wh.a", {}), ("d", DIR)]],
         "echo more >> /b",

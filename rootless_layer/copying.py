@@ -1,0 +1,54 @@
+"""A file's bytes copied, or shared where the file system can."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from .errors import SourceError
+from .tree import stamp
+
+if TYPE_CHECKING:
+    from .tree import Entry
+
+_CHUNK = 1 << 30
+_NO_REFLINK = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM})
+
+
+def copy_source(entry: Entry, path: bytes) -> None:
+    """Copy an entry's bytes to a new file; share them where the file system can.
+
+    Raises :class:`SourceError` where the source is not what it was when it was planned.
+    """
+    target = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            source = os.open(entry.source or b"", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            message = f"{os.fsdecode(entry.source or b'')}: cannot be read: {error.strerror}"
+            raise SourceError(message, hint="Make it readable for the user who builds, or leave it out.") from error
+        try:
+            copied = transfer(source, target)
+            same = entry.stamp is None or stamp(os.fstat(source))[:4] == entry.stamp[:4]
+        finally:
+            os.close(source)
+    finally:
+        os.close(target)
+    if copied != entry.size or not same:
+        message = f"{os.fsdecode(entry.source or b'')}: changed while it was being copied"
+        raise SourceError(message, hint="Build again when nothing else writes to it.")
+
+
+def transfer(source: int, target: int) -> int:
+    """Copy from one descriptor to another, the data shared where the file system can; give how many bytes."""
+    copied = 0
+    try:
+        while count := os.copy_file_range(source, target, _CHUNK):
+            copied += count
+    except OSError as error:
+        if error.errno not in _NO_REFLINK or copied:
+            raise
+        while count := os.sendfile(target, source, None, _CHUNK):
+            copied += count
+    return copied

@@ -1,0 +1,211 @@
+"""A layer unpacked: the directory that an overlay shows, and the index of what the disk does not say."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from .copying import copy_source
+from .errors import InputError
+from .tree import ROOT_MODE, Entry, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .base import Base
+    from .tarball import Changes
+
+TREE = "tree"
+_WHITEOUT = os.makedev(0, 0)
+"""overlayfs's mark of a deletion, which since Linux 5.8 anybody may make."""
+_MOST_LINKS = 40
+"""As many symbolic links are followed as the kernel follows (path_resolution(7))."""
+
+
+def _text(path: bytes) -> str:
+    return path.decode("latin-1")
+
+
+class _Following:
+    """A layer may name what is in a directory through a link to that: whoever unpacks it onto a disk follows."""
+
+    def __init__(self, name: str, below: Base, changes: Changes) -> None:
+        self.name = name
+        self.below = below.entries
+        self.changes = changes
+        self.real: dict[bytes, bytes] = {b"": b""}
+
+    def followed(self) -> Changes:
+        """Give the changes with the paths where they lead."""
+        changes = self.changes
+        added = {self._path(path): entry for path, entry in changes.added.items()}
+        if list(added) != list(changes.added):
+            added = {path: entry if entry.path == path else attrs.evolve(entry, path=path) for path, entry in added.items()}
+        return attrs.evolve(
+            changes,
+            added=added,
+            removed=frozenset(map(self._path, changes.removed)),
+            emptied=frozenset(map(self._folder, changes.emptied)),
+        )
+
+    def _path(self, path: bytes) -> bytes:
+        above, slash, name = path.rpartition(b"/")
+        folder = self._folder(above)
+        return folder + b"/" + name if folder else name if slash else path
+
+    def _folder(self, path: bytes) -> bytes:
+        found = self.real.get(path)
+        if found is None:
+            found = self.real[path] = self._resolved(path)
+        return found
+
+    def _resolved(self, path: bytes) -> bytes:
+        current, rest, followed = b"", path.split(b"/")[::-1], 0
+        while rest:
+            part = rest.pop()
+            if part == b"..":
+                current = current.rpartition(b"/")[0]
+            elif part not in {b"", b"."}:
+                there = current + b"/" + part if current else part
+                entry = self.changes.added.get(there) or self.below.get(there)
+                if entry is None or entry.target is None:
+                    current = there
+                    continue
+                followed += 1
+                if followed > _MOST_LINKS:
+                    message = f"{self.name}: {shown(path)}: too many symbolic links"
+                    raise InputError(message, hint="The layer is damaged, or not for this base.")
+                current = b"" if entry.target.startswith(b"/") else current
+                rest += entry.target.split(b"/")[::-1]
+        return current
+
+
+class Snapshot:
+    """A layer on its way into a directory of its own."""
+
+    def __init__(self, name: str, below: Base, changes: Changes, made: bytes) -> None:
+        """Take what a layer does to a base; its files lie in ``files`` below ``made``, where ``tree`` is to be made.
+
+        Raises :class:`InputError`, which has the ``name``, for a path that lies in no directory.
+        """
+        changes = _Following(name, below, changes).followed()
+        self.name = name
+        self.below = below
+        self.top = made + b"/" + os.fsencode(TREE)
+        self.spool = made + b"/files/"
+        self.added = {b"": below.entries[b""], **changes.added}  # a layer may be of nothing
+        self.gone = changes.hides(below.entries)
+        self.special: list[bytes] = []
+        self._bring_links()
+        self._bring_parents([*self.added, *self.gone])
+
+    def _bring_links(self) -> None:
+        """Have all names of a lower layer's file that gets a new one here: no link reaches into another layer."""
+        lower: dict[bytes, list[bytes]] = {}
+        for path, entry in self.added.items():
+            if entry.source is not None and not entry.source.startswith(self.spool):
+                lower.setdefault(entry.source, []).append(path)
+        for number, (source, new) in enumerate(lower.items()):
+            first = next(source.removeprefix(top + b"/") for top in self.below.trees if source.startswith(top + b"/"))
+            copy = self.spool + b"lower-%d" % number
+            copy_source(self.below.entries[first], copy)
+            for name in {*new, *self.below.links.get(first, (first,))}:
+                if name in new or (name not in self.added and name not in self.gone):
+                    self.added[name] = attrs.evolve(self.added[new[0]], path=name, source=copy)
+
+    def _bring_parents(self, paths: Iterable[bytes]) -> None:
+        """Have the directories of all that is here, and of what is marked as gone: as they are below."""
+        below = self.below.entries
+        for path in paths:
+            above = path
+            while above:
+                above = above.rpartition(b"/")[0]
+                there = self.added.get(above)
+                if there is None and above in below and above not in self.gone:
+                    there = self.added[above] = below[above]
+                elif there is None:
+                    if path in self.gone:
+                        continue  # it went with its directory
+                    there = self.added[above] = Entry(path=above, mode=ROOT_MODE)
+                if not there.is_dir:
+                    if path in self.gone:
+                        break  # a file took the place of its directory
+                    message = f"{self.name}: {shown(path)}: {shown(above)} is not a directory"
+                    raise InputError(message, hint="The layer is damaged, or not for this base.")
+
+    def write(self) -> bytes:
+        """Make the tree, and give the index; raises :class:`OSError`."""
+        first: dict[bytes, list[bytes]] = {}
+        ordered = sorted(self.added)
+        for path in ordered:
+            entry = self.added[path]
+            on_disk = self.top + b"/" + path if path else self.top
+            if entry.is_dir:
+                os.mkdir(on_disk, 0o700)
+                if not path:  # directories inherit a group from a set-group-ID parent, which a session cannot map
+                    os.chown(on_disk, -1, os.getegid())
+                    os.chmod(on_disk, 0o700)
+            elif entry.target is not None:
+                os.symlink(entry.target, on_disk)
+            elif entry.source is not None:
+                self._place(entry, on_disk, first.setdefault(entry.source, []))
+            elif stat.S_ISFIFO(entry.mode):
+                os.mkfifo(on_disk, 0o600)
+            else:
+                os.close(os.open(on_disk, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # as fakeroot has devices
+        self._mark_gone()
+        for path in reversed(ordered):  # what is in a directory before it may be closed
+            self._finish(self.added[path])
+        return json.dumps(
+            {
+                "entries": [_row(self.added[path]) for path in ordered],
+                "gone": [_text(path) for path in sorted(self.gone)],
+                "links": [[_text(path) for path in names] for names in first.values() if len(names) > 1],
+                "special": [_text(path) for path in self.special],
+            },
+            separators=(",", ":"),
+        ).encode()
+
+    def _place(self, entry: Entry, on_disk: bytes, names: list[bytes]) -> None:
+        if names:
+            os.link(self.top + b"/" + names[0], on_disk)
+        else:
+            os.rename(entry.source or b"", on_disk)
+        names.append(entry.path)
+
+    def _mark_gone(self) -> None:
+        for path in self.gone:
+            above = self.added.get(path.rpartition(b"/")[0])
+            if path not in self.added and above is not None and above.is_dir:
+                os.mknod(self.top + b"/" + path, stat.S_IFCHR, _WHITEOUT)
+
+    def _finish(self, entry: Entry) -> None:
+        """Set mode and time, and note where the disk does not say all of the entry."""
+        on_disk = self.top + b"/" + entry.path
+        mode = stat.S_IMODE(entry.mode)
+        special = bool(entry.uid or entry.gid or entry.xattrs)
+        if entry.target is None:
+            wanted = 0o700 if entry.is_dir else 0o400
+            # A set-ID bit is refused by a sandbox, and what the owner may not read, a copy-up may not.
+            safe = mode if mode & wanted == wanted and not mode & 0o6000 else mode & 0o1777 | wanted | 0o200
+            if not (entry.is_regular or entry.is_dir or stat.S_ISFIFO(entry.mode)):
+                safe, special = 0o600, True
+            special = special or safe != mode
+            os.chmod(on_disk, safe)
+        if not entry.is_dir:
+            os.utime(on_disk, (entry.mtime, entry.mtime), follow_symlinks=False)
+        if special:
+            self.special.append(entry.path)
+
+
+def _row(entry: Entry) -> list[Any]:
+    return [
+        _text(entry.path), entry.mode, entry.uid, entry.gid, entry.mtime, entry.size, entry.rdev,
+        None if entry.target is None else _text(entry.target),
+        [[_text(name), base64.b64encode(value).decode()] for name, value in entry.xattrs],
+    ]  # fmt: skip
