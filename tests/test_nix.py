@@ -15,7 +15,6 @@ from nix_pkgs import LET, Nix, fetch_nix, make_nix, remove_quickly
 
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 PACKAGES = ("bash", "coreutils", "findutils", "sed", "grep", "tar", "gzip", "passwd", "login")
-pytestmark = pytest.mark.xdist_group("nix-build")
 
 SCRIPT = """
 mkdir -p srv/files tmp

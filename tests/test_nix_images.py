@@ -29,7 +29,6 @@ EXAMPLES = HERE / "nix" / "all.nix"
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 FEW = ("basis", "redis", "layered-with-fakechroot", "nginx", "owned", "nix", "of-layers", "no-tag-layered")
 """What the second user builds, where not everything is tested."""
-pytestmark = pytest.mark.xdist_group("nix")
 
 
 @attrs.define(slots=False)
