@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import reprlib
 from typing import TYPE_CHECKING, Any, Self
 
@@ -70,9 +71,10 @@ class Attributes:
         """Note what is wrong with an attribute."""
         self.problems.append(f"{name}: {problem}")
 
-    def check(self, *prefixes: str) -> None:
-        """Raise one :class:`InputError` for all that is wrong, and for attributes with these prefixes that nobody read."""
-        unknown = [name for name in self.values if name.startswith(prefixes) and name not in self._read]
+    def check(self, prefix: str) -> None:
+        """Raise one :class:`InputError` for all that is wrong, and for attributes with this prefix that nobody read."""
+        ours = re.compile(f"{prefix}[A-Z]")  # a derivation may have attributes of its own, such as layered
+        unknown = [name for name in self.values if ours.match(name) and name not in self._read]
         self.problems += [f"{name}: there is no such attribute" for name in sorted(unknown)]
         if self.problems:
             raise InputError(*self.problems, hint=_HINT)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .base import Base, Delta
-from .plan import same_data
+from .source import same_data
 from .tree import WHITEOUT_PREFIX, Entry, Tree
 
 if TYPE_CHECKING:

@@ -103,6 +103,9 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="How a root file stands for a store file.",
 )
 @click.option("--follow-dirlinks", is_flag=True, help="A tree's link to a directory becomes a directory of what is in that one.")
+@click.option(
+    "--conflict", type=click.Choice(["error", "first", "last"]), default="error", help="Which of two trees' files counts."
+)
 @click.option("--keep-dirlinks", is_flag=True, help="A directory goes where another tree has a link to a directory.")
 @click.option(
     "--base",
@@ -259,6 +262,7 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         link=options["link"],
         keep_dirlinks=options["keep_dirlinks"],
         follow_dirlinks=options["follow_dirlinks"],
+        conflict=options["conflict"],
         uid=options["uid"],
         gid=options["gid"],
         epoch=epoch,

@@ -132,7 +132,7 @@ _MOST_SHOWN = 60
 LAYER: Mapping[str, Taking] = {
     "base": texts, "platform": text, "most-bytes": _above_zero, "closure": texts, "store-path": texts, "store-root": text,
     "copy-to-root": texts, "link": one_of("hard", "symbolic", "copy"), "keep-dirlinks": _flag,
-    "follow-dirlinks": _flag, "tools": texts, "rootfs": text,
+    "follow-dirlinks": _flag, "conflict": one_of("error", "first", "last"), "tools": texts, "rootfs": text,
     "rootfs-listing": text, "script": _scripts, "run": text, "command": texts, "view": one_of("root", "directory"),
     "env": _pairs, "timeout": _number, "closure-writable": _flag, "stage": one_of("auto", "bind", "hardlink", "copy"),
     "compression": text, "blob": one_of("stored", "derived"), "source-date-epoch": _whole, "uid": _whole, "gid": _whole,

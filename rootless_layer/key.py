@@ -61,7 +61,7 @@ def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
         ],
         "environment": list(spec.environment.items()),  # a script sees their order
     }
-    for name in ("view", "writable_closure", "link", "keep_dirlinks", "follow_dirlinks", "uid", "gid", "epoch"):
+    for name in ("view", "writable_closure", "link", "keep_dirlinks", "follow_dirlinks", "conflict", "uid", "gid", "epoch"):
         parts[name] = getattr(spec, name)
     return parts
 

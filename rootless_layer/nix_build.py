@@ -90,6 +90,7 @@ def layer_request(attributes: Attributes, rootfs: str = "") -> LayerRequest:
         "link": read.one_of("layerLink", ("hard", "symbolic", "copy"), "hard"),
         "keep_dirlinks": read.flag("layerKeepDirlinks"),
         "follow_dirlinks": read.flag("layerFollowDirlinks"),
+        "conflict": read.one_of("layerConflict", ("error", "first", "last"), "error"),
         "uid": read.number("layerUid", 0),
         "gid": read.number("layerGid", 0),
         "epoch": _seconds(read, "layerEpoch"),

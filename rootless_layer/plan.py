@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .errors import ConflictError, InputError, SourceError
-from .source import entry_of, walk, xattrs_of
+from .source import agree, entry_of, walk, xattrs_of
 from .tree import Entry, Tree, legible, shown
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _MOST_LINKS = 40
 """As many symbolic links are followed as the kernel follows (path_resolution(7))."""
-_COMPARED_BYTES = 1 << 20
 _BUILD_ONLY = b"nix-support"
 """What a package tells the builders of others. nixpkgs' buildEnv leaves it out as well; most packages have one."""
 
@@ -164,11 +163,20 @@ class _Merge:
             if entry.path not in self.base or self._replaces(self.base[entry.path], entry, origin):
                 self.entries[entry.path] = entry
                 self.origins[entry.path] = origin
-        elif not _agree(there, entry):
+        elif not agree(there, entry) and not self._settled(there, entry, origin):
             self.problems.append(
                 f"{shown(entry.path)}: {self.origins.get(entry.path, 'the closure')} and {origin} give it differently"
                 f" ({stat.filemode(there.mode)} and {stat.filemode(entry.mode)})"
             )
+
+    def _settled(self, there: Entry, entry: Entry, origin: str) -> bool:
+        """Keep one of two contents' files, where the spec says which."""
+        known = self.origins.get(entry.path) in {None, self.spec.rootfs, "the root filesystem"}
+        if self.spec.conflict == "error" or known or there.is_dir or entry.is_dir:
+            return False
+        if self.spec.conflict == "last":
+            self.entries[entry.path], self.origins[entry.path] = entry, origin
+        return True
 
     def _replaces(self, there: Entry, entry: Entry, origin: str) -> bool:
         """Say whether an entry takes the place of the base's."""
@@ -257,7 +265,7 @@ class _Merge:
         if entry.path not in self.base or entry.path in self.entries:
             return False
         there = self.base[entry.path]
-        return (there.uid, there.gid) == (entry.uid, entry.gid) and _agree(there, entry)
+        return (there.uid, there.gid) == (entry.uid, entry.gid) and agree(there, entry)
 
     def _stand_for(self, entry: Entry, stored: bytes) -> Entry:
         if self.spec.link == "hard" and stored not in self.base:  # no link reaches into another layer
@@ -319,31 +327,3 @@ class _Merge:
         if there is None or not there.is_dir:
             self.problems.append(f"{shown(path)}: {content} has a directory where a link to no directory stands")
         return end
-
-
-def _agree(one: Entry, other: Entry) -> bool:
-    """Say whether two entries may stand for the same path."""
-    if one.is_dir and other.is_dir:
-        return True
-    if stat.S_IFMT(one.mode) != stat.S_IFMT(other.mode) or one.target != other.target or one.rdev != other.rdev:
-        return False
-    if not one.is_regular:
-        return True
-    return one.mode == other.mode and same_data(one.source, other.source, one.size, other.size)
-
-
-def same_data(one: bytes | None, other: bytes | None, size: int, other_size: int) -> bool:
-    """Compare two files' bytes; raises :class:`SourceError` where one cannot be read."""
-    if size != other_size or one is None or other is None:
-        return size == other_size and one == other
-    if one == other:
-        return True
-    try:
-        with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:
-            while (data := first.read(_COMPARED_BYTES)) == second.read(_COMPARED_BYTES):
-                if not data:
-                    return True
-    except OSError as error:
-        message = f"{os.fsdecode(error.filename or one)}: cannot be read: {error.strerror}"
-        raise SourceError(message) from error
-    return False

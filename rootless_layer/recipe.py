@@ -26,6 +26,7 @@ T = TypeVar("T")
 _SAME = {
     "rootfs": "rootfs", "rootfs-listing": "rootfs_listing", "view": "view", "timeout": "timeout", "link": "link",
     "closure-writable": "writable_closure", "keep-dirlinks": "keep_dirlinks", "follow-dirlinks": "follow_dirlinks",
+    "conflict": "conflict",
     "uid": "uid", "gid": "gid", "copy-to-root": "contents", "env": "environment",
 }  # fmt: skip
 """Options that are a spec's values as they are, by the spec's names."""

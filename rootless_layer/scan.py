@@ -10,8 +10,7 @@ import attrs
 
 from .base import Delta
 from .errors import SourceError, StoreChangedError
-from .plan import same_data
-from .source import entry_of, walk
+from .source import entry_of, same_data, walk
 from .stage import SCAFFOLD, Staged
 from .tree import Entry, Tree, shown, stamp
 

@@ -19,6 +19,7 @@ Found = tuple[bytes, bytes, os.stat_result]
 
 # SELinux labels come from the policy of whoever runs the image; overlayfs's are its own.
 _LOCAL = (b"security.selinux", b"trusted.", b"user.overlay.", b"system.nfs4")
+_COMPARED_BYTES = 1 << 20
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENCODING = sys.getfilesystemencoding()
 _HINT = "Make it readable for the user who builds, or leave it out."
@@ -100,3 +101,31 @@ def xattrs_of(on_disk: bytes) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(
         (name, os.getxattr(on_disk, name, follow_symlinks=False)) for name in sorted(names) if not name.startswith(_LOCAL)
     )
+
+
+def agree(one: Entry, other: Entry) -> bool:
+    """Say whether two entries may stand for the same path."""
+    if one.is_dir and other.is_dir:
+        return True
+    if stat.S_IFMT(one.mode) != stat.S_IFMT(other.mode) or one.target != other.target or one.rdev != other.rdev:
+        return False
+    if not one.is_regular:
+        return True
+    return one.mode == other.mode and same_data(one.source, other.source, one.size, other.size)
+
+
+def same_data(one: bytes | None, other: bytes | None, size: int, other_size: int) -> bool:
+    """Compare two files' bytes; raises :class:`SourceError` where one cannot be read."""
+    if size != other_size or one is None or other is None:
+        return size == other_size and one == other
+    if one == other:
+        return True
+    try:
+        with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:
+            while (data := first.read(_COMPARED_BYTES)) == second.read(_COMPARED_BYTES):
+                if not data:
+                    return True
+    except OSError as error:
+        message = f"{os.fsdecode(error.filename or one)}: cannot be read: {error.strerror}"
+        raise SourceError(message) from error
+    return False

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 View = Literal["root", "directory"]
 Link = Literal["hard", "symbolic", "copy"]
+Conflict = Literal["error", "first", "last"]
 Stage = Literal["auto", "bind", "hardlink", "copy"]
 Blob = Literal["stored", "derived"]
 Kind = Literal["none", "gzip", "zstd"]
@@ -131,7 +132,8 @@ class LayerSpec:
     (absolute paths, in the store or not) merged into the root, where ``link`` says how a
     root file stands for a store file, and ``keep_dirlinks`` lets a directory of one go
     where another has a symbolic link to a directory; with ``follow_dirlinks`` such a link of
-    a tree becomes a directory of what it leads to. ``rootfs`` is a directory or a tar
+    a tree becomes a directory of what it leads to, and ``conflict`` says whose file counts
+    where two give one differently. ``rootfs`` is a directory or a tar
     that the layer starts from, ``rootfs_listing`` an mtree file with the owners and modes
     of a directory. ``scripts`` run in order in one session, in ``view``, with
     ``environment`` added to the fixed one, each for at most ``timeout`` seconds;
@@ -157,6 +159,7 @@ class LayerSpec:
     link: Link = attrs.field(default="hard", validator=_one_of(Link))
     keep_dirlinks: bool = False
     follow_dirlinks: bool = False
+    conflict: Conflict = attrs.field(default="error", validator=_one_of(Conflict))
     uid: int = attrs.field(default=0, validator=_id)
     gid: int = attrs.field(default=0, validator=_id)
     epoch: int = attrs.field(default=1, validator=_epoch)

@@ -239,3 +239,22 @@ def fingerprint(folder: Path) -> dict[str, tuple[object, ...]]:
                 status.st_rdev, data, tuple(sorted(os.listxattr(path, follow_symlinks=False))),
             )  # fmt: skip
     return found
+
+
+GROUPED = ("test_nix.py", "test_nix_images.py")
+"""Files whose tests share what is long in the making: they run one after the other."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each test to the next process that is free, but those of some files to one.
+
+    The plugin's own groups are lost between its version 3.8 and pytest 9, without a word.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if os.path.basename(file) in GROUPED else nodeid
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadgroup" else None

@@ -97,6 +97,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "link": st.sampled_from(["hard", "symbolic", "copy"]),
     "keep_dirlinks": st.booleans(),
     "follow_dirlinks": st.booleans(),
+    "conflict": st.sampled_from(["error", "first", "last"]),
     "tools": st.sampled_from([None, (ONE,), (OTHER,), (ONE, OTHER)]),
     "uid": st.integers(0, 3),
     "gid": st.integers(0, 3),

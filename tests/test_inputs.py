@@ -203,6 +203,23 @@ def test_a_conflict_names_both_sides(user: User) -> None:
     nothing_left(user)
 
 
+@pytest.mark.parametrize(("conflict", "kept"), [("first", "1"), ("last", "2")])
+def test_one_of_two_contents_may_count(user: User, small: Store, conflict: str, kept: str) -> None:
+    """With --conflict the first tree's file counts or the last's; not against a directory, a store path or a root filesystem."""
+    one = write(user.home / "one", {"etc/name": "1", "bin/program": "1", "only": "1"})
+    two = write(user.home / "two", {"etc/name": "2", "bin/program": "-> name", "more": "2"})
+    trees = ["--copy-to-root", one, "--copy-to-root", two, "--conflict", conflict]
+    found = members(user, user.build(*trees))
+    assert found["etc/name"].data.decode() == kept
+    assert found["bin/program"].info.issym() == (kept == "2")
+    assert {"only", "more"} <= set(found)
+    folder = write(user.home / "folder", {"etc/name/file": "3"})
+    refused(user.build(*trees, "--copy-to-root", folder), "/etc/name", folder)
+    refused(user.build(*trees, "--rootfs", write(user.home / "root", {"etc/name": "0"})), "/etc/name", one)
+    changed = write(user.home / "changed", {f"{PROGRAM[1:]}/bin/program": "other"})
+    refused(user.build(*small.options, "--copy-to-root", changed, "--conflict", conflict), PROGRAM, changed)
+
+
 def test_a_content_must_agree_with_the_root_filesystem(user: User) -> None:
     """A content does not silently replace a file of the root filesystem."""
     root = write(user.home / "root", {"etc/passwd": "root", "etc/same": "same"})

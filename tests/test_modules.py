@@ -30,6 +30,7 @@ RANKS = (
         "agent",
         "child",
         "descendants",
+        "copying",
         "layering",
         "fields",
         "graph",

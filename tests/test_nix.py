@@ -15,7 +15,6 @@ from nix_pkgs import LET, Nix, fetch_nix, make_nix, remove_quickly
 
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 PACKAGES = ("bash", "coreutils", "findutils", "sed", "grep", "tar", "gzip", "passwd", "login")
-pytestmark = pytest.mark.xdist_group("nix-build")
 
 SCRIPT = """
 mkdir -p srv/files tmp
@@ -255,7 +254,7 @@ def test_attributes_are_the_same_in_both_forms(user: User) -> None:
     given = {
         "layerContents": [str(tree)], "layerScript": 'echo "$GREETING" > said\n', "layerView": "directory", "layerUid": 5,
         "layerEnvironment": {"GREETING": "hello"}, "layerTimeout": 30, "layerEpoch": 7, "layerKeepDirlinks": True,
-        "layerClosureWritable": False, "layerCompression": "gz:1",
+        "layerClosureWritable": False, "layerCompression": "gz:1", "layered": "is not ours",
     }  # fmt: skip
     assert built(user, given | {"exportReferencesGraph": {"graph": []}, "graph": []}).status == 0
     first = json.loads((user.home / "out/layer.json").read_bytes())

@@ -29,7 +29,6 @@ EXAMPLES = HERE / "nix" / "all.nix"
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 FEW = ("basis", "redis", "layered-with-fakechroot", "nginx", "owned", "nix", "of-layers", "no-tag-layered")
 """What the second user builds, where not everything is tested."""
-pytestmark = pytest.mark.xdist_group("nix")
 
 
 @attrs.define(slots=False)
@@ -458,6 +457,8 @@ ARGUMENTS: dict[str, Callable[[Built], object]] = {
     "contents": lambda built: (
         built["old-contents"].text("etc/text") == "text" and "The contents parameter is deprecated" in built.warnings
     ),
+    "copyToRoot, the last counts": lambda built: built["overlapping"].text("etc/text") == "two",
+    "contents, the first counts": lambda built: built["overlapping-layered"].text("etc/text") == "one",
     "keepContentsDirlinks = false": lambda built: (
         built["directories-followed"].members["bin"].isdir()
         and built["directories-followed"].members["bin/hello"].islnk()

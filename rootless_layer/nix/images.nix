@@ -167,6 +167,7 @@ let
         fromImage = if runAsRoot == null then null else fromImage;
         below = lib.optional (fromImage != null) fromImage ++ layers;
         followDirlinks = !keepContentsDirlinks;
+        conflict = "last"; # as rsync copies them
         inherit
           keepContentsDirlinks
           runAsRoot
@@ -260,6 +261,7 @@ let
         copyToRoot = contents;
         includeClosure = false;
         link = "symbolic";
+        conflict = "first"; # as symlinkJoin links them
         extraCommands = lib.optionalString includeNixDB (databaseOf contents) + extraCommands;
         inherit fakeRootCommands enableFakechroot;
       };

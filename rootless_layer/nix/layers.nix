@@ -39,6 +39,8 @@ let
       # tree becomes a directory of what it leads to.
       keepContentsDirlinks ? false,
       followDirlinks ? false,
+      # Which of two trees' files counts: error, first or last.
+      conflict ? "error",
       # What the layer is built upon: an image, layers.
       fromImage ? null,
       fromImageName ? null,
@@ -98,6 +100,7 @@ let
         layerLink = link;
         layerKeepDirlinks = keepContentsDirlinks;
         layerFollowDirlinks = followDirlinks;
+        layerConflict = conflict;
         layerBases = bases;
         layerBelow = map toImage below;
         layerPlatform = lib.optionalString (architecture != "") "linux/${architecture}";

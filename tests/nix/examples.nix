@@ -315,6 +315,14 @@ rec {
     copyToRoot = root [ hello ];
     keepContentsDirlinks = true;
   };
+  overlapping = image {
+    name = "overlapping";
+    copyToRoot = map (pkgs.writeTextDir "etc/text") [ "one" "two" ];
+  };
+  overlapping-layered = layered {
+    name = "overlapping-layered";
+    contents = map (pkgs.writeTextDir "etc/text") [ "one" "two" ];
+  };
   owned = image {
     name = "owned";
     copyToRoot = pkgs.writeTextDir "etc/text" "text";
