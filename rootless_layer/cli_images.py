@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .export import Format
     from .image import Image
     from .layout import Stored
+    from .spec import Blob
 
 _OUTPUT = (
     click.option("-o", "--output", required=True, metavar="OUT", help="Write it there; - is stdout."),
@@ -83,14 +85,14 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = Platform.parse(options["platform"]) if options["platform"] else None
     created = _created(options["created"])
-    with spooling() as spool:
+    with spooling() as spool, contextlib.ExitStack() as stack:
         made = (
             open_image(options["base"], platform or Platform.host(), spool)
             if options["base"]
             else Image.empty(platform or Platform.host())
         )
         own = [open_layer(layer) for layer in options["layers"]]
-        for layer in closure_layers(options, made.layers, len(own), spool):
+        for layer in closure_layers(options, made.layers, len(own), lambda: _place(options, spool, stack)):
             made = made.append(layer, created=created, created_by="rootless-layer image --closure")
         for layer in own:
             made = made.append(layer, created=created)
@@ -125,6 +127,24 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
             different = {stored.image.manifest_digest: stored.image for stored in found}
             found = [Stored(image, (tag_of(name),)) for image in different.values()]
         _write(found, options, several_platforms=bool(name))
+
+
+def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextlib.ExitStack) -> tuple[str, Blob]:
+    """Say where a closure's layers go, and whether as blobs: into a layout they are linked, and nothing is compressed twice."""
+    from .output import writing  # noqa: PLC0415
+    from .temporary import Temporary  # noqa: PLC0415
+
+    if _kind(options) == "layout":
+        target = Path(os.path.realpath(options["output"]))
+        with writing(target):
+            return stack.enter_context(Temporary()).make(str(target.parent), ".rootless-layer-") + "/layers", "stored"
+    return spool(), "derived" if (options["compression"] or "none") == "none" else "stored"
+
+
+def _kind(options: Mapping[str, Any]) -> Format:
+    """Give the format that is asked for, or follows from the output's name."""
+    kind: Format | None = options["kind"]
+    return kind or ("archive" if options["output"] == "-" or options["output"].endswith(".tar") else "layout")
 
 
 @contextlib.contextmanager
@@ -196,7 +216,7 @@ def _write(images: list[Stored], options: Mapping[str, Any], *, several_platform
     from .export import export_images  # noqa: PLC0415
 
     output = options["output"]
-    kind: Format = options["kind"] or ("archive" if output == "-" or output.endswith(".tar") else "layout")
+    kind = _kind(options)
     if output == "-" and kind == "layout":
         message = "an image layout is a directory, so it cannot go to stdout"
         raise click.BadParameter(message, param_hint="--format")

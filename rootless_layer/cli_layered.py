@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .blob import LayerBlob
     from .closure import Closure
+    from .spec import Blob
 
 MOST_LAYERS = 100
 """As many as nixpkgs allows by default; overlay2 stops at 128."""
@@ -73,10 +74,11 @@ def environment_epoch() -> int:
 
 
 def closure_layers(
-    options: Mapping[str, Any], below: Sequence[LayerBlob], above: int, spool: Callable[[], str]
+    options: Mapping[str, Any], below: Sequence[LayerBlob], above: int, place: Callable[[], tuple[str, Blob]]
 ) -> tuple[LayerBlob, ...]:
     """Make layers of the closure that the options name, for an image with layers ``below`` and so many ``above``.
 
+    ``place`` says where, and whether their blobs are stored there.
     Store paths that the layers below have are left out. Raises what :func:`.build_layers`
     raises, and :class:`InputError` where no layers are left for the closure.
     """
@@ -102,15 +104,17 @@ def closure_layers(
         message = f"of {most} layers, {len(below)} are the base's and {above} given by --layer: none is left for the closure"
         raise InputError(message, hint="Allow more with --max-layers.")
     epoch = options["source_date_epoch"]
+    output, blob = place()
     return build_layers(
         closure,
         left,
-        spool(),
+        output,
         strategy=read_strategy(options["layering"] or "popularity", closure),
         epoch=environment_epoch() if epoch is None else epoch,
         uid=options["uid"] or 0,
         gid=options["gid"] or 0,
         compression=parse_compression(options["compression"] or "none"),
+        blob=blob,
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .blob import LayerBlob
     from .closure import Closure
     from .layering import Group, Strategy
+    from .spec import Blob
 
 LAYERS_JSON = "layers.json"
 _HINT = "Give `popularity`, `size`, or a JSON file with a list of groups or a layeringPipeline."
@@ -41,12 +42,13 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     gid: int = 0,
     compression: Compression | None = None,
     set_times: bool = False,
+    blob: Blob = "derived",
 ) -> tuple[LayerBlob, ...]:
     """Split a closure into at most ``most`` layers and put them below the directory ``output``, whole or not at all.
 
-    The layers are given in their order, the lowest first. They are *derived*: of each there
-    is what describes it, and the bytes come again from the store paths, each of which is read
-    once here. In the directory they are ``00``, ``01``, …, each as :func:`.build_layer`
+    The layers are given in their order, the lowest first. Unless the ``blob`` is to be *stored*
+    they are *derived*: of each there is what describes it, and the bytes come again from the
+    store paths, each of which is read once here. In the directory they are ``00``, ``01``, …, each as :func:`.build_layer`
     would have put it there, and ``layers.json`` lists them in order. ``epoch``, ``uid``, ``gid``
     and ``compression`` are as in :class:`LayerSpec`; with ``set_times`` everything has the time
     ``epoch``, also what is older. The same closure gives the same layers.
@@ -69,7 +71,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
             tree = plan(spec).tree
             if set_times:
                 tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=epoch) for entry in tree if entry.path})
-            write_layer(spec, tree, folder / names[number], "derived", lambda _progress: None)
+            write_layer(spec, tree, folder / names[number], blob, lambda _progress: None)
             settle(folder / names[number])
 
         each(sorted(range(len(groups)), key=lambda number: _weight(closure, groups[number]), reverse=True), make)
