@@ -245,6 +245,8 @@ def _described(stored: Stored) -> dict[str, object]:
 
 def _config(given: str) -> dict[str, Any]:
     """Read properties: JSON itself, or a file of it. A whole image's config gives its ``config``."""
+    from .image import properties  # noqa: PLC0415
+
     text, where = given, "--config"
     if not given.lstrip().startswith("{"):
         where = given
@@ -259,12 +261,7 @@ def _config(given: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         message = f"{where}: is not JSON: {error}"
         raise InputError(message) from error
-    if isinstance(said, dict) and "rootfs" in said:
-        said = said.get("config") or {}
-    if not isinstance(said, dict):
-        message = f"{where}: is not a JSON object"
-        raise InputError(message)
-    return cast("dict[str, Any]", said)
+    return properties(said, where)
 
 
 def _flags(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,6 +185,19 @@ def _inner(value: Any) -> Iterable[Any]:  # noqa: ANN401 - JSON
     return value if isinstance(value, list) else ()
 
 
+def properties(said: Any, where: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Give the properties that a document has: of a whole image's config they are its ``config``.
+
+    Raises :class:`InputError`, which names ``where`` it is from, for what is no object.
+    """
+    if isinstance(said, dict) and "rootfs" in said:
+        said = said.get("config") or {}
+    if not isinstance(said, dict):
+        message = f"{where}: is not a JSON object"
+        raise InputError(message)
+    return said
+
+
 def check_config(*several: Mapping[str, Any]) -> None:
     """Refuse properties that image-spec ``config.md`` does not have; raises :class:`InputError` with all of them."""
     problems = [problem for changes in several for name, value in changes.items() for problem in _problems(name, value)]

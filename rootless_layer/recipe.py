@@ -10,7 +10,7 @@ import attrs
 
 from .closure import closure_of_paths, load_closure
 from .errors import InputError, RootlessLayerError
-from .image import Image, check_config
+from .image import Image, check_config, properties
 from .moment import rfc3339
 from .oci import Platform
 from .spec import Compression, LayerSpec, Script
@@ -194,12 +194,7 @@ def _document(path: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         message = f"config: {path}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}"
         raise InputError(message) from error
-    if isinstance(said, dict) and "rootfs" in said:
-        said = said.get("config") or {}
-    if not isinstance(said, dict):
-        message = f"config: {path}: is not a JSON object"
-        raise InputError(message)
-    return said
+    return properties(said, f"config: {path}")
 
 
 def assemble(options: Mapping[str, Any], base: Image | None, layers: Iterable[LayerBlob]) -> Image:
@@ -208,7 +203,7 @@ def assemble(options: Mapping[str, Any], base: Image | None, layers: Iterable[La
     image = Image.empty(platform or Platform.host()) if base is None else base
     for layer in layers:
         image = image.append(layer, created=when)
-    for properties in changes(options):
-        image = image.configured(properties)
+    for each in changes(options):
+        image = image.configured(each)
     new = platform if base is None else None
     return image.configured({}, created=when, platform=new, author=options.get("author", ""))
