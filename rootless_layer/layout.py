@@ -177,6 +177,7 @@ class _Files:
         self.where = where
         self.find = find
         self.listed = 0
+        self.known: dict[tuple[str, int], Image] = {}
 
     def images(self) -> list[Stored]:
         try:
@@ -232,9 +233,15 @@ class _Files:
             elif kind in {MANIFEST, DOCKER_MANIFEST} and not descriptor.get("artifactType"):
                 if (descriptor.get("platform") or {}).get("architecture") == "unknown":
                     continue  # an attestation, as buildkit adds
-                yield Stored(self._image(json.loads(self._document(descriptor))), (named,) if named else ())
+                yield Stored(self._image(descriptor), (named,) if named else ())
 
-    def _image(self, manifest: Mapping[str, Any]) -> Image:
+    def _image(self, listed: Mapping[str, Any]) -> Image:
+        key = listed["digest"], listed["size"]
+        if key not in self.known:  # it is listed for each of its names
+            self.known[key] = self._of(json.loads(self._document(listed)))
+        return self.known[key]
+
+    def _of(self, manifest: Mapping[str, Any]) -> Image:
         config = self._document(manifest["config"])
         diff_ids = self._diff_ids(config)
         if len(diff_ids) != len(manifest["layers"]):
