@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
-import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from . import capi
-from .errors import RootlessLayerError, SourceError
+from .errors import SourceError
 from .tree import Entry, shown, stamp
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SLOT_BYTES = 2 << 20
 SLOTS = 4
@@ -33,8 +31,7 @@ BLOCK = 512
 _REST_BYTES = 4 * BLOCK
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
-MESSAGE = struct.Struct("=BII")
-FILLED, RUN_END, FAILED = range(3)
+FILLED, RUN_END = range(2)
 
 
 def data_size(entry: Entry) -> int:
@@ -42,8 +39,14 @@ def data_size(entry: Entry) -> int:
     return entry.size if entry.source is not None and entry.link is None else 0
 
 
-class Stopped(Exception):  # noqa: N818 - no error: the consumer has gone
-    """The consumer takes no more."""
+class Exchange(Protocol):
+    """Where a producer's slots come from and go to."""
+
+    def take(self) -> int:
+        """Give the number of a free slot."""
+
+    def give(self, kind: int, slot: int, count: int) -> None:
+        """Take a slot with so many bytes: ``FILLED``, or the last of a run, ``RUN_END``."""
 
 
 @attrs.define(slots=True)
@@ -52,11 +55,8 @@ class Producer:
 
     memory: mmap.mmap
     offset: int
-    """Where this producer's slots begin in the shared memory."""
-    free: int
-    """The pipe from which the number of a free slot is read, a byte each."""
-    filled: int
-    """The pipe to which a message is written for each filled slot."""
+    """Where this producer's slots begin in the memory."""
+    exchange: Exchange
     slot: int = -1
     position: int = 0
     """The bytes of the slot that were filled before the current writer was opened."""
@@ -130,16 +130,15 @@ class Producer:
     def _stream(self, entry: Entry) -> None:
         """Put a large file's bytes and their padding behind the header just written."""
         self._drop()
-        try:
+        with _reading(entry):
             descriptor = os.open(entry.source or b"", _OPEN)
-            try:
-                count = self._fill(descriptor, entry.size)
+        try:
+            count = self._fill(entry, descriptor)
+            with _reading(entry):
                 count += len(os.read(descriptor, 1))
                 status = os.fstat(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise _unreadable(entry, error) from error
+        finally:
+            os.close(descriptor)
         _check(entry, status, count)
         padding = -entry.size % BLOCK
         # Room for the padding, and for the end of the archive, which may be all that follows.
@@ -151,32 +150,29 @@ class Producer:
         self.position += padding
         self._open()
 
-    def _fill(self, descriptor: int, size: int) -> int:
-        """Read up to ``size`` bytes into the slots; give how many there were."""
-        remaining = size
+    def _fill(self, entry: Entry, descriptor: int) -> int:
+        """Read up to a file's size into the slots; give how many bytes there were."""
+        remaining = entry.size
         with memoryview(self.memory) as view:
             while remaining:
                 if self.position == SLOT_BYTES:
                     self._hand_over(FILLED)
                     self._take()
                 begin = self._begin + self.position
-                with view[begin : begin + min(SLOT_BYTES - self.position, remaining)] as room:
+                with view[begin : begin + min(SLOT_BYTES - self.position, remaining)] as room, _reading(entry):
                     count = os.readv(descriptor, [room])
                 if not count:
                     break
                 self.position += count
                 remaining -= count
-        return size - remaining
+        return entry.size - remaining
 
     @property
     def _begin(self) -> int:
         return self.offset + self.slot * SLOT_BYTES
 
     def _take(self) -> None:
-        number = os.read(self.free, 1)
-        if not number:
-            raise Stopped
-        self.slot, self.position = number[0], 0
+        self.slot, self.position = self.exchange.take(), 0
 
     def _acquire(self) -> None:
         self._take()
@@ -208,18 +204,8 @@ class Producer:
         if self.archive:
             capi.check(self.archive, capi.write_finish_entry(self.archive), "end an entry")
             self._drop()
-        try:
-            os.write(self.filled, MESSAGE.pack(kind, self.slot, self.position))
-        except BrokenPipeError:
-            raise Stopped from None
+        self.exchange.give(kind, self.slot, self.position)
         self.slot = -1
-
-    def fail(self, error: RootlessLayerError) -> None:
-        """Tell the consumer of an error instead of a slot."""
-        problems = [problem[:1000] for problem in error.problems[:1]]  # a pipe takes 4096 bytes whole
-        told = json.dumps([type(error).__name__, problems, error.hint[:1000]]).encode()
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self.filled, MESSAGE.pack(FAILED, 0, len(told)) + told)
 
 
 def _header_bound(entry: Entry) -> int:
@@ -261,6 +247,15 @@ def _unreadable(entry: Entry, error: OSError) -> SourceError:
     )
 
 
+@contextlib.contextmanager
+def _reading(entry: Entry) -> Iterator[None]:
+    """Raise :class:`SourceError` where an entry's file cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(entry, error) from error
+
+
 def _read_small(entry: Entry, size: int, buffers: list[memoryview]) -> None:
     """Read a small file at once; one byte more is asked for than it should have."""
     try:
@@ -275,7 +270,7 @@ def _read_small(entry: Entry, size: int, buffers: list[memoryview]) -> None:
             status = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
+    except OSError as error:  # no context manager, which would take as long as a system call
         raise _unreadable(entry, error) from error
     _check(entry, status, count)
 

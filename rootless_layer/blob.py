@@ -13,12 +13,12 @@ from . import listing
 from .compression import BlobWriter, decompressed
 from .errors import InputError, SourceError
 from .oci import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
-from .pipeline import serialise
+from .pipeline import Streams
 from .spec import Compression
 from .tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _PART_BYTES = 1 << 20
 _MOST_JSON_BYTES = 64 << 20
@@ -34,16 +34,20 @@ class Piece:
     name: str = attrs.field(default=attrs.Factory(lambda piece: piece.path, takes_self=True), kw_only=True)
 
     def copy(self, consume: Callable[[memoryview], object]) -> None:
-        """Give the bytes to ``consume``, a part at a time; raises :class:`SourceError` where there are fewer."""
+        """Give the bytes to ``consume``, a part at a time, each valid until the next has been taken.
+
+        Raises :class:`SourceError` where there are fewer.
+        """
         for part in self._parts():
             consume(part)
 
     def _parts(self) -> Iterator[memoryview]:
-        remaining, buffer = self.size, memoryview(bytearray(_PART_BYTES))
+        remaining, buffer, other = self.size, memoryview(bytearray(_PART_BYTES)), memoryview(bytearray(_PART_BYTES))
         try:
             with open(self.path, "rb", buffering=0) as file:
                 file.seek(self.offset)
                 while remaining:
+                    buffer, other = other, buffer
                     count = file.readinto(buffer[: min(remaining, _PART_BYTES)])
                     if not count:
                         message = f"{self.name}: ends too early"
@@ -69,8 +73,10 @@ class LayerBlob:
     """A layer as an image refers to it: its descriptor, its diff ID, and where its bytes are.
 
     ``piece`` holds a *stored* blob; a *derived* one's bytes are made again from the files
-    that ``listing``, a path, names, compressed at ``level``. ``uncompressed_size`` is in
-    bytes, -1 where nobody said it.
+    that ``listing``, a path, names, or those of its ``tree``, compressed at ``level``.
+    ``uncompressed_size`` is in bytes, -1 where nobody said it. A ``trusted`` blob's bytes
+    need not be checked: this process wrote and hashed them, to where nobody else writes, or
+    the cache answers for them.
     """
 
     descriptor: Descriptor
@@ -79,27 +85,33 @@ class LayerBlob:
     uncompressed_size: int = -1
     listing: str = ""
     level: int = -1
+    tree: Tree | None = attrs.field(default=None, eq=False, repr=False)
+    trusted: bool = attrs.field(default=False, eq=False)
 
-    def copy(self, consume: Callable[[memoryview], object]) -> None:
+    def copy(self, consume: Callable[[memoryview], object], streams: Streams | None = None) -> None:
         """Give the blob's bytes to ``consume``, a part at a time, and check them on their way.
 
-        Raises :class:`SourceError` where they are not what the descriptor says; the last
+        A derived layer's tar is the next of ``streams``, where there are some (:func:`ahead`).
+        Raises :class:`SourceError` where the bytes are not what the descriptor says; the last
         part may have been given by then.
         """
+        if self.trusted and self.piece is not None:
+            self.piece.copy(consume)
+            return
         kind = "none" if self.piece else _kind(self.descriptor)
         with BlobWriter(Compression(kind, self.level if kind != "none" else -1), _Sink(consume)) as writer:  # type: ignore[arg-type]
             if self.piece is None:
-                serialise(self._tree().archived(), writer.write)
+                self._make(writer.write, streams)
             else:
                 self.piece.copy(writer.write)
             writer.finish()
         self._check(writer, self.descriptor.digest, self.descriptor.size)
 
-    def copy_plain(self, consume: Callable[[memoryview], object]) -> int:
+    def copy_plain(self, consume: Callable[[memoryview], object], streams: Streams | None = None) -> int:
         """Give the layer's tar to ``consume``, not compressed, and check it as :meth:`copy` does; give its size in bytes."""
         with BlobWriter(Compression(), _Sink(consume)) as writer:  # type: ignore[arg-type]
             if self.piece is None:
-                serialise(self._tree().archived(), writer.write)
+                self._make(writer.write, streams)
             else:
                 for part in decompressed(self.piece.path, offset=self.piece.offset, size=self.piece.size):
                     writer.write(memoryview(part))
@@ -113,7 +125,17 @@ class LayerBlob:
             return self.descriptor.size
         return self.uncompressed_size if self.uncompressed_size >= 0 else self.copy_plain(len)
 
-    def _tree(self) -> Tree:
+    def _make(self, consume: Callable[[memoryview], object], streams: Streams | None) -> None:
+        if streams is not None:
+            streams.copy(consume)
+            return
+        with ahead([self]) as alone:
+            alone.copy(consume)
+
+    def read_tree(self) -> Tree:
+        """Give what a derived layer is made of; raises :class:`InputError` and :class:`SourceError` for a bad listing."""
+        if self.tree is not None:
+            return self.tree
         try:
             with open(self.listing, "rb") as file:
                 stands = listing.root_stands(file)
@@ -130,6 +152,11 @@ class LayerBlob:
         message = f"{where}: the layer is {writer.digest} of {writer.size} bytes, and should be {digest} of {size}"
         hint = "A source changed since the layer was built: build it again."
         raise SourceError(message, hint=hint if self.piece is None else "It is damaged: get or build it again.")
+
+
+def ahead(layers: Iterable[LayerBlob], *, processes: int | None = None) -> Streams:
+    """Begin to make the tars of those layers that are derived, in their order; ``processes`` as of :class:`Streams`."""
+    return Streams([layer.read_tree().archived() for layer in layers if layer.piece is None], processes=processes)
 
 
 class _Sink:

@@ -73,6 +73,9 @@ def _codec(compression: Compression, stored: _Stored) -> Any:  # noqa: ANN401 - 
 class BlobWriter:
     """Makes a blob of a tar stream, and its digests.
 
+    A part that is written has to stay as it is until the next is, or :meth:`finish` is called:
+    another thread hashes it meanwhile.
+
     After :meth:`finish`: ``diff_id`` and ``digest`` (``sha256:…``), ``uncompressed_size``
     and ``size`` in bytes. Without a ``file`` nothing is kept of the bytes. What keeps the
     file from being written comes as :class:`OSError`.
@@ -111,15 +114,24 @@ class BlobWriter:
         if kind == "none" and self._stored.file is None:
             self._hash.update(part)
             return
+        self._await_hash()
+        if not part:
+            return
         with uninterrupted():  # until it is known that the thread that hashes holds the part
-            hashing = self._pool.submit(self._hash.update, part)
+            self._hashing = self._pool.submit(self._hash.update, part)
         try:  # this may take as long as a reader likes, and be interrupted
             if kind == "none":
                 self._stored.file.write(part)  # type: ignore[union-attr]
             else:
                 self._compress(part)
-        finally:
-            hashing.result()
+        except BaseException:
+            self._await_hash()
+            raise
+
+    def _await_hash(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
 
     def _compress(self, part: memoryview) -> None:
         if self._codec is None:
@@ -139,6 +151,7 @@ class BlobWriter:
 
     def finish(self) -> None:
         """End the stream."""
+        self._await_hash()
         self.diff_id = f"sha256:{self._hash.hexdigest()}"
         if self._compression.kind == "none":
             self.digest, self.size = self.diff_id, self.uncompressed_size

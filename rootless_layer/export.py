@@ -14,21 +14,24 @@ import os
 import re
 import tarfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
+from .blob import ahead
 from .child import each
+from .copying import Flowing
 from .errors import InputError, OutputError
 from .image import canonical
 from .layout import FULL_NAME, REF_NAME
 from .oci import INDEX, MANIFEST, Descriptor, sha256
-from .output import aside, check_replaceable, make_folder, writing
+from .output import aside, check_replaceable, make_folder, umask, writing
 from .temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .blob import LayerBlob
+    from .blob import LayerBlob, Piece
     from .layout import Stored
 
 Format = Literal["layout", "archive", "docker-archive"]
@@ -130,19 +133,26 @@ def write_layout(images: Sequence[Stored], folder: Path, *, several_platforms: b
 def _place(layer: LayerBlob, target: Path) -> None:
     piece = layer.piece
     target.unlink(missing_ok=True)  # what is left of a child that failed
-    if piece is not None and piece.offset == 0 and os.path.getsize(piece.path) == piece.size:
+    if piece is not None and piece.offset == 0 and _may_be_linked(layer, piece):
         try:
             os.link(piece.path, target)
         except OSError as error:
             if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
                 raise
         else:
-            layer.copy(len)  # somebody may have changed it
+            if not layer.trusted:
+                layer.copy(len)  # somebody may have changed it
             return
-    with open(target, "xb", buffering=0) as file:
-        layer.copy(lambda part: _write_all(file, part))
-        os.fsync(file.fileno())
+    with Flowing(target) as file, ahead([layer], processes=0) as stream:
+        layer.copy(file.write, stream)
+        file.settle()
     _make_readable(target)
+
+
+def _may_be_linked(layer: LayerBlob, piece: Piece) -> bool:
+    """Say whether a blob is a whole file, which a link may stand for: one of the cache's may be of another umask's time."""
+    status = os.stat(piece.path)
+    return status.st_size == piece.size and (not layer.trusted or status.st_mode & 0o777 == 0o666 & ~umask() | 0o600)
 
 
 def _make_readable(path: Path) -> None:
@@ -203,8 +213,10 @@ def write_archive(images: Sequence[Stored], file: BinaryIO, *, several_platforms
     archive.data("oci-layout", _LAYOUT)
     archive.folder("blobs")
     archive.folder(_BLOBS)
-    for layer in _layers(images):
-        archive.stream(_blob_name(layer.descriptor.digest), layer.descriptor.size, layer.copy)
+    layers = _layers(images)
+    with ahead(layers) as streams:
+        for layer in layers:
+            archive.stream(_blob_name(layer.descriptor.digest), layer.descriptor.size, partial(layer.copy, streams=streams))
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
         archive.data(_blob_name(sha256(document)), document)
@@ -226,11 +238,13 @@ def write_docker_archive(images: Sequence[Stored], file: BinaryIO) -> None:
     Raises :class:`SourceError` as :func:`write_archive`.
     """
     archive = _Archive(file)
-    for layer in {layer.diff_id: layer for layer in _layers(images)}.values():
-        name = layer.diff_id.removeprefix("sha256:")
-        archive.folder(name)
-        archive.data(f"{name}/VERSION", b"1.0")
-        archive.stream(f"{name}/layer.tar", layer.plain_size(), layer.copy_plain)
+    layers = list({layer.diff_id: layer for layer in _layers(images)}.values())
+    with ahead(layers) as streams:
+        for layer in layers:
+            name = layer.diff_id.removeprefix("sha256:")
+            archive.folder(name)
+            archive.data(f"{name}/VERSION", b"1.0")
+            archive.stream(f"{name}/layer.tar", layer.plain_size(), partial(layer.copy_plain, streams=streams))
     for stored in images:
         archive.data(f"{sha256(stored.image.config).removeprefix('sha256:')}.json", stored.image.config)
     archive.data(
@@ -276,10 +290,9 @@ def export_images(
             return
         with writing(target):
             made = Path(temporary.make(str(target.parent), ".rootless-layer-")) / "image"
-            with open(made, "xb") as file:
+            with Flowing(made) as file:
                 _write_file(images, file, kind, several_platforms=several_platforms)
-                file.flush()
-                os.fsync(file.fileno())
+                file.settle()
             _make_readable(made)
             made.replace(target)
 

@@ -16,6 +16,7 @@ from .base import Delta
 from .changeset import changeset, difference
 from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
+from .copying import Flowing
 from .errors import InputError, OutputError, OverlayError, UnavailableError
 from .listing import lines
 from .oci import MEDIA_TYPES, Descriptor
@@ -241,27 +242,38 @@ def _keep_own_files(tree: Tree, passing: Iterable[bytes], folder: Path) -> Tree:
     return tree.replacing(kept)
 
 
-def write_layer(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Callable[[Progress], None]) -> Layer:
-    """Write a layer of which all that it is for is known into a directory: blob, listing and ``layer.json``."""
+def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
+    spec: LayerSpec,
+    tree: Tree,
+    folder: Path,
+    blob: Blob,
+    tell: Callable[[Progress], None],
+    *,
+    processes: int | None = None,
+) -> Layer:
+    """Write a layer of which all that it is for is known into a directory: blob, listing and ``layer.json``.
+
+    ``processes`` is as of :func:`serialise`; with 0 the listing has none of its own either.
+    """
     entries = tree.archived()
     total = sum([entry.size for entry in entries if entry.link is None])
     with contextlib.ExitStack() as stack:
         file = None
         if blob == "stored":
             make_folder(folder / BLOBS)
-            file = stack.enter_context(open(folder / BLOBS / "blob", "wb", buffering=0))
+            file = stack.enter_context(Flowing(folder / BLOBS / "blob"))
         writer = stack.enter_context(BlobWriter(spec.compression, file))
 
         def consume(part: memoryview) -> None:
             writer.write(part)
             tell(Progress("write", writer.uncompressed_size, total, entries=len(entries)))
 
-        listed = stack.enter_context(_listing(tree, folder, relative=blob == "derived"))
-        serialise(entries, consume)
+        listed = stack.enter_context(_listing(tree, folder, relative=blob == "derived", fork=processes != 0))
+        serialise(entries, consume, processes=processes)
         writer.finish()
         listed()
         if file is not None:
-            os.fsync(file.fileno())
+            file.settle()
     if blob == "stored":
         (folder / BLOBS / "blob").rename(folder / BLOBS / writer.digest.removeprefix("sha256:"))
     descriptor = Descriptor(MEDIA_TYPES[spec.compression.kind], writer.digest, writer.size)
@@ -271,14 +283,14 @@ def write_layer(spec: LayerSpec, tree: Tree, folder: Path, blob: Blob, tell: Cal
 
 
 @contextlib.contextmanager
-def _listing(tree: Tree, folder: Path, *, relative: bool) -> Iterator[Callable[[], None]]:
+def _listing(tree: Tree, folder: Path, *, relative: bool, fork: bool) -> Iterator[Callable[[], None]]:
     """Write the listing, in a process of its own where there may be one; give what waits for it."""
 
     def write() -> None:
         with open(folder / LISTING, "wb") as file:
             file.writelines(lines(tree, files=os.fsencode(folder) + b"/" if relative else None))
 
-    if len(tree) < _FEW or not may_fork():
+    if not fork or len(tree) < _FEW or not may_fork():
         yield write
         return
     child: Child | None = None

@@ -27,6 +27,7 @@ MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NODEV = 1, 4
 _RENAME_EXCHANGE = 2
+_SYNC_FILE_RANGE_WRITE = 2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _NUMBERS = {  # pivot_root, mount_setattr, capset, renameat2
     "x86_64": (155, 442, 126, 316),
@@ -157,6 +158,11 @@ def sync_file_system(path: str | os.PathLike[str]) -> None:
         _checked(_libc.syncfs(descriptor), "syncfs")
     finally:
         os.close(descriptor)
+
+
+def begin_writeback(descriptor: int, offset: int, count: int) -> None:
+    """Have the kernel begin to write so many bytes of a file to the disk; where it cannot, nothing is lost."""
+    _libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(count), _SYNC_FILE_RANGE_WRITE)
 
 
 def make_private() -> None:

@@ -25,7 +25,7 @@ from conftest import COMMAND, Result, Store, User, make_store, remove
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootless_layer.pipeline import serialise
+from rootless_layer.pipeline import Streams, serialise
 from rootless_layer.tree import Entry, Tree
 
 REDIS = "groupadd -r redis\nuseradd -r -g redis -d /data -M redis\nmkdir /data\nchown redis:redis /data\n"
@@ -269,7 +269,7 @@ def stream_of(entries: Sequence[Entry], processes: int) -> bytes:
 
 
 def test_the_number_of_producers_does_not_show(big_store: Store) -> None:
-    """serialise writes the same bytes with a thread and with 1, 2 and 4 processes."""
+    """serialise writes the same bytes in its own process and with 1, 2 and 4 more."""
     tree = []
     for here, _folders, files in os.walk(os.fsencode(big_store.root / "nix")):
         for name in files:
@@ -281,6 +281,34 @@ def test_the_number_of_producers_does_not_show(big_store: Store) -> None:
     assert len(entries) > 2000
     digests = {sha256(stream_of(entries, processes)) for processes in (0, 1, 2, 4)}
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("processes", [0, 1, 2, 3])
+def test_streams_one_after_another(tmp_path: Path, processes: int) -> None:
+    """Each stream is what it is alone, and a part stays as it is until the next has been taken; the last is empty."""
+    trees = []
+    for number, sizes in enumerate(([], [5 << 20, 100], [10] * 2500, [0], [9 << 20], [300_000] * 40)):
+        entries = []
+        for place, size in enumerate(sizes):
+            path = tmp_path / f"{number}-{place}"
+            path.write_bytes((b"%d.%d " % (number, place) * (size // 4 + 1))[:size])
+            entries.append(Entry(path=b"%06d" % place, mode=stat.S_IFREG | 0o644, size=size, source=os.fsencode(path)))
+        trees.append(entries)
+    before: list[tuple[memoryview, bytes]] = []
+
+    def consume(part: memoryview) -> None:
+        for view, was in before:
+            assert bytes(view) == was
+        parts.append(bytes(part))
+        before[:] = [(part, parts[-1])]
+
+    with Streams(trees, processes=processes) as streams:
+        for entries in trees:
+            parts: list[bytes] = []
+            streams.copy(consume)
+            assert (parts[-1], b"" in parts[:-1]) == (b"", False)
+            assert b"".join(parts) == stream_of(entries, 0)
+            check_stream(entries, b"".join(parts))
 
 
 SLOT = 2 << 20
