@@ -147,19 +147,19 @@ class LayerCache:
             if layer_key(spec, blob=blob) != key:
                 message = "an input changed while the layer was built from it"
                 raise SourceError(message, hint="Build again when nothing else writes to it.")
-            with keeping(self.place):
-                _record(made, key)
-                return self._publish(made, key)
+            return self.keep(made, key)
 
-    def _publish(self, made: Path, key: str) -> Entry:
-        """Rename a layer to its place; what another build has put there meanwhile is as good."""
+    def keep(self, made: Path, key: str) -> Entry:
+        """Take over a layer's directory beside; what another build has put in its place meanwhile is as good."""
         folder = self.place / key
-        while True:
-            with self._alone():
-                if not os.path.lexists(folder):
-                    made.rename(folder)
-            if (entry := self.find(key)) is not None:
-                return entry
+        with keeping(self.place):
+            _record(made, key)
+            while True:
+                with self._alone():
+                    if not os.path.lexists(folder):
+                        made.rename(folder)
+                if (entry := self.find(key)) is not None:
+                    return entry
 
     def drop(self, folder: Path, lease: Lease) -> None:
         """Remove a damaged entry; nobody else does any more with it than find that out."""

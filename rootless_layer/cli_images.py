@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .export import Format
     from .image import Image
     from .layout import Stored
-    from .spec import Blob
 
 _OUTPUT = (
     click.option("-o", "--output", required=True, metavar="OUT", help="Write it there; - is stdout."),
@@ -92,7 +91,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
             else Image.empty(platform or Platform.host())
         )
         own = [open_layer(layer) for layer in options["layers"]]
-        for layer in closure_layers(options, made.layers, len(own), lambda: _place(options, spool, stack)):
+        for layer in closure_layers(options, made.layers, len(own), lambda: _place(options, spool, stack), stack):
             made = made.append(layer, created=created, created_by="rootless-layer image --closure")
         for layer in own:
             made = made.append(layer, created=created)
@@ -129,16 +128,23 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
         _write(found, options, several_platforms=bool(name))
 
 
-def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextlib.ExitStack) -> tuple[str, Blob]:
-    """Say where a closure's layers go, and whether as blobs: into a layout they are linked, and nothing is compressed twice."""
+def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextlib.ExitStack) -> str:
+    """Say where the blobs of a closure's layers go; where they are made again as they stream, nowhere.
+
+    Into a layout they are linked; and nothing is compressed twice.
+    """
     from .output import writing  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
 
     if _kind(options) == "layout":
         target = Path(os.path.realpath(options["output"]))
         with writing(target):
-            return stack.enter_context(Temporary()).make(str(target.parent), ".rootless-layer-") + "/layers", "stored"
-    return spool(), "derived" if (options["compression"] or "none") == "none" else "stored"
+            return stack.enter_context(Temporary()).make(str(target.parent), ".rootless-layer-")
+    if (options["compression"] or "none") == "none":
+        return ""
+    place = spool()
+    os.mkdir(place, 0o700)
+    return place
 
 
 def _kind(options: Mapping[str, Any]) -> Format:

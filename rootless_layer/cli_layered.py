@@ -11,10 +11,10 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import ExitStack
 
     from .blob import LayerBlob
     from .closure import Closure
-    from .spec import Blob
 
 MOST_LAYERS = 100
 """As many as nixpkgs allows by default; overlay2 stops at 128."""
@@ -44,8 +44,14 @@ _OPTIONS = (
     click.option("--source-date-epoch", type=int, metavar="SECONDS", help="As in build, for the closure."),
     click.option("--uid", type=int, help="Who owns the closure's files.  [default: 0]"),
     click.option("--gid", type=int, help="Which group owns them.  [default: 0]"),
+    click.option(
+        "--cache/--no-cache",
+        "cached",
+        default=None,
+        help="Take the closure's layers from the cache, and keep there those that are not.  [default: no-cache]",
+    ),
 )
-_ONLY_WITH = ("max_layers", "layering", "compression", "source_date_epoch", "uid", "gid")
+_ONLY_WITH = ("max_layers", "layering", "compression", "source_date_epoch", "uid", "gid", "cached")
 
 
 def with_closure(command: Callable[..., None]) -> Callable[..., None]:
@@ -74,21 +80,23 @@ def environment_epoch() -> int:
 
 
 def closure_layers(
-    options: Mapping[str, Any], below: Sequence[LayerBlob], above: int, place: Callable[[], tuple[str, Blob]]
+    options: Mapping[str, Any], below: Sequence[LayerBlob], above: int, folder: Callable[[], str], stack: ExitStack
 ) -> tuple[LayerBlob, ...]:
     """Make layers of the closure that the options name, for an image with layers ``below`` and so many ``above``.
 
-    ``place`` says where, and whether their blobs are stored there.
+    ``folder`` gives the directory to which their blobs go, or nothing where they are derived;
+    those that come from the cache stay there until the stack unwinds.
     Store paths that the layers below have are left out. Raises what :func:`.build_layers`
     raises, and :class:`InputError` where no layers are left for the closure.
     """
     if not options["closures"]:
         for name in _ONLY_WITH:
             if options[name] is not None:
-                raise click.UsageError(f"--{name.replace('_', '-')} goes with --closure, and none is given")
+                said = "cache" if name == "cached" else name.replace("_", "-")
+                raise click.UsageError(f"--{said} goes with --closure, and none is given")
         return ()
     from .closure import load_closure  # noqa: PLC0415
-    from .layered import build_layers, read_strategy  # noqa: PLC0415
+    from .layered import layer_specs, make_layers, read_strategy  # noqa: PLC0415
 
     root = os.path.abspath(options["store_root"])
     first, *others = [load_closure(source, store_root=root) for source in options["closures"]]
@@ -104,18 +112,21 @@ def closure_layers(
         message = f"of {most} layers, {len(below)} are the base's and {above} given by --layer: none is left for the closure"
         raise InputError(message, hint="Allow more with --max-layers.")
     epoch = options["source_date_epoch"]
-    output, blob = place()
-    return build_layers(
+    specs = layer_specs(
         closure,
         left,
-        output,
         strategy=read_strategy(options["layering"] or "popularity", closure),
         epoch=environment_epoch() if epoch is None else epoch,
         uid=options["uid"] or 0,
         gid=options["gid"] or 0,
         compression=parse_compression(options["compression"] or "none"),
-        blob=blob,
     )
+    if options["cached"]:
+        from .lookup import hold_layers  # noqa: PLC0415
+        from .snapshot import cache_directory  # noqa: PLC0415
+
+        return hold_layers(specs, cache_directory(), stack)
+    return make_layers(specs, folder())
 
 
 def _without(closure: Closure, layers: Sequence[LayerBlob]) -> Closure:

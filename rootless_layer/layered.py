@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import os
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-from .blob import open_layer
+from .archive import data_size
+from .blob import LayerBlob, Piece, open_layer
 from .child import each
+from .compression import BlobWriter
+from .copying import Flowing
 from .errors import InputError
 from .layer import write_layer
 from .layering import POPULAR, ByList, BySize, split
 from .layering_pipeline import STEPS, Pipeline
 from .nar import nar_sizes
+from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, settle, writing
+from .pipeline import serialise
 from .plan import plan
 from .spec import Compression, LayerSpec
 from .temporary import Temporary
 
 if TYPE_CHECKING:
-    from .blob import LayerBlob
+    from collections.abc import Iterator, Sequence
+
     from .closure import Closure
-    from .layering import Group, Strategy
+    from .layering import Strategy
     from .spec import Blob
+    from .tree import Entry, Tree
 
 LAYERS_JSON = "layers.json"
+_LARGE_BYTES = 64 << 20
+_MADE = struct.Struct("=32s32sQQ")
 _HINT = "Give `popularity`, `size`, or a JSON file with a list of groups or a layeringPipeline."
 
 
@@ -59,24 +71,95 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     """
     target = Path(os.path.realpath(output))
     check_replaceable(Path(output).absolute(), LAYERS_JSON, "the layers of a closure")
-    closure.check()
-    groups = split(closure, most, strategy)
-    names = [f"{number:02}" for number in range(len(groups))]
+    specs = layer_specs(closure, most, strategy=strategy, epoch=epoch, uid=uid, gid=gid, compression=compression)
     with Temporary() as temporary, aside(target, temporary) as folder, writing(target):
-
-        def make(number: int) -> None:
-            part = closure.only(groups[number])
-            spec = LayerSpec(closure=part, epoch=epoch, uid=uid, gid=gid, compression=compression or Compression())
-            (folder / names[number]).mkdir(mode=0o700, exist_ok=True)
-            tree = plan(spec).tree
-            if set_times:
-                tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=epoch) for entry in tree if entry.path})
-            write_layer(spec, tree, folder / names[number], blob, lambda _progress: None)
-            settle(folder / names[number])
-
-        each(sorted(range(len(groups)), key=lambda number: _weight(closure, groups[number]), reverse=True), make)
+        names = write_layers(specs, folder, blob, set_times=set_times)
         (folder / LAYERS_JSON).write_text(json.dumps({"layers": names}, indent=2) + "\n")
     return tuple(open_layer(str(target / name)) for name in names)
+
+
+def layer_specs(  # noqa: PLR0913 - as many things decide the layers
+    closure: Closure,
+    most: int,
+    *,
+    strategy: Strategy = POPULAR,
+    epoch: int = 1,
+    uid: int = 0,
+    gid: int = 0,
+    compression: Compression | None = None,
+) -> list[LayerSpec]:
+    """Split a closure into at most ``most`` layers, and say what each is: in the order, and of what, as :func:`build_layers`."""
+    closure.check()
+    asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression())
+    return [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
+
+
+def write_layers(specs: Sequence[LayerSpec], folder: Path, blob: Blob, *, set_times: bool = False) -> list[str]:
+    """Write layers of store paths into a directory of their own each, in processes of their own; give their names there.
+
+    Raises what :func:`build_layers` raises, and :class:`OSError`.
+    """
+    names = [f"{number:02}" for number in range(len(specs))]
+
+    def make(number: int) -> None:
+        spec, place = specs[number], folder / names[number]
+        place.mkdir(mode=0o700, exist_ok=True)
+        tree = plan(spec).tree
+        if set_times:
+            tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=spec.epoch) for entry in tree if entry.path})
+        write_layer(spec, tree, place, blob, lambda _progress: None, processes=_producers(tree.archived()))
+        settle(place)
+
+    each(_heaviest_first(specs), make)
+    return names
+
+
+def make_layers(specs: Sequence[LayerSpec], folder: str = "") -> tuple[LayerBlob, ...]:
+    """Give layers of store paths for an image that this process writes next.
+
+    Where a ``folder`` is given, an empty directory that nobody else writes to, their blobs are
+    stored there, a file each; else they are derived, from what is in memory. Nothing else is
+    written. Raises what :func:`build_layers` raises.
+    """
+    trees: dict[int, Tree] = {}
+    told = mmap.mmap(-1, (len(specs) or 1) * _MADE.size)  # by a child each
+
+    def largest_first() -> Iterator[int]:
+        """Give one to begin with, and the others when their sizes are known."""
+        numbers = _heaviest_first(specs)
+        for number in numbers:
+            trees[number] = plan(specs[number]).tree
+            if number == numbers[0]:
+                yield number
+        yield from sorted(numbers[1:], key=lambda number: -sum(map(data_size, trees[number])))
+
+    def make(number: int) -> None:
+        entries = trees[number].archived()
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(Flowing(f"{folder}/{number}")) if folder else None
+            writer = stack.enter_context(BlobWriter(specs[number].compression, file))
+            serialise(entries, writer.write, processes=_producers(entries))
+            writer.finish()
+            if file is not None:
+                file.settle()
+        digests = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in (writer.digest, writer.diff_id)]
+        _MADE.pack_into(told, number * _MADE.size, *digests, writer.size, writer.uncompressed_size)
+
+    with writing(Path(folder)):
+        each(largest_first(), make)
+    layers = []
+    for number, spec in enumerate(specs):
+        digest, diff_id, size, uncompressed_size = _MADE.unpack_from(told, number * _MADE.size)
+        descriptor = Descriptor(MEDIA_TYPES[spec.compression.kind], f"sha256:{digest.hex()}", size)
+        piece = Piece(f"{folder}/{number}", size) if folder else None
+        layer = LayerBlob(descriptor, f"sha256:{diff_id.hex()}", piece, uncompressed_size, trusted=piece is not None)
+        layers.append(attrs.evolve(layer, tree=trees[number], level=spec.compression.level))
+    return tuple(layers)
+
+
+def _producers(entries: Sequence[Entry]) -> int | None:
+    """Say how many processes make a layer's tar: others work on other layers meanwhile, so only a large one has its own."""
+    return None if sum(map(data_size, entries)) > _LARGE_BYTES else 0
 
 
 def read_strategy(name: str, closure: Closure) -> Strategy:
@@ -110,6 +193,11 @@ def _are_groups(said: object) -> bool:
     return not any(item[0] in STEPS for item in said if item)
 
 
-def _weight(closure: Closure, group: Group) -> tuple[int, int]:
-    """Guess how long a layer takes: what takes longest is begun first, so that no core waits for it in the end."""
-    return sum(closure.sizes.get(path, 0) for path in group), len(group)
+def _heaviest_first(specs: Sequence[LayerSpec]) -> list[int]:
+    """Guess which layers take longest: they are begun first, so that no core waits for one in the end."""
+
+    def weight(number: int) -> tuple[int, int]:
+        closure = specs[number].closure
+        return (0, 0) if closure is None else (sum(closure.sizes.values()), len(closure.paths))
+
+    return sorted(range(len(specs)), key=weight, reverse=True)

@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import listing
-from .cache import LAYER_JSON, LayerCache
+from .blob import open_layer
+from .cache import ASIDE, LAYER_JSON, LayerCache, keeping
 from .key import layer_key
 from .layer import LISTING, Progress, made_from
+from .layered import write_layers
 from .oci import Descriptor
+from .output import make_folder
+from .temporary import Temporary
 from .tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
 
     from .base import Base
+    from .blob import LayerBlob
     from .spec import Blob, LayerSpec, Stage
 
 
@@ -93,3 +99,24 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
         entry.lease.release()
     tell(Progress("done"))
     return Delivered.at(Path(os.path.realpath(output)))
+
+
+def hold_layers(specs: Sequence[LayerSpec], cache: Path, stack: ExitStack) -> tuple[LayerBlob, ...]:
+    """Give layers of store paths from the cache; those that are not there are built and kept.
+
+    They stay until the stack unwinds. Raises what :func:`.layered.build_layers` raises.
+    """
+    layers = LayerCache.within(cache)
+    keys = [layer_key(spec) for spec in specs]
+    held = {key: entry for key in keys if (entry := layers.find(key)) is not None}
+    for entry in held.values():
+        stack.callback(entry.lease.release)
+    missing = {key: spec for key, spec in zip(keys, specs, strict=True) if key not in held}
+    if missing:
+        with Temporary() as temporary, keeping(layers.place):
+            make_folder(layers.place)
+            made = Path(temporary.make(str(layers.place), ASIDE))
+            for key, name in zip(missing, write_layers([*missing.values()], made, "stored"), strict=True):
+                held[key] = layers.keep(made / name, key)
+                stack.callback(held[key].lease.release)
+    return tuple(attrs.evolve(open_layer(str(held[key].folder)), trusted=True) for key in keys)
