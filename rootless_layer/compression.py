@@ -73,8 +73,8 @@ def _codec(compression: Compression, stored: _Stored) -> Any:  # noqa: ANN401 - 
 class BlobWriter:
     """Makes a blob of a tar stream, and its digests.
 
-    A part that is written has to stay as it is until the next is, or :meth:`finish` is called:
-    another thread hashes it meanwhile.
+    Another thread hashes a part. Where ``parts_last``, what is written stays as it is until
+    the next part is, or :meth:`finish` is called: then nobody waits for that thread before.
 
     After :meth:`finish`: ``diff_id`` and ``digest`` (``sha256:…``), ``uncompressed_size``
     and ``size`` in bytes. Without a ``file`` nothing is kept of the bytes. What keeps the
@@ -85,12 +85,13 @@ class BlobWriter:
     digest: str
     size: int
 
-    def __init__(self, compression: Compression, file: BinaryIO | None) -> None:
+    def __init__(self, compression: Compression, file: BinaryIO | None, *, parts_last: bool = False) -> None:
         """Begin a blob that goes to ``file``, if there is one."""
         self.uncompressed_size = 0
         self._hash = hashlib.sha256()
         self._stored = _Stored(file)
         self._compression = compression
+        self._parts_last = parts_last
         self._codec: Any = None
         self._pending = bytearray()
         # The thread starts with the first part: producers are forked before that.
@@ -105,7 +106,8 @@ class BlobWriter:
         """End the threads."""
         self._pool.shutdown()
         if self._codec is not None and hasattr(self._codec, "stop") and not self._codec.closed:
-            self._codec.stop()
+            with contextlib.suppress(Exception):  # the error that counts is known
+                self._codec.close()  # mere stop(), amidst work, may leave its threads waiting for each other
 
     def write(self, part: memoryview) -> None:
         """Take the next part of the stream."""
@@ -127,6 +129,8 @@ class BlobWriter:
         except BaseException:
             self._await_hash()
             raise
+        if not self._parts_last:
+            self._await_hash()
 
     def _await_hash(self) -> None:
         if self._hashing is not None:

@@ -258,6 +258,40 @@ def test_a_compression_that_is_none_is_refused(user: User, kind: str) -> None:
     assert result.out == ""
 
 
+FULL = """
+import errno, os, sys
+from rootless_layer.compression import BlobWriter
+from rootless_layer.spec import Compression
+
+class Full:
+    written = 0
+    def write(self, data):
+        self.written += len(data)
+        if self.written > 1 << 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(data)
+    def flush(self):
+        pass
+
+data = memoryview(os.urandom(8 << 20))
+for _ in range(60):
+    try:
+        with BlobWriter(Compression(sys.argv[1]), Full()) as writer:
+            for begin in range(0, len(data), 2 << 20):
+                writer.write(data[begin : begin + (2 << 20)])
+            writer.finish()
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip", "zstd"])
+def test_no_codec_waits_for_ever_where_there_is_no_room(kind: str) -> None:
+    """An error of the file amidst the codec's work comes to the caller each time; its threads all end."""
+    done = subprocess.run([sys.executable, "-c", FULL, kind], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["No space left on device"] * 60), done.stderr
+
+
 # The stream
 
 
