@@ -99,7 +99,7 @@ class LayerBlob:
             self.piece.copy(consume)
             return
         kind = "none" if self.piece else _kind(self.descriptor)
-        with BlobWriter(Compression(kind, self.level if kind != "none" else -1), _Sink(consume)) as writer:  # type: ignore[arg-type]
+        with BlobWriter(Compression(kind, self.level if kind != "none" else -1), _Sink(consume), parts_last=True) as writer:  # type: ignore[arg-type]
             if self.piece is None:
                 self._make(writer.write, streams)
             else:
@@ -109,7 +109,7 @@ class LayerBlob:
 
     def copy_plain(self, consume: Callable[[memoryview], object], streams: Streams | None = None) -> int:
         """Give the layer's tar to ``consume``, not compressed, and check it as :meth:`copy` does; give its size in bytes."""
-        with BlobWriter(Compression(), _Sink(consume)) as writer:  # type: ignore[arg-type]
+        with BlobWriter(Compression(), _Sink(consume), parts_last=True) as writer:  # type: ignore[arg-type]
             if self.piece is None:
                 self._make(writer.write, streams)
             else:

@@ -102,6 +102,8 @@ def _progress(event: Event) -> str:
     text = f"{event['stage']}"
     if event["total"]:
         text += f"  {min(event['done'], event['total']) >> 20} of {event['total'] >> 20} MiB"
+    elif event["done"]:
+        text += f"  {event['done'] >> 20} MiB"
     return text + (f", {event['entries']} entries" if event["entries"] else "")
 
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .base import Base
+    from .blob import LayerBlob
     from .image import Image
-    from .layer import Progress
+    from .progress import Progress
     from .spec import Blob, LayerSpec, Stage
 
 LAYER_JSON, RECORD = "layer.json", "cache.json"
@@ -77,6 +78,12 @@ class Entry:
                     make_folder((folder / name).parent)
                     _link(self.folder / name, folder / name)
             last()
+
+    def open(self) -> LayerBlob:
+        """Give the layer: its sizes and times answer for its bytes."""
+        from .blob import open_layer  # noqa: PLC0415 - not needed to look up
+
+        return attrs.evolve(open_layer(str(self.folder)), trusted=True)
 
     def _files(self) -> list[str]:
         return sorted(json.loads((self.folder / RECORD).read_bytes())["files"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import select
 import signal
@@ -20,6 +21,7 @@ T = TypeVar("T")
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask a command to end."""
 _MOST_CHILDREN = 4
+_TICK_MILLISECONDS = 100
 _END_SECONDS, _PAUSE_SECONDS = 60, 0.005
 _living: set[int] = set()
 
@@ -103,12 +105,33 @@ class Child:
             self.wait()
 
 
-def each(items: Iterable[T], work: Callable[[T], object]) -> None:
+class Tally:
+    """Numbers that children count up, and their parent adds: each child has its own."""
+
+    def __init__(self, count: int) -> None:
+        """Make so many, all 0."""
+        self._numbers = memoryview(mmap.mmap(-1, 8 * count + 8)).cast("Q")
+
+    def set(self, place: int, number: int) -> None:
+        """Say how far a child is."""
+        self._numbers[place] = number
+
+    def add(self, place: int, number: int) -> None:
+        """Say how much further a child is."""
+        self._numbers[place] += number
+
+    @property
+    def total(self) -> int:
+        """Add the numbers."""
+        return sum(self._numbers)
+
+
+def each(items: Iterable[T], work: Callable[[T], object], tick: Callable[[], object] = int) -> None:
     """Do the work for each item in a child process, as many at a time as there are cores, in the order given.
 
     Where a child fails, the work is done again here, so that whatever is wrong is raised
     here: it must not mind what is left of a first time. Where there may be no child, all is
-    done here.
+    done here. ``tick`` is called several times a second meanwhile, by this process.
     """
     running: dict[int, tuple[T, Child]] = {}  # by a descriptor that is readable when the child has ended
     most = min(os.cpu_count() or 1, _MOST_CHILDREN)
@@ -118,23 +141,26 @@ def each(items: Iterable[T], work: Callable[[T], object]) -> None:
                 work(item)
                 continue
             if len(running) == most:
-                _wait_for_one(running, work)
+                _wait_for_one(running, work, tick)
             with uninterrupted():
                 child = Child(partial(work, item))
                 running[os.pidfd_open(child.pid)] = item, child
         while running:
-            _wait_for_one(running, work)
+            _wait_for_one(running, work, tick)
     finally:
         for descriptor, (_, child) in running.items():
             os.close(descriptor)
             child.stop()
 
 
-def _wait_for_one(running: dict[int, tuple[T, Child]], work: Callable[[T], object]) -> None:
+def _wait_for_one(running: dict[int, tuple[T, Child]], work: Callable[[T], object], tick: Callable[[], object]) -> None:
     poll = select.poll()
     for descriptor in running:
         poll.register(descriptor, select.POLLIN)
-    descriptor = poll.poll()[0][0]
+    tick()
+    while not (ended := poll.poll(_TICK_MILLISECONDS)):
+        tick()
+    descriptor = ended[0][0]
     item, child = running.pop(descriptor)
     os.close(descriptor)
     if not child.wait():

@@ -20,6 +20,7 @@ from .cli_images import base_image, find_base, image, merge
 from .cli_layered import environment_epoch, parse_compression
 from .cli_make import make
 from .cli_nix import nix_archive, nix_build, nix_export, nix_image
+from .cli_progress import Shower
 from .cli_reports import diff, inspect, validate
 from .errors import RootlessLayerError, ScriptError
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .base import Base
-    from .layer import Layer, Progress
+    from .layer import Layer
     from .lookup import Delivered
     from .spec import LayerSpec
 
@@ -174,7 +175,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     from .lookup import build_cached  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 
-    show = _Shower(quiet=options["quiet"])
+    show = Shower(quiet=options["quiet"])
     with contextlib.ExitStack() as stack:
         below = base_image(options["bases"], options["platform"], stack) if options["bases"] else None
 
@@ -270,43 +271,6 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
     )
 
 
-class _Shower:
-    """Shows progress on stderr: a line that changes on a terminal, notes elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
-        self.live = not quiet and sys.stderr.isatty()
-        self.shown = ""
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.stage == "publish":
-            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # from here on the layer is kept: it takes its place in one step
-        if self.quiet:
-            return
-        if progress.note:
-            self.end()
-            click.echo(f"rootless-layer: {progress.note}", err=True)
-        if not self.live:
-            return
-        text = f"{progress.stage}…"
-        if progress.total:
-            text = f"{progress.stage} {min(progress.done, progress.total) >> 20} of {progress.total >> 20} MiB"
-        if text != self.shown:
-            if progress.stage == "run":
-                self.end()  # the scripts write to the same terminal
-            else:
-                sys.stderr.write(f"\r\x1b[K{text}")
-                sys.stderr.flush()
-            self.shown = text
-
-    def end(self) -> None:
-        """Clear the line."""
-        if self.live and self.shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-        self.shown = ""
-
-
 def run() -> NoReturn:
     """Be the command: every way that it can end has its exit status."""
     _prepare()
@@ -344,6 +308,7 @@ def _prepare() -> None:
 
 
 def _say(error: object, status: int) -> int:
+    clear = "\r\x1b[K" if os.isatty(2) else ""  # of the progress
     for line in str(error).splitlines():
-        click.echo(f"rootless-layer: {line}", err=True)
+        click.echo(f"{clear}rootless-layer: {line}", err=True)
     return status

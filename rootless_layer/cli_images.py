@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from .cli_layered import closure_layers, with_closure
+from .cli_progress import Shower
 from .errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _OUTPUT = (
         " of the old shape.  [default: an archive for - and *.tar, else a layout]",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print what was written: digests, names, platforms."),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
 )
 
 
@@ -74,8 +76,8 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
 def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
     from .blob import open_layer  # noqa: PLC0415 - for a quick --help
-    from .export import tag_of  # noqa: PLC0415
-    from .image import Image, check_config  # noqa: PLC0415
+    from .image import BY_CLOSURE, Image, check_config  # noqa: PLC0415
+    from .index import tag_of  # noqa: PLC0415
     from .layout import Stored  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
 
@@ -84,6 +86,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = Platform.parse(options["platform"]) if options["platform"] else None
     created = _created(options["created"])
+    show = Shower(quiet=options["quiet"])
     with spooling() as spool, contextlib.ExitStack() as stack:
         made = (
             open_image(options["base"], platform or Platform.host(), spool)
@@ -91,15 +94,17 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
             else Image.empty(platform or Platform.host())
         )
         own = [open_layer(layer) for layer in options["layers"]]
-        for layer in closure_layers(options, made.layers, len(own), lambda: _place(options, spool, stack), stack):
-            made = made.append(layer, created=created, created_by="rootless-layer image --closure")
+        for layer in closure_layers(
+            options, made.layers, len(own), lambda: _place(options, spool, stack), stack=stack, progress=show
+        ):
+            made = made.append(layer, created=created, created_by=BY_CLOSURE)
         for layer in own:
             made = made.append(layer, created=created)
         new = None if options["base"] else platform
         for changes in several:
             made = made.configured(changes)
         made = made.configured({}, created=created, platform=new, author=options["author"])
-        _write([Stored(made, names)], options, several_platforms=False)
+        _write([Stored(made, names)], options, show, several_platforms=False)
 
 
 @click.command()
@@ -108,7 +113,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
 @_with_output
 def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put several images with their names into one layout or archive."""
-    from .export import tag_of  # noqa: PLC0415
+    from .index import tag_of  # noqa: PLC0415
     from .layout import Stored, is_named, read_images  # noqa: PLC0415
 
     with spooling() as spool:
@@ -125,7 +130,7 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
         if name:  # an image that has several names is there for each of them
             different = {stored.image.manifest_digest: stored.image for stored in found}
             found = [Stored(image, (tag_of(name),)) for image in different.values()]
-        _write(found, options, several_platforms=bool(name))
+        _write(found, options, Shower(quiet=options["quiet"]), several_platforms=bool(name))
 
 
 def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextlib.ExitStack) -> str:
@@ -218,7 +223,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
     return base
 
 
-def _write(images: list[Stored], options: Mapping[str, Any], *, several_platforms: bool) -> None:
+def _write(images: list[Stored], options: Mapping[str, Any], show: Shower, *, several_platforms: bool) -> None:
     from .export import export_images  # noqa: PLC0415
 
     output = options["output"]
@@ -232,10 +237,12 @@ def _write(images: list[Stored], options: Mapping[str, Any], *, several_platform
     if output == "-" and sys.stdout.isatty():
         message = "an archive is nothing for a terminal: pipe it, or name a file"
         raise click.BadParameter(message, param_hint="--output")
-    export_images(images, output, kind, several_platforms=several_platforms, stream=sys.stdout.buffer if output == "-" else None)
+    stream = sys.stdout.buffer if output == "-" else None
+    export_images(images, output, kind, several_platforms=several_platforms, stream=stream, progress=show)
+    show.end()
     if options["as_json"]:
         click.echo(json.dumps([_described(stored) for stored in images], indent=2, sort_keys=True))
-    elif output != "-":
+    elif output != "-" and not options["quiet"]:
         for stored in images:
             click.echo(stored.image.manifest_digest)
 

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import InputError
+from .fields import MOST_LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import ExitStack
 
     from .blob import LayerBlob
-    from .closure import Closure
-
-MOST_LAYERS = 100
-"""As many as nixpkgs allows by default; overlay2 stops at 128."""
+    from .progress import Progress
 
 _OPTIONS = (
     click.option(
@@ -79,15 +76,20 @@ def environment_epoch() -> int:
     return int(text)
 
 
-def closure_layers(
-    options: Mapping[str, Any], below: Sequence[LayerBlob], above: int, folder: Callable[[], str], stack: ExitStack
+def closure_layers(  # noqa: PLR0913 - it is called from one place
+    options: Mapping[str, Any],
+    below: Sequence[LayerBlob],
+    above: int,
+    folder: Callable[[], str],
+    *,
+    stack: ExitStack,
+    progress: Callable[[Progress], None],
 ) -> tuple[LayerBlob, ...]:
     """Make layers of the closure that the options name, for an image with layers ``below`` and so many ``above``.
 
     ``folder`` gives the directory to which their blobs go, or nothing where they are derived;
     those that come from the cache stay there until the stack unwinds.
-    Store paths that the layers below have are left out. Raises what :func:`.build_layers`
-    raises, and :class:`InputError` where no layers are left for the closure.
+    Raises what :meth:`.Splitting.specs` and :func:`.build_layers` do.
     """
     if not options["closures"]:
         for name in _ONLY_WITH:
@@ -96,41 +98,24 @@ def closure_layers(
                 raise click.UsageError(f"--{said} goes with --closure, and none is given")
         return ()
     from .closure import load_closure  # noqa: PLC0415
-    from .layered import layer_specs, make_layers, read_strategy  # noqa: PLC0415
+    from .layered import Splitting, make_layers, read_strategy  # noqa: PLC0415
 
     root = os.path.abspath(options["store_root"])
     first, *others = [load_closure(source, store_root=root) for source in options["closures"]]
     closure = first.merge(*others)
-    closure.check()
-    if below:
-        closure = _without(closure, below)
-    if not closure.paths:
-        return ()
-    most = options["max_layers"] or MOST_LAYERS
-    left = most - len(below) - above
-    if left < 1:
-        message = f"of {most} layers, {len(below)} are the base's and {above} given by --layer: none is left for the closure"
-        raise InputError(message, hint="Allow more with --max-layers.")
     epoch = options["source_date_epoch"]
-    specs = layer_specs(
+    specs = Splitting(
         closure,
-        left,
-        strategy=read_strategy(options["layering"] or "popularity", closure),
-        epoch=environment_epoch() if epoch is None else epoch,
-        uid=options["uid"] or 0,
-        gid=options["gid"] or 0,
-        compression=parse_compression(options["compression"] or "none"),
-    )
-    if options["cached"]:
-        from .lookup import hold_layers  # noqa: PLC0415
-        from .snapshot import cache_directory  # noqa: PLC0415
+        options["max_layers"] or MOST_LAYERS,
+        read_strategy(options["layering"] or "popularity", closure),
+        environment_epoch() if epoch is None else epoch,
+        options["uid"] or 0,
+        options["gid"] or 0,
+        parse_compression(options["compression"] or "none"),
+    ).specs(below, above)
+    if not options["cached"]:
+        return make_layers(specs, folder(), progress)
+    from .lookup import hold_layers  # noqa: PLC0415
+    from .snapshot import cache_directory  # noqa: PLC0415
 
-        return hold_layers(specs, cache_directory(), stack)
-    return make_layers(specs, folder())
-
-
-def _without(closure: Closure, layers: Sequence[LayerBlob]) -> Closure:
-    from .contents import merge, read_contents  # noqa: PLC0415
-
-    there = merge(map(read_contents, layers))
-    return closure.only([path for path in closure.paths if os.fsencode(path.path[1:]) not in there])
+    return hold_layers(specs, cache_directory(), stack, progress)

@@ -47,14 +47,14 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     nodes = graph.select(targets)
     cache = cache_directory()
     os.chdir(os.path.dirname(file) or ".")
-    specs = Recipes().specs(nodes)
+    specs, splittings = Recipes().read(nodes)
     adopt_orphans()  # what tidies up after a child that was killed is waited for
     cores = jobs or len(os.sched_getaffinity(0))
     board = Board.on_stderr(quiet=quiet)
     lines = Lines(sys.stdout)
     try:
         with contextlib.ExitStack() as stack:
-            maker = Maker(specs, cache, cores, lines if as_json else board, stack)
+            maker = Maker(specs, splittings, cache, cores, lines if as_json else board, stack)
             status = maker.make(nodes)
         if as_json:
             lines.end(status)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from .base import Base
-    from .layer import Progress
     from .nix_build import LayerRequest
+    from .progress import Progress
     from .spec import Kind
 
 _KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
@@ -84,7 +84,8 @@ def nix_image(*, quiet: bool) -> None:
 def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | None) -> None:
     """Make one archive of images, for `docker load` and `podman load`."""
     from .compression import kind_of  # noqa: PLC0415
-    from .export import tag_of, write_archive  # noqa: PLC0415
+    from .export import write_archive  # noqa: PLC0415
+    from .index import tag_of  # noqa: PLC0415
     from .nix_image import images_of  # noqa: PLC0415
 
     if output == "-" and os.isatty(1):

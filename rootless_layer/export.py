@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import tarfile
 from collections import Counter
 from functools import partial
@@ -19,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from .blob import ahead
-from .child import each
+from .child import Tally, each
 from .copying import Flowing
 from .errors import InputError, OutputError
 from .image import canonical
-from .layout import FULL_NAME, REF_NAME
-from .oci import INDEX, MANIFEST, Descriptor, sha256
+from .index import docker_manifest, index
+from .oci import sha256
 from .output import aside, check_replaceable, make_folder, umask, writing
+from .progress import Progress
 from .temporary import Temporary
 
 if TYPE_CHECKING:
@@ -40,79 +40,15 @@ _LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
 _BLOBS = "blobs/sha256"
 _BLOCK = 512
 _PIPE_BYTES = 1 << 20
-_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}")
-"""distribution's ``reference`` package, by which docker and podman read a name."""
 
 
-def tag_of(name: str) -> str:
-    """Give an image's name with its tag, ``latest`` by default; raises :class:`InputError` for what is no name."""
-    full = name if _has_tag(name) else f"{name}:latest"
-    if not _NAME.fullmatch(full):
-        message = f"{name!r} is not the name of an image: write it as NAME:TAG, in lower case"
-        raise InputError(message)
-    return full
-
-
-def _has_tag(name: str) -> bool:
-    return ":" in name.rpartition("/")[2]
-
-
-def index(images: Sequence[Stored], *, several_platforms: bool) -> tuple[bytes, list[bytes]]:
-    """Give ``index.json``, and the documents that it refers to beside configs and manifests.
-
-    With ``several_platforms`` all images stand under one index of their own, named as the
-    first of them is.
-    """
-    rows = [
-        {**Descriptor(MANIFEST, stored.image.manifest_digest, len(stored.image.manifest)).to_json(),
-         "platform": stored.image.platform.to_json()}
-        for stored in images
-    ]  # fmt: skip
-    if several_platforms:
-        inner = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": rows})
-        row = Descriptor(INDEX, sha256(inner), len(inner)).to_json()
-        return _index(_named(row, images[0].names)), [inner]
-    named = [each for row, stored in zip(rows, images, strict=True) for each in _named(row, stored.names)]
-    return _index(named), []
-
-
-def _index(rows: list[dict[str, Any]]) -> bytes:
-    return canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": rows})
-
-
-def _named(row: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Repeat a row for each name; other tools' layouts may have mere tags, which are half a name."""
-    return [row | {"annotations": {REF_NAME: name} | ({FULL_NAME: _full(name)} if _has_tag(name) else {})} for name in names] or [
-        row
-    ]
-
-
-def _full(name: str) -> str:
-    """Write a name as containerd does, with its registry."""
-    first, slash, _ = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return name
-    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
-
-
-def docker_manifest(
-    images: Sequence[Stored], layer_name: Callable[[LayerBlob], str], config_name: Callable[[bytes], str]
-) -> bytes:
-    """Give ``manifest.json``, by which docker finds configs and layers in an archive."""
-    return canonical(
-        [
-            {
-                "Config": config_name(stored.image.config),
-                "RepoTags": [name for name in stored.names if _has_tag(name)],
-                "Layers": [layer_name(layer) for layer in stored.image.layers],
-            }
-            for stored in images
-        ]
-    )
-
-
-def write_layout(images: Sequence[Stored], folder: Path, *, several_platforms: bool = False) -> None:
+def write_layout(
+    images: Sequence[Stored],
+    folder: Path,
+    *,
+    several_platforms: bool = False,
+    progress: Callable[[Progress], object] = id,
+) -> None:
     """Write an image layout into an empty directory; blobs are hard-linked where that is possible.
 
     Raises :class:`SourceError` for a layer whose bytes are not what its digest says.
@@ -121,7 +57,13 @@ def write_layout(images: Sequence[Stored], folder: Path, *, several_platforms: b
     make_folder(blobs)
     (folder / "oci-layout").write_bytes(_LAYOUT)
     largest_first = sorted(_layers(images), key=lambda layer: -layer.descriptor.size)
-    each(largest_first, lambda layer: _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:")))
+    done, total = Tally(len(largest_first)), sum(layer.descriptor.size for layer in largest_first)
+
+    def place(number: int) -> None:
+        layer = largest_first[number]
+        _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:"), lambda part: done.add(number, len(part)))
+
+    each(range(len(largest_first)), place, lambda: progress(Progress("write", done.total, total)))
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
         target = blobs / sha256(document).removeprefix("sha256:")
@@ -130,7 +72,7 @@ def write_layout(images: Sequence[Stored], folder: Path, *, several_platforms: b
     (folder / "index.json").write_bytes(listed)
 
 
-def _place(layer: LayerBlob, target: Path) -> None:
+def _place(layer: LayerBlob, target: Path, count: Callable[[memoryview], object]) -> None:
     piece = layer.piece
     target.unlink(missing_ok=True)  # what is left of a child that failed
     if piece is not None and piece.offset == 0 and _may_be_linked(layer, piece):
@@ -141,10 +83,15 @@ def _place(layer: LayerBlob, target: Path) -> None:
                 raise
         else:
             if not layer.trusted:
-                layer.copy(len)  # somebody may have changed it
+                layer.copy(count)  # somebody may have changed it
             return
     with Flowing(target) as file, ahead([layer], processes=0) as stream:
-        layer.copy(file.write, stream)
+
+        def write(part: memoryview) -> None:
+            file.write(part)
+            count(part)
+
+        layer.copy(write, stream)
         file.settle()
     _make_readable(target)
 
@@ -176,9 +123,10 @@ def _documents(images: Sequence[Stored]) -> list[bytes]:
 class _Archive:
     """A tar that is written to something that cannot seek."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, total: int, progress: Callable[[Progress], object]) -> None:
         self.file = file
         self.made: set[str] = set()
+        self.done, self.total, self.progress = 0, total, progress
 
     def folder(self, name: str) -> None:
         if name not in self.made:
@@ -190,8 +138,14 @@ class _Archive:
 
     def stream(self, name: str, size: int, give: Callable[[Callable[[memoryview], object]], object]) -> None:
         """Write a file of that many bytes, which ``give`` gives to what it is called with."""
+
+        def write(part: memoryview) -> None:
+            _write_all(self.file, part)
+            self.done += len(part)
+            self.progress(Progress("write", self.done, self.total))
+
         self._header(name, size, tarfile.REGTYPE, 0o644)
-        give(lambda part: _write_all(self.file, part))
+        give(write)
         self.file.write(bytes(-size % _BLOCK))
 
     def _header(self, name: str, size: int, kind: bytes, mode: int) -> None:
@@ -204,16 +158,22 @@ class _Archive:
         self.file.flush()
 
 
-def write_archive(images: Sequence[Stored], file: BinaryIO, *, several_platforms: bool = False) -> None:
+def write_archive(
+    images: Sequence[Stored],
+    file: BinaryIO,
+    *,
+    several_platforms: bool = False,
+    progress: Callable[[Progress], object] = id,
+) -> None:
     """Write an archive that docker, podman and skopeo load, to a file or a pipe.
 
     Raises :class:`SourceError` as :func:`write_layout`; what was written then has no end.
     """
-    archive = _Archive(file)
+    layers = _layers(images)
+    archive = _Archive(file, sum(layer.descriptor.size for layer in layers), progress)
     archive.data("oci-layout", _LAYOUT)
     archive.folder("blobs")
     archive.folder(_BLOBS)
-    layers = _layers(images)
     with ahead(layers) as streams:
         for layer in layers:
             archive.stream(_blob_name(layer.descriptor.digest), layer.descriptor.size, partial(layer.copy, streams=streams))
@@ -232,19 +192,20 @@ def _blob_name(digest: str) -> str:
     return f"{_BLOBS}/{digest.removeprefix('sha256:')}"
 
 
-def write_docker_archive(images: Sequence[Stored], file: BinaryIO) -> None:
+def write_docker_archive(images: Sequence[Stored], file: BinaryIO, *, progress: Callable[[Progress], object] = id) -> None:
     """Write a docker-archive of the old shape: each layer at ``<id>/layer.tar``, not compressed.
 
     Raises :class:`SourceError` as :func:`write_archive`.
     """
-    archive = _Archive(file)
     layers = list({layer.diff_id: layer for layer in _layers(images)}.values())
+    sizes = [layer.plain_size() for layer in layers]
+    archive = _Archive(file, sum(sizes), progress)
     with ahead(layers) as streams:
-        for layer in layers:
+        for layer, size in zip(layers, sizes, strict=True):
             name = layer.diff_id.removeprefix("sha256:")
             archive.folder(name)
             archive.data(f"{name}/VERSION", b"1.0")
-            archive.stream(f"{name}/layer.tar", layer.plain_size(), partial(layer.copy_plain, streams=streams))
+            archive.stream(f"{name}/layer.tar", size, partial(layer.copy_plain, streams=streams))
     for stored in images:
         archive.data(f"{sha256(stored.image.config).removeprefix('sha256:')}.json", stored.image.config)
     archive.data(
@@ -258,8 +219,14 @@ def write_docker_archive(images: Sequence[Stored], file: BinaryIO) -> None:
     archive.end()
 
 
-def export_images(
-    images: Sequence[Stored], output: str, kind: Format, *, several_platforms: bool = False, stream: BinaryIO | None = None
+def export_images(  # noqa: PLR0913 - what, where to, and how
+    images: Sequence[Stored],
+    output: str,
+    kind: Format,
+    *,
+    several_platforms: bool = False,
+    stream: BinaryIO | None = None,
+    progress: Callable[[Progress], object] = id,
 ) -> None:
     """Write images to ``output``, whole or not at all; where there is a ``stream``, to that instead.
 
@@ -272,7 +239,7 @@ def export_images(
     if stream is not None:
         with contextlib.suppress(OSError):  # no pipe, or a user's share of them is used up
             fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        _write_file(images, stream, kind, several_platforms=several_platforms)
+        _write_file(images, stream, kind, several_platforms=several_platforms, progress=progress)
         return
     target = Path(os.path.realpath(output))
     if kind == "layout":
@@ -286,22 +253,24 @@ def export_images(
     with Temporary() as temporary:
         if kind == "layout":
             with aside(target, temporary) as folder, writing(target):
-                write_layout(images, folder, several_platforms=several_platforms)
+                write_layout(images, folder, several_platforms=several_platforms, progress=progress)
             return
         with writing(target):
             made = Path(temporary.make(str(target.parent), ".rootless-layer-")) / "image"
             with Flowing(made) as file:
-                _write_file(images, file, kind, several_platforms=several_platforms)
+                _write_file(images, file, kind, several_platforms=several_platforms, progress=progress)
                 file.settle()
             _make_readable(made)
             made.replace(target)
 
 
-def _write_file(images: Sequence[Stored], file: BinaryIO, kind: Format, *, several_platforms: bool) -> None:
+def _write_file(
+    images: Sequence[Stored], file: BinaryIO, kind: Format, *, several_platforms: bool, progress: Callable[[Progress], object]
+) -> None:
     if kind == "docker-archive":
-        write_docker_archive(images, file)
+        write_docker_archive(images, file, progress=progress)
     else:
-        write_archive(images, file, several_platforms=several_platforms)
+        write_archive(images, file, several_platforms=several_platforms, progress=progress)
 
 
 def _check_names(images: Sequence[Stored], *, several_platforms: bool, kind: Format) -> None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     Taking = Callable[[Any], Any]
 
 
+MOST_LAYERS = 100
+"""As many as an image may have by default, as in nixpkgs; overlay2 stops at 128."""
+
+
 class Wrong(Exception):  # noqa: N818 - a problem, of which a file may have many
     """A value that a key does not take; the message says what it does."""
 
@@ -144,6 +148,8 @@ IMAGE: Mapping[str, Taking] = {
     "base": text, "platform": text, "layers": texts, "tag": texts, "config": _config, "env": _pairs, "entrypoint": texts,
     "cmd": texts, "user": text, "workdir": text, "expose": _ports, "volume": texts, "label": _pairs, "stop-signal": text,
     "author": text, "created": _time, "output": text, "format": one_of("layout", "archive", "docker-archive"),
+    "closure": texts, "store-root": text, "max-layers": _above_zero, "layering": text, "compression": text,
+    "source-date-epoch": _whole, "uid": _whole, "gid": _whole,
 }  # fmt: skip
 
 NO_DEFAULT = frozenset({"output", "tag"})

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 EPOCH = "1970-01-01T00:00:01Z"
 """When an image was created of which nobody says when: as SOURCE_DATE_EPOCH=1 has it."""
+BY_CLOSURE = "rootless-layer image --closure"
+"""What made a layer of an image's own closure, as its history says."""
 _MERGED = ("ExposedPorts", "Volumes", "Labels")
 _MOST_DEEP = 100
 _FIELDS = {

@@ -17,7 +17,7 @@ from .errors import RootlessLayerError, ScriptError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .layer import Progress
+    from .progress import Progress
 
 _PAUSE_SECONDS = 0.1
 IO_ERROR, _OUR_ERROR = 74, 70

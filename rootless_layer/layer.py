@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -23,6 +23,7 @@ from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, make_folder, writing
 from .pipeline import serialise
 from .plan import StoreLocation, plan, read_directory
+from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
 from .temporary import Temporary
@@ -38,17 +39,6 @@ if TYPE_CHECKING:
 
 _FEW = 1000  # entries are listed in less time than a fork takes
 LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256", "files"
-
-
-@attrs.frozen(slots=True)
-class Progress:
-    """How far a build is: its stage, bytes done and in all, entries in all (0 where unknown), and a note for a person."""
-
-    stage: Literal["plan", "stage", "run", "scan", "write", "publish", "done"]
-    done: int = 0
-    total: int = 0
-    note: str = ""
-    entries: int = 0
 
 
 @attrs.frozen(slots=True)
@@ -262,7 +252,7 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
         if blob == "stored":
             make_folder(folder / BLOBS)
             file = stack.enter_context(Flowing(folder / BLOBS / "blob"))
-        writer = stack.enter_context(BlobWriter(spec.compression, file))
+        writer = stack.enter_context(BlobWriter(spec.compression, file, parts_last=True))
 
         def consume(part: memoryview) -> None:
             writer.write(part)

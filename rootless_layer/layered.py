@@ -14,10 +14,12 @@ import attrs
 
 from .archive import data_size
 from .blob import LayerBlob, Piece, open_layer
-from .child import each
+from .child import Tally, each
 from .compression import BlobWriter
+from .contents import merge, read_contents
 from .copying import Flowing
 from .errors import InputError
+from .fields import MOST_LAYERS
 from .layer import write_layer
 from .layering import POPULAR, ByList, BySize, split
 from .layering_pipeline import STEPS, Pipeline
@@ -26,11 +28,12 @@ from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, settle, writing
 from .pipeline import serialise
 from .plan import plan
+from .progress import Progress
 from .spec import Compression, LayerSpec
 from .temporary import Temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .closure import Closure
     from .layering import Strategy
@@ -94,12 +97,49 @@ def layer_specs(  # noqa: PLR0913 - as many things decide the layers
     return [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
 
 
-def write_layers(specs: Sequence[LayerSpec], folder: Path, blob: Blob, *, set_times: bool = False) -> list[str]:
+@attrs.frozen
+class Splitting:
+    """A closure that an image has, and what its layers are made by; ``most`` is how many layers the image may have in all."""
+
+    closure: Closure
+    most: int = MOST_LAYERS
+    strategy: Strategy = POPULAR
+    epoch: int = 1
+    uid: int = 0
+    gid: int = 0
+    compression: Compression = attrs.field(factory=Compression)
+
+    def specs(self, below: Sequence[LayerBlob], above: int) -> list[LayerSpec]:
+        """Say what its layers are, between others ``below`` them, whose store paths are left out, and so many ``above``.
+
+        Raises what :func:`layer_specs` raises, and :class:`InputError` where no layers are left for it.
+        """
+        closure = self.closure
+        closure.check()
+        if below:
+            there = merge(map(read_contents, below))
+            closure = closure.only([path for path in closure.paths if os.fsencode(path.path[1:]) not in there])
+        if not closure.paths:
+            return []
+        left = self.most - len(below) - above
+        if left < 1:
+            message = (
+                f"of {self.most} layers, {len(below)} are the base's and {above} are put on top: none is left for the closure"
+            )
+            raise InputError(message, hint="Allow more with --max-layers, or max-layers in a file.")
+        asked = {name: getattr(self, name) for name in ("strategy", "epoch", "uid", "gid", "compression")}
+        return layer_specs(closure, left, **asked)
+
+
+def write_layers(
+    specs: Sequence[LayerSpec], folder: Path, blob: Blob, *, set_times: bool = False, progress: Callable[[Progress], object] = id
+) -> list[str]:
     """Write layers of store paths into a directory of their own each, in processes of their own; give their names there.
 
     Raises what :func:`build_layers` raises, and :class:`OSError`.
     """
     names = [f"{number:02}" for number in range(len(specs))]
+    done = Tally(len(specs))
 
     def make(number: int) -> None:
         spec, place = specs[number], folder / names[number]
@@ -107,14 +147,16 @@ def write_layers(specs: Sequence[LayerSpec], folder: Path, blob: Blob, *, set_ti
         tree = plan(spec).tree
         if set_times:
             tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=spec.epoch) for entry in tree if entry.path})
-        write_layer(spec, tree, place, blob, lambda _progress: None, processes=_producers(tree.archived()))
+        write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=_producers(tree.archived()))
         settle(place)
 
-    each(_heaviest_first(specs), make)
+    each(_heaviest_first(specs), make, lambda: progress(Progress("layers", done.total)))
     return names
 
 
-def make_layers(specs: Sequence[LayerSpec], folder: str = "") -> tuple[LayerBlob, ...]:
+def make_layers(
+    specs: Sequence[LayerSpec], folder: str = "", progress: Callable[[Progress], object] = id
+) -> tuple[LayerBlob, ...]:
     """Give layers of store paths for an image that this process writes next.
 
     Where a ``folder`` is given, an empty directory that nobody else writes to, their blobs are
@@ -123,22 +165,31 @@ def make_layers(specs: Sequence[LayerSpec], folder: str = "") -> tuple[LayerBlob
     """
     trees: dict[int, Tree] = {}
     told = mmap.mmap(-1, (len(specs) or 1) * _MADE.size)  # by a child each
+    done, total = Tally(len(specs)), 0
 
     def largest_first() -> Iterator[int]:
         """Give one to begin with, and the others when their sizes are known."""
+        nonlocal total
         numbers = _heaviest_first(specs)
         for number in numbers:
             trees[number] = plan(specs[number]).tree
             if number == numbers[0]:
                 yield number
-        yield from sorted(numbers[1:], key=lambda number: -sum(map(data_size, trees[number])))
+        sizes = {number: sum(map(data_size, tree)) for number, tree in trees.items()}
+        total = sum(sizes.values())
+        yield from sorted(numbers[1:], key=lambda number: -sizes[number])
 
     def make(number: int) -> None:
         entries = trees[number].archived()
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(Flowing(f"{folder}/{number}")) if folder else None
-            writer = stack.enter_context(BlobWriter(specs[number].compression, file))
-            serialise(entries, writer.write, processes=_producers(entries))
+            writer = stack.enter_context(BlobWriter(specs[number].compression, file, parts_last=True))
+
+            def consume(part: memoryview) -> None:
+                writer.write(part)
+                done.set(number, writer.uncompressed_size)
+
+            serialise(entries, consume, processes=_producers(entries))
             writer.finish()
             if file is not None:
                 file.settle()
@@ -146,7 +197,7 @@ def make_layers(specs: Sequence[LayerSpec], folder: str = "") -> tuple[LayerBlob
         _MADE.pack_into(told, number * _MADE.size, *digests, writer.size, writer.uncompressed_size)
 
     with writing(Path(folder)):
-        each(largest_first(), make)
+        each(largest_first(), make, lambda: progress(Progress("layers", done.total, total)))
     layers = []
     for number, spec in enumerate(specs):
         digest, diff_id, size, uncompressed_size = _MADE.unpack_from(told, number * _MADE.size)

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import listing
-from .blob import open_layer
 from .cache import ASIDE, LAYER_JSON, LayerCache, keeping
 from .key import layer_key
-from .layer import LISTING, Progress, made_from
-from .layered import write_layers
+from .layer import LISTING, made_from
 from .oci import Descriptor
 from .output import make_folder
+from .progress import Progress
 from .temporary import Temporary
 from .tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import ExitStack
 
     from .base import Base
     from .blob import LayerBlob
+    from .cache import Entry
     from .spec import Blob, LayerSpec, Stage
 
 
@@ -101,22 +101,41 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     return Delivered.at(Path(os.path.realpath(output)))
 
 
-def hold_layers(specs: Sequence[LayerSpec], cache: Path, stack: ExitStack) -> tuple[LayerBlob, ...]:
+def hold_layers(
+    specs: Sequence[LayerSpec], cache: Path, stack: ExitStack, progress: Callable[[Progress], object] = id
+) -> tuple[LayerBlob, ...]:
     """Give layers of store paths from the cache; those that are not there are built and kept.
 
     They stay until the stack unwinds. Raises what :func:`.layered.build_layers` raises.
     """
     layers = LayerCache.within(cache)
-    keys = [layer_key(spec) for spec in specs]
-    held = {key: entry for key in keys if (entry := layers.find(key)) is not None}
-    for entry in held.values():
-        stack.callback(entry.lease.release)
-    missing = {key: spec for key, spec in zip(keys, specs, strict=True) if key not in held}
+    held = _find(specs, layers, stack)
+    missing = {key: spec for key, spec in zip(map(layer_key, specs), specs, strict=True) if key not in held}
     if missing:
+        from .layered import write_layers  # noqa: PLC0415 - not needed to look up
+
         with Temporary() as temporary, keeping(layers.place):
             make_folder(layers.place)
             made = Path(temporary.make(str(layers.place), ASIDE))
-            for key, name in zip(missing, write_layers([*missing.values()], made, "stored"), strict=True):
+            names = write_layers([*missing.values()], made, "stored", progress=progress)
+            for key, name in zip(missing, names, strict=True):
                 held[key] = layers.keep(made / name, key)
                 stack.callback(held[key].lease.release)
-    return tuple(attrs.evolve(open_layer(str(held[key].folder)), trusted=True) for key in keys)
+    return _open(specs, held)
+
+
+def find_layers(specs: Sequence[LayerSpec], cache: Path, stack: ExitStack) -> tuple[LayerBlob, ...] | None:
+    """Give layers as :func:`hold_layers` does, if all of them are there."""
+    held = _find(specs, LayerCache.within(cache), stack)
+    return None if len(held) < len(specs) else _open(specs, held)
+
+
+def _find(specs: Sequence[LayerSpec], layers: LayerCache, stack: ExitStack) -> dict[str, Entry]:
+    held = {key: entry for key in map(layer_key, specs) if (entry := layers.find(key)) is not None}
+    for entry in held.values():
+        stack.callback(entry.lease.release)
+    return held
+
+
+def _open(specs: Sequence[LayerSpec], held: Mapping[str, Entry]) -> tuple[LayerBlob, ...]:
+    return tuple(held[layer_key(spec)].open() for spec in specs)

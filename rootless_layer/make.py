@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .blob import LayerBlob, open_layer
+from .blob import open_layer
 from .cache import LayerCache
+from .chain import Made, Placed, missing, placed
 from .compression import MOST_BYTES
 from .errors import OutputError, RootlessLayerError
 from .foreign import Foreign
@@ -23,7 +24,7 @@ from .image import Image
 from .job import IO_ERROR, Job
 from .key import layer_key
 from .layout import Stored
-from .lookup import sources
+from .lookup import find_layers, hold_layers, sources
 from .oci import chain_ids, sha256
 from .recipe import assemble, platform_of
 from .record import Outputs
@@ -33,45 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from .blob import LayerBlob
     from .cache import Entry
     from .export import Format
     from .graph import Node
-    from .layer import Progress
+    from .layered import Splitting
     from .oci import Platform
+    from .progress import Progress
     from .spec import LayerSpec
 
 Event = dict[str, Any]
-
-
-@attrs.frozen(slots=True)
-class Placed:
-    """A layer, and the chain ID that it has upon what it was built upon, wherever else it is put.
-
-    Two layers may have the same bytes, and not mean the same: one may bring back what another
-    had, and a third between them changed.
-    """
-
-    layer: LayerBlob
-    chain_id: str
-
-
-@attrs.frozen(slots=True)
-class Made:
-    """A node that is made: the digest of its blob or manifest, the layers up to it, the lowest first, and its image."""
-
-    digest: str
-    chain: tuple[Placed, ...]
-    image: Image | None = None
-
-
-def _placed(image: Image) -> list[Placed]:
-    return [Placed(layer, chain_id) for layer, chain_id in zip(image.layers, image.chain_ids, strict=True)]
-
-
-def _missing(there: Sequence[Placed], chain: Sequence[Placed]) -> list[Placed]:
-    """Give the layers of a chain that are not there: two may be built upon the same ones."""
-    known = {placed.chain_id for placed in there}
-    return [placed for placed in chain if placed.chain_id not in known]
 
 
 @attrs.define(slots=True)
@@ -88,11 +60,13 @@ class _Task:
 class Maker:
     """Makes nodes, each after what it needs; ``show`` is called with an event for each thing that happens.
 
-    ``specs`` has a spec for each layer, ``cache`` is the cache's directory, ``jobs`` is how many may be worked on
-    at a time. Entries of the cache stay in use until ``stack`` unwinds.
+    ``specs`` has a spec for each layer, ``splittings`` says how each image's closure is split,
+    ``cache`` is the cache's directory, ``jobs`` is how many may be worked on at a time. Entries
+    of the cache stay in use until ``stack`` unwinds.
     """
 
     specs: Mapping[str, LayerSpec]
+    splittings: Mapping[str, Splitting]
     cache: Path
     jobs: int
     show: Callable[[Event], object]
@@ -166,17 +140,15 @@ class Maker:
 
         if entry is not None:
             self.stack.callback(entry.lease.release)
-            layer = open_layer(str(entry.folder))
-            own = chain_ids([*(placed.layer.diff_id for placed in chain), layer.diff_id])[-1]
+            layer = entry.open()
+            own = chain_ids([*(each.layer.diff_id for each in chain), layer.diff_id])[-1]
             made = Made(layer.descriptor.digest, (*chain, Placed(layer, own)))
             if output is None or Outputs.within(self.cache).holds(output, what):
                 self._have(node, made, "built" if node.name in self._built else "unchanged")
                 return None
             return _Task(node, "place", lambda _tell: place(entry), made)
 
-        if node.name in self._built:
-            message = f"{layers.place / key}: was removed as soon as it was built"
-            raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
+        self._check_not_built(node, layers.place / key)
 
         def build(tell: Callable[[Progress], None]) -> None:
             with contextlib.ExitStack() as stack:
@@ -193,8 +165,8 @@ class Maker:
         bases, platform = node.options.get("base", ()), platform_of(node.options)
         chain: list[Placed] = []
         for base in bases:
-            chain += _missing(chain, self.made[base].chain) if base in node.needs else _placed(self.foreign.read(base, platform))
-        layers = tuple(placed.layer for placed in chain)
+            chain += missing(chain, self.made[base].chain) if base in node.needs else placed(self.foreign.read(base, platform))
+        layers = tuple(each.layer for each in chain)
         return Image(Image.empty(platform).config, layers) if bases else None, chain
 
     # --- images ---
@@ -202,16 +174,21 @@ class Maker:
     def _image(self, node: Node) -> _Task | None:
         options, platform = node.options, platform_of(node.options)
         base, chain = self._base(node, platform)
-        below = len(chain)
+        above: list[Placed] = []
         for name in options.get("layers", ()):
-            chain += _missing(chain, self.made[name].chain) if name in node.needs else [Placed(open_layer(name), "")]
-        image = assemble(options, base, [placed.layer for placed in chain[below:]])
-        made = Made(image.manifest_digest, tuple(chain), image)
+            brought = self.made[name].chain if name in node.needs else [Placed(open_layer(name))]
+            above += missing([*chain, *above], brought) if name in node.needs else brought
+        own = self._split(node, chain, len(above))
+        if isinstance(own, _Task):
+            return own
+        image = assemble(options, base, own, [each.layer for each in above])
+        made = Made(image.manifest_digest, (*chain, *map(Placed, own), *above), image)
         output = options.get("output")
         if output is None:
             self._have(node, made, "unchanged")
             return None
-        from .export import export_images, index, tag_of  # noqa: PLC0415 - for those that write
+        from .export import export_images  # noqa: PLC0415 - for those that write
+        from .index import index, tag_of  # noqa: PLC0415
 
         stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.get("tag", ())))))]
         kind: Format = options.get("format") or ("archive" if output.endswith(".tar") else "layout")
@@ -220,11 +197,35 @@ class Maker:
             self._have(node, made, "unchanged")
             return None
 
-        def write(_tell: Callable[[Progress], None]) -> None:
+        def write(tell: Callable[[Progress], None]) -> None:
             with Outputs.within(self.cache).noting(output, what):
-                export_images(stored, output, kind)
+                export_images(stored, output, kind, progress=tell)
 
         return _Task(node, "write", write, made)
+
+    def _split(self, node: Node, below: Sequence[Placed], above: int) -> tuple[LayerBlob, ...] | _Task:
+        """Give the layers of an image's closure, where it has one; or what is to be done for them."""
+        splitting = self.splittings.get(node.name)
+        if splitting is None:
+            return ()
+        specs = splitting.specs([each.layer for each in below], above)
+        layers = find_layers(specs, self.cache, self.stack)
+        if layers is not None:
+            return layers
+        self._check_not_built(node, self.cache / "layers")
+        self._keys[node.name] = sha256(json.dumps([layer_key(spec) for spec in specs]).encode())
+
+        def build(tell: Callable[[Progress], None]) -> None:
+            with contextlib.ExitStack() as stack:
+                hold_layers(specs, self.cache, stack, tell)
+
+        return _Task(node, "build", build)
+
+    def _check_not_built(self, node: Node, place: Path) -> None:
+        """Refuse to build what was just built, and is not there."""
+        if node.name in self._built:
+            message = f"{place}: was removed as soon as it was built"
+            raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
 
     def _base(self, node: Node, platform: Platform) -> tuple[Image | None, list[Placed]]:
         """Give an image's base, where it has one, and the layers of that."""
@@ -233,11 +234,11 @@ class Maker:
             return None, []
         if name not in node.needs:
             image = self.foreign.read(name, platform)
-            return image, _placed(image)
+            return image, placed(image)
         made = self.made[name]
         image = made.image or Image.empty(platform)
-        for placed in made.chain if made.image is None else ():
-            image = image.append(placed.layer)
+        for each in made.chain if made.image is None else ():
+            image = image.append(each.layer)
         return image, list(made.chain)
 
     # --- work ---
@@ -303,7 +304,7 @@ class Maker:
 
     def _have(self, node: Node, made: Made, status: str) -> None:
         self.made[node.name] = made
-        if node.name in self._built:
+        if node.name in self._built and status != "written":
             status = "built"
         self.show({"event": "done", "kind": node.kind, "name": node.name, "status": status, "digest": made.digest})
 
@@ -316,7 +317,7 @@ class Maker:
 def _open(below: Image, node: Node, cache: Path, tell: Callable[[Progress], None], stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - a base
     """Open a base in the child that builds upon it."""
     from .cache import hold_base  # noqa: PLC0415
-    from .layer import Progress  # noqa: PLC0415
+    from .progress import Progress  # noqa: PLC0415
 
     temporary = stack.enter_context(Temporary())
     most = node.options.get("most-bytes", MOST_BYTES)

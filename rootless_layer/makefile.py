@@ -131,7 +131,7 @@ class _Reader:
         return tuple(dict.fromkeys(needs))
 
     def _tags(self, nodes: Mapping[str, Node]) -> None:
-        from .export import tag_of  # noqa: PLC0415 - needed where there are images
+        from .index import tag_of  # noqa: PLC0415 - needed where there are images
 
         holders: dict[tuple[str, str], str] = {}
         for node in nodes.values():

@@ -11,8 +11,8 @@ from .closure import StorePath
 from .contents import read_contents
 from .derived import IMAGE_JSON, write_derived
 from .errors import InputError
-from .export import tag_of
 from .image import Image
+from .index import tag_of
 from .layered import build_layers
 from .layering import POPULAR
 from .layering_pipeline import Pipeline

@@ -238,8 +238,6 @@ class Streams:
         for worker in self._workers:
             worker.stop()
         self._workers = []
-        self._part.release()
-        self._view.release()
 
     def _start(self, number: int, runs: Sequence[_Run]) -> _Worker:
         free_read, free_write = os.pipe()

@@ -10,7 +10,8 @@ import attrs
 
 from .closure import closure_of_paths, load_closure
 from .errors import InputError, RootlessLayerError
-from .image import Image, check_config, properties
+from .fields import MOST_LAYERS
+from .image import BY_CLOSURE, Image, check_config, properties
 from .moment import rfc3339
 from .oci import Platform
 from .spec import Compression, LayerSpec, Script
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .blob import LayerBlob
     from .closure import Closure
     from .graph import Node
+    from .layered import Splitting
 
 T = TypeVar("T")
 _SAME = {
@@ -40,24 +42,43 @@ class Recipes:
 
     closures: dict[tuple[str, str], Closure] = attrs.field(factory=dict)
 
-    def specs(self, nodes: Iterable[Node]) -> dict[str, LayerSpec]:
-        """Give each layer's spec, without its base, by name, and check what images say of themselves.
+    def read(self, nodes: Iterable[Node]) -> tuple[dict[str, LayerSpec], dict[str, Splitting]]:
+        """Give each layer's spec, without its base, and how each image's closure is split, by name.
 
-        Raises one :class:`InputError` with all that is wrong.
+        What images say of themselves is checked. Raises one :class:`InputError` with all that is wrong.
         """
         gathered = _Gathered()
         specs: dict[str, LayerSpec] = {}
+        splittings: dict[str, Splitting] = {}
         for node in nodes:
             gathered.place = f"{node.kind}.{node.name}"
             gathered.attempt(_platform, node.options)
             if node.kind == "image":
                 gathered.attempt(_check_config, node.options)
                 gathered.attempt(created, node.options)
+                if (splitting := self._splitting(node.options, gathered)) is not None:
+                    splittings[node.name] = splitting
             elif (spec := self._spec(node.options, gathered)) is not None:
                 specs[node.name] = spec
         if gathered.problems:
             raise InputError(*gathered.problems, hint="\n".join(dict.fromkeys(gathered.hints)))
-        return specs
+        return specs, splittings
+
+    def _splitting(self, options: Mapping[str, Any], gathered: _Gathered) -> Splitting | None:
+        """Read how an image's closure is split, where it has one."""
+        if "closure" not in options:
+            return None
+        from .layered import Splitting, read_strategy  # noqa: PLC0415 - needed by few
+
+        closure = gathered.attempt(self._closures, options, os.path.abspath(options.get("store-root", "/")))
+        layering = options.get("layering", "popularity")
+        strategy = None if closure is None else gathered.attempt(read_strategy, layering, closure)
+        compression = gathered.attempt(_compression, options.get("compression", "none"))
+        epoch = gathered.attempt(_epoch, options)
+        if closure is None or strategy is None or compression is None or epoch is None:
+            return None
+        owner = options.get("uid", 0), options.get("gid", 0)
+        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, epoch, *owner, compression)
 
     def _spec(self, options: Mapping[str, Any], gathered: _Gathered) -> LayerSpec | None:
         before = len(gathered.problems)
@@ -66,9 +87,7 @@ class Recipes:
         tools = gathered.attempt(self._tools, options, root)
         scripts = _scripts(options, gathered)
         compression = gathered.attempt(_compression, options.get("compression", "none"))
-        epoch = options.get("source-date-epoch")
-        if epoch is None:
-            epoch = gathered.attempt(_environments_epoch)
+        epoch = gathered.attempt(_epoch, options)
         spec = gathered.attempt(
             lambda: LayerSpec(
                 closure=closure,
@@ -143,7 +162,10 @@ def _compression(given: str) -> Compression:
     return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
 
 
-def _environments_epoch() -> int:
+def _epoch(options: Mapping[str, Any]) -> int:
+    epoch: int | None = options.get("source-date-epoch")
+    if epoch is not None:
+        return epoch
     text = os.environ.get("SOURCE_DATE_EPOCH", "1")
     if not (text.isascii() and text.isdecimal()):
         message = f"SOURCE_DATE_EPOCH: {text!r} is not a number of seconds"
@@ -197,10 +219,12 @@ def _document(path: str) -> dict[str, Any]:
     return properties(said, f"config: {path}")
 
 
-def assemble(options: Mapping[str, Any], base: Image | None, layers: Iterable[LayerBlob]) -> Image:
-    """Put an image together: layers upon its base, and what its options say."""
+def assemble(options: Mapping[str, Any], base: Image | None, closure: Iterable[LayerBlob], layers: Iterable[LayerBlob]) -> Image:
+    """Put an image together: its closure's layers and others upon its base, and what its options say."""
     when, platform = created(options), _platform(options)
     image = Image.empty(platform or Platform.host()) if base is None else base
+    for layer in closure:
+        image = image.append(layer, created=when, created_by=BY_CLOSURE)
     for layer in layers:
         image = image.append(layer, created=when)
     for each in changes(options):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -241,7 +244,7 @@ def test_arguments_that_do_not_go_together(users: list[User], store: Store) -> N
     (user.home / "tree").mkdir()
     assert user.build("--copy-to-root", user.home / "tree", output="custom").status == 0
     full = image(user, *store.options, "--layer", user.home / "custom", "--max-layers", "1")
-    assert_said(full, 65, "of 1 layers, 0 are the base's and 1 given by --layer", "--max-layers")
+    assert_said(full, 65, "of 1 layers, 0 are the base's and 1 are put on top", "--max-layers")
     wrong = image(user, *store.options, "--layering", "popular")
     assert_said(wrong, 65, "popular: cannot be read as JSON: No such file", "Give `popularity`, `size`, or a JSON file")
 
@@ -295,6 +298,32 @@ def test_a_source_that_changes_while_it_streams(users: list[User]) -> None:
     assert len(stream) > 256 << 20
     assert b"manifest.json" not in stream[256 << 20 :]
     assert_nothing_left(user)
+
+
+@pytest.mark.parametrize("words", [[], ["--cache"], ["-f", "archive"], ["-f", "docker-archive"], ["-q"]])
+def test_a_terminal_shows_how_far_it_is(users: list[User], store: Store, words: list[str]) -> None:
+    """On a terminal one line says how much of the layers is made, then of the image written, and goes; quietly there is none."""
+    user = users[-1]
+    master, slave = pty.openpty()
+    command = [*COMMAND, "image", *store.options, "--max-layers", "3", *words, "-o", user.home / "image"]
+    with user.start(command, stdout=subprocess.PIPE, stderr=slave) as started:
+        os.close(slave)
+        said = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(master, 1 << 16):
+                said += part
+        printed = started.stdout.read() if started.stdout else b""
+    os.close(master)
+    assert started.returncode == 0, said
+    if words == ["-q"]:
+        assert (said, printed) == (b"", b"")
+        return
+    lines = said.decode().split("\r\x1b[K")
+    assert (lines[0], lines[-1]) == ("", "")
+    stages = [line.split()[0].rstrip("…") for line in lines[1:-1]]
+    assert [name for number, name in enumerate(stages) if stages[:number][-1:] != [name]] == ["layers", "write"]
+    assert all(re.fullmatch(r"layers…|(layers|write) [0-9]+( of [0-9]+)? MiB", line) for line in lines[1:-1]), lines
+    assert printed.startswith(b"sha256:")
 
 
 # The cache

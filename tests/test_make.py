@@ -19,6 +19,7 @@ import pytest
 from conftest import COMMAND, Result, Store, User, make_store, remove
 from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
 from test_cache import files
+from test_layered import own
 
 from rootless_layer import open_layer
 from rootless_layer.board import Board
@@ -322,6 +323,114 @@ def test_paths_are_relative_to_the_file(user: User) -> None:
         assert open_layer(str(user.home / "files")).descriptor.size > 0
 
 
+SPLIT = (
+    DIRECTORY
+    + """
+[defaults.image]
+closure = "store/graph"
+store-root = "store"
+[layer.top]
+run = "echo top > top"
+[layer.some]
+closure = "some"
+store-root = "store"
+[image.all]
+max-layers = 3
+layers = ["top"]
+tag = "all:1"
+output = "all.tar"
+[image.zipped]
+compression = "gzip"
+uid = 7
+layering = "groups.json"
+output = "zipped"
+[image.above]
+base = "some"
+layers = ["top"]
+output = "above"
+[image.nothing]
+base = "all"
+cmd = "sh"
+output = "nothing"
+"""
+)
+
+
+def split(user: User) -> Store:
+    """Write what that file names."""
+    made = own(user.home / "store", {"a": "text", "b": "more", "c": "most", "d": "much"}, {"c": ["a"]})
+    (user.home / "some").write_text("".join(f"{made.paths[name]}\n" for name in "ab"))
+    (user.home / "groups.json").write_text('[["a", "b"], ["c"]]')
+    return made
+
+
+def test_images_of_a_closure_are_what_the_command_makes(user: User) -> None:
+    """An image's closure is split between its base and its layers, as by ``image --closure``; a base's store paths are left out."""
+    made = split(user)
+    said = events(user, SPLIT, "-j", "3")
+    assert ends(said) == {"top": "built", "some": "built"} | dict.fromkeys(("all", "zipped", "above", "nothing"), "written")
+    assert user.build("--view", "directory", "--", "sh", "-c", "echo top > top", output="top").status == 0
+    some = user.build("--view", "directory", "--closure", "some", "--store-root", "store", output="some-layer")
+    assert some.status == 0
+    closure = ["image", *made.options]
+    for words, output in (
+        ([*closure, "--max-layers", "3", "--layer", "top", "-t", "all:1"], "all.tar"),
+        ([*closure, "--compression", "gzip", "--uid", "7", "--layering", "groups.json"], "zipped"),
+        ([*closure, "--base", "some-layer", "--layer", "top"], "above"),
+        (["image", "--base", "all.tar", "--cmd", "sh"], "nothing"),
+    ):
+        result = user.run([*COMMAND, *words, "-o", f"by-hand-{output}"])
+        assert result.status == 0, result.err
+        one, other = user.home / output, user.home / f"by-hand-{output}"
+        assert one.read_bytes() == other.read_bytes() if output == "all.tar" else files(one) == files(other)
+    assert [len(layers(user, name)) for name in ("all.tar", "zipped", "above", "nothing")] == [3, 3, 4, 3]
+
+
+def layers(user: User, output: str) -> list[dict[str, Any]]:
+    """Say what an image's layers are."""
+    [described] = json.loads(user.run([*COMMAND, "inspect", "--json", output]).out)
+    return list(described["layers"])
+
+
+def test_an_images_closure_is_looked_up(user: User) -> None:
+    """What is there is unchanged; an output that is gone is written of layers that are found, without a look at the store."""
+    made = split(user)
+    assert events(user, SPLIT)[-1]["written"] == 4
+    assert set(ends(events(user, SPLIT)).values()) == {"unchanged"}
+    (user.home / "all.tar").unlink()
+    for path in made.paths.values():
+        shutil.rmtree(f"{made.root}{path}")
+        os.mkdir(f"{made.root}{path}")
+    said = events(user, SPLIT)
+    assert ends(said).pop("all") == "written"
+    assert [event["action"] for event in said if event["event"] == "start"] == ["write"]
+
+
+def test_the_same_closure_twice_is_split_once(user: User) -> None:
+    """Of two images with the same closure, one builds its layers, and the other finds them."""
+    split(user)
+    image_ = 'closure = "store/graph"\nstore-root = "store"\n'
+    said = events(user, f"[image.a]\n{image_}cmd = 'a'\n[image.b]\n{image_}cmd = 'b'\n", "-j", "2")
+    assert sorted(ends(said).values()) == ["built", "unchanged"]
+
+
+def test_a_closure_that_cannot_be_split(user: User) -> None:
+    """What is wrong with a closure's options is said before anything is made; what its layers cannot be fails that image alone."""
+    split(user)
+    wrong = '[image.a]\nclosure = "absent"\n[image.b]\nclosure = "some"\nstore-root = "store"\nlayering = "popular"\ncompression = "gzip:9"'
+    assert_said(
+        make(user, f"{wrong}\n[layer.top]\nrun = 'true'\n"), 65, "image.a: absent: cannot be read",
+        "image.b: popular: cannot be read as JSON", "image.b: .*gzip",
+    )  # fmt: skip
+    text = (
+        DIRECTORY + '[layer.top]\nrun = "true"\n[image.a]\nclosure = "some"\nstore-root = "store"\nlayers = "top"\nmax-layers = 1'
+    )
+    result = make(user, text)
+    assert_said(result, 65, "a: of 1 layers, 0 are the base's and 1 are put on top", "max-layers", "1 built, 1 failed")
+    shutil.rmtree(user.home / "store/nix/store" / ("b" * 32 + "-b"))
+    assert_said(make(user, text.replace("max-layers = 1", "")), 65, "a: .*-b: there is nothing at", "1 unchanged, 1 failed")
+
+
 # --- in parallel ---
 
 MEET = (
@@ -504,7 +613,7 @@ BAD = {
     "no table": ("layer = 3", "layer: is a table of tables"),
     "no inner table": ("[layer]\na = 3", "layer.a: is a table"),
     "a key": ("[layer.a]\nscripts = 'x'", "layer.a: there is no key 'scripts'; did you mean 'script'?"),
-    "an image's key": ("[image.a]\nclosure = 'x'", "image.a: there is no key 'closure'"),
+    "an image's key": ("[image.a]\nclosures = 'x'", "image.a: there is no key 'closures'; did you mean 'closure'?"),
     "a name": ("[layer.'a/b']", "layer.'a/b': is no name"),
     "one name for two": ("[layer.a]\n[image.a]", "image.a: a layer has this name as well"),
     "a number": ("[layer.a]\nuid = '0'", "layer.a: uid: is a whole number, and not '0'"),
@@ -577,8 +686,7 @@ def test_keys_are_named_as_the_options_are() -> None:
         return {name.removeprefix("--") for name in named}
 
     assert options(build) - {"json", "list", "quiet", "cache"} == LAYER.keys() - {"run", "command"}
-    closure = {"closure", "store-root", "max-layers", "layering", "compression", "source-date-epoch", "uid", "gid"}
-    assert options(image) - closure - {"json", "layer"} == IMAGE.keys() - {"layers"}
+    assert options(image) - {"json", "layer", "quiet", "cache"} == IMAGE.keys() - {"layers"}
 
 
 def test_every_knot_has_its_cycle() -> None:
