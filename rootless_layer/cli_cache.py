@@ -68,7 +68,10 @@ def gc(keep: str, *, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def verify(context: click.Context, *, as_json: bool) -> None:
-    """Read every layer in the cache, and drop those that are not what their digests say: 65."""
+    """Read every layer in the cache, and drop those that are not what their digests say: 65.
+
+    Unpacked bases are compared with what they were, by names, kinds, sizes and times.
+    """
     from .snapshot import cache_directory  # noqa: PLC0415
     from .upkeep import verify as verified  # noqa: PLC0415
 

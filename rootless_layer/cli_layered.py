@@ -22,7 +22,7 @@ _OPTIONS = (
         "closures",
         multiple=True,
         metavar="FILE|DIR",
-        help="Store paths, in any form that `build --closure` reads: split into derived layers, between the base and --layer.",
+        help="Store paths, in any form that `build --closure` reads: split into layers, between the base and --layer.",
     ),
     click.option("--store-root", default="/", metavar="DIR", help="Where the store lies, as in `nix --store DIR`."),
     click.option(

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import json
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,9 @@ from .errors import InputError, OutputError, RootlessLayerError
 from .namespace import sync_file_system
 from .output import make_folder
 from .removal import remove
+from .source import walk
 from .tarball import read_layer
-from .tree import ROOT_MODE
+from .tree import ROOT_MODE, shown
 from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
@@ -71,6 +73,34 @@ def open_base(
             _unpack(layer, folder, merged.base(""), temporary, most_bytes)
         merged.add(folder)
     return merged.base(image.chain_ids[-1] if image.layers else "")
+
+
+def damage(folder: Path) -> str:
+    """Say what in a snapshot is not as it was unpacked, as far as names, kinds, sizes and times tell; else nothing."""
+    try:
+        said = json.loads((folder / _INDEX).read_bytes())
+        entries = {_bytes(row[0]): row for row in said["entries"]}
+        hidden = {path for path in map(_bytes, said["gone"]) if path not in entries and path.rpartition(b"/")[0] in entries}
+        left = hidden | entries.keys()
+        for path, on_disk, status in walk(os.fsencode(folder / TREE)):
+            if path not in left:
+                return f"{shown(path)} is not of it"
+            left.remove(path)
+            if path in hidden and stat.S_ISCHR(status.st_mode):
+                continue
+            if path in hidden:
+                return f"{shown(path)} is not what it was"
+            _, mode, _, _, mtime, size, _, target, _ = entries[path]
+            kind = stat.S_IFMT(mode) if stat.S_ISFIFO(mode) or target is not None or stat.S_ISDIR(mode) else stat.S_IFREG
+            same = kind == stat.S_IFMT(status.st_mode) and (kind != stat.S_IFREG or status.st_size == size)
+            same = same and (kind == stat.S_IFDIR or int(status.st_mtime) == mtime)
+            if not same or (target is not None and os.readlink(on_disk) != _bytes(target)):
+                return f"{shown(path)} is not what it was"
+        return f"{shown(min(left))} is missing" if left else ""
+    except RootlessLayerError as error:
+        return "; ".join(error.problems)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"it cannot be read: {getattr(error, 'strerror', None) or repr(error)}"
 
 
 class _Merged:

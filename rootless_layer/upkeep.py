@@ -146,9 +146,11 @@ def _remove(path: Path) -> bool:
 def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     """Read each layer and compare it with its digest; give those that are right, and those dropped with the reason.
 
-    A derived layer is made again from its sources. Where these changed, it goes as well.
+    A derived layer is made again from its sources. Where these changed, it goes as well. A snapshot is compared
+    with its index. One that is in use is not dropped, but said to be wrong.
     """
     from .blob import open_layer  # noqa: PLC0415 - to list and to collect takes less
+    from .snapshot import damage  # noqa: PLC0415
 
     layers = LayerCache.within(cache)
     right, wrong = [], []
@@ -168,4 +170,16 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
         else:
             lease.release()
             right.append(kept)
+    for kept in _in(cache / "snapshots", "snapshot"):
+        lease = Lease.shared(kept.path)
+        if lease is None or kept.kind == "rubbish":
+            continue
+        problem = damage(kept.path)
+        lease.release()
+        if not problem:
+            right.append(kept)
+        elif _remove(kept.path):
+            wrong.append((kept, problem))
+        else:
+            wrong.append((kept, f"{problem}; it is in use, and stays for now"))
     return right, wrong

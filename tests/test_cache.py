@@ -13,7 +13,7 @@ import stat
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +365,45 @@ def test_verify_finds_what_sizes_and_times_do_not_tell(user: User, accounts: Pat
     assert [dropped["path"] for dropped in json.loads(result.out)["dropped"]] == [str(entry)]
     assert entries(user) == []
     assert tidy(user, "verify").status == 0
+
+
+SNAPSHOT_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a file that is gone": (lambda tree: (tree / "etc/passwd").unlink(), "/etc/passwd is missing"),
+    "a file that grew": (lambda tree: grow(tree / "etc/group"), "/etc/group is not what it was"),
+    "another time": (lambda tree: os.utime(tree / "etc/group", (5, 5)), "/etc/group is not what it was"),
+    "another kind": (lambda tree: ((tree / "etc/group").unlink(), (tree / "etc/group").mkdir()), "/etc/group is not what it was"),
+    "another target": (lambda tree: ((tree / "link").unlink(), os.symlink("other", tree / "link")), "/link is not what it was"),
+    "one more": (lambda tree: (tree / "more").touch(), "/more is not of it"),
+    "a whiteout that is gone": (lambda tree: (tree / "hidden").unlink(), "/hidden is missing"),
+    "no index": (lambda tree: (tree.parent / "index.json").unlink(), "it cannot be read: No such file"),
+}
+
+
+@pytest.mark.parametrize("damage", sorted(SNAPSHOT_DAMAGE))
+def test_verify_looks_at_unpacked_bases(user: User, damage: str) -> None:
+    """A snapshot of which a file went or changed is dropped, 65; the next build unpacks it again, and has the same layer."""
+    script = "mkdir etc; echo a > etc/passwd; echo b > etc/group; ln -s etc link; echo > hidden; mkfifo fifo; mknod null c 1 3"
+    assert user.build("--view", "directory", "--", "sh", "-c", script, output="one").status == 0
+    two = user.build(
+        "--view", "directory", "--base", user.home / "one", "--", "sh", "-c", "rm hidden; chown 5:6 etc", output="two"
+    )
+    assert two.status == 0, two.err
+    above = ["--view", "directory", "--base", user.home / "one", "--base", user.home / "two", "--", "touch", "etc/new"]
+    first = user.build(*above).layer["digest"]
+    assert tidy(user, "verify").status == 0
+    snapshots = {path.name for path in entries(user, "snapshots")}
+    assert len(snapshots) == 2
+    change, problem = SNAPSHOT_DAMAGE[damage]
+    trees = [path / "tree" for path in entries(user, "snapshots")]
+    [tree] = [tree for tree in trees if (tree / "hidden").is_char_device() == ("whiteout" in damage)]
+    change(tree)
+    for path in tree.rglob("*"):
+        os.chown(path, tree.stat().st_uid, -1, follow_symlinks=False)  # the damage is the user's own
+    result = tidy(user, "verify")
+    assert_said(result, 65, problem, "dropped", "1 dropped")
+    assert {path.name for path in entries(user, "snapshots")} == snapshots - {tree.parent.name}
+    assert user.build(*above).layer["digest"] == first
+    assert {path.name for path in entries(user, "snapshots")} == snapshots
 
 
 def test_an_input_that_changes_meanwhile_is_not_kept(tmp_path: Path, accounts: Path) -> None:
