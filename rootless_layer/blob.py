@@ -73,7 +73,8 @@ class LayerBlob:
     """A layer as an image refers to it: its descriptor, its diff ID, and where its bytes are.
 
     ``piece`` holds a *stored* blob; a *derived* one's bytes are made again from the files
-    that ``listing``, a path, names, or those of its ``tree``, compressed at ``level``.
+    that ``listing``, a path, names, or those of its ``tree``, compressed at ``level``. A stored
+    one of ours has a listing as well.
     ``uncompressed_size`` is in bytes, -1 where nobody said it. A ``trusted`` blob's bytes
     need not be checked: this process wrote and hashed them, to where nobody else writes, or
     the cache answers for them.
@@ -204,13 +205,14 @@ def _described(said: Any, path: Path) -> LayerBlob:  # noqa: ANN401 - JSON
     """Read what ``layer.json`` says of its blob."""
     descriptor = Descriptor(layer_type(said["mediaType"]), said["digest"], said["size"])
     check_size(None, attrs.fields(Descriptor).size, said["uncompressedSize"])
-    if said["blob"] == "stored":
-        blob = path.parent / "blobs/sha256" / descriptor.digest.removeprefix("sha256:")
-        return LayerBlob(descriptor, said["diffId"], Piece(str(blob), descriptor.size), said["uncompressedSize"])
-    level = Compression(_kind(descriptor), said["madeFrom"]["level"]).level
     listed = path.with_name(said["listing"])
     if b"\0" in os.fsencode(listed):
         raise ValueError(said["listing"])
+    if said["blob"] == "stored":
+        blob = path.parent / "blobs/sha256" / descriptor.digest.removeprefix("sha256:")
+        piece = Piece(str(blob), descriptor.size)
+        return LayerBlob(descriptor, said["diffId"], piece, said["uncompressedSize"], str(listed))
+    level = Compression(_kind(descriptor), said["madeFrom"]["level"]).level
     return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], str(listed), level)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .copying import transfer
+from .copying import Flowing, transfer
 from .errors import OutputError, SourceError
 from .lease import Lease
 from .output import aside, check_replaceable, make_folder, umask, writing
@@ -167,6 +167,9 @@ class LayerCache:
                         made.rename(folder)
                 if (entry := self.find(key)) is not None:
                     return entry
+                if not made.exists():
+                    message = f"{folder}: was removed, or changed, as soon as it was there"
+                    raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
 
     def drop(self, folder: Path, lease: Lease) -> None:
         """Remove a damaged entry; nobody else does any more with it than find that out."""
@@ -215,10 +218,9 @@ def is_whole(folder: Path) -> bool:
 
 def _record(made: Path, key: str) -> None:
     record = json.dumps({"key": key, "files": stamps(made)}, indent=1, sort_keys=True)
-    with open(made / RECORD, "w", encoding="utf-8") as file:
-        file.write(record)
-        file.flush()
-        os.fsync(file.fileno())
+    with Flowing(made / RECORD) as file:
+        file.write(record.encode())
+        file.settle()
 
 
 def hold_base(

@@ -41,5 +41,5 @@ def placed(image: Image) -> list[Placed]:
 
 def missing(there: Sequence[Placed], chain: Sequence[Placed]) -> list[Placed]:
     """Give the layers of a chain that are not there: two may be built upon the same ones."""
-    known = {each.chain_id for each in there}
+    known = {each.chain_id for each in there} - {""}
     return [each for each in chain if each.chain_id not in known]

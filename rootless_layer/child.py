@@ -131,13 +131,14 @@ def each(items: Iterable[T], work: Callable[[T], object], tick: Callable[[], obj
 
     Where a child fails, the work is done again here, so that whatever is wrong is raised
     here: it must not mind what is left of a first time. Where there may be no child, all is
-    done here. ``tick`` is called several times a second meanwhile, by this process.
+    done here. ``tick`` is called by this process, several times a second while it waits for one.
     """
     running: dict[int, tuple[T, Child]] = {}  # by a descriptor that is readable when the child has ended
     most = min(os.cpu_count() or 1, _MOST_CHILDREN)
     try:
         for item in items:
             if not may_fork():
+                tick()
                 work(item)
                 continue
             if len(running) == most:
@@ -147,6 +148,7 @@ def each(items: Iterable[T], work: Callable[[T], object], tick: Callable[[], obj
                 running[os.pidfd_open(child.pid)] = item, child
         while running:
             _wait_for_one(running, work, tick)
+        tick()
     finally:
         for descriptor, (_, child) in running.items():
             os.close(descriptor)

@@ -57,8 +57,7 @@ def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
     """End the command, wherever it is: an exception could come amidst anything, and leave it half done."""
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # what is left to do is short, and is to be done
     abandon()
-    line = "\r\x1b[K" if os.isatty(2) else ""
-    line += f"rootless-layer: {'interrupted' if number == signal.SIGINT else 'terminated'}; nothing was kept\n"
+    line = f"{_clear()}rootless-layer: {'interrupted' if number == signal.SIGINT else 'terminated'}; nothing was kept\n"
     with contextlib.suppress(OSError):
         os.write(2, line.encode())
     os._exit(128 + number)
@@ -278,6 +277,7 @@ def run() -> NoReturn:
         ended = main(standalone_mode=False)
         status = ended if isinstance(ended, int) else 0  # click gives the status of its own Exit
     except click.ClickException as error:
+        click.echo(_clear(), nl=False, err=True)
         error.show()
         status = error.exit_code
     except ScriptError as error:
@@ -307,8 +307,12 @@ def _prepare() -> None:
             signal.signal(number, _terminate)
 
 
+def _clear() -> str:
+    """Give what takes a line of progress from a terminal."""
+    return "\r\x1b[K" if os.isatty(2) else ""
+
+
 def _say(error: object, status: int) -> int:
-    clear = "\r\x1b[K" if os.isatty(2) else ""  # of the progress
     for line in str(error).splitlines():
-        click.echo(f"{clear}rootless-layer: {line}", err=True)
+        click.echo(f"{_clear()}rootless-layer: {line}", err=True)
     return status

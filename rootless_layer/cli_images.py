@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -86,6 +87,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = Platform.parse(options["platform"]) if options["platform"] else None
     created = _created(options["created"])
+    _check_output(options)
     show = Shower(quiet=options["quiet"])
     with spooling() as spool, contextlib.ExitStack() as stack:
         made = (
@@ -94,9 +96,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
             else Image.empty(platform or Platform.host())
         )
         own = [open_layer(layer) for layer in options["layers"]]
-        for layer in closure_layers(
-            options, made.layers, len(own), lambda: _place(options, spool, stack), stack=stack, progress=show
-        ):
+        for layer in closure_layers(options, made.layers, len(own), _place(options, spool, stack), stack=stack, progress=show):
             made = made.append(layer, created=created, created_by=BY_CLOSURE)
         for layer in own:
             made = made.append(layer, created=created)
@@ -116,6 +116,7 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
     from .index import tag_of  # noqa: PLC0415
     from .layout import Stored, is_named, read_images  # noqa: PLC0415
 
+    _check_output(options)
     with spooling() as spool:
         found: list[Stored] = []
         for path in images:
@@ -133,10 +134,12 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
         _write(found, options, Shower(quiet=options["quiet"]), several_platforms=bool(name))
 
 
-def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextlib.ExitStack) -> str:
-    """Say where the blobs of a closure's layers go; where they are made again as they stream, nowhere.
+@contextlib.contextmanager
+def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextlib.ExitStack) -> Iterator[str]:
+    """Give the directory to which the blobs of a closure's layers go; where they are made again as they stream, nothing.
 
-    Into a layout they are linked; and nothing is compressed twice.
+    Into a layout they are linked; and nothing is compressed twice. Whatever keeps them from being
+    written is raised as :class:`OutputError`.
     """
     from .output import writing  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
@@ -144,12 +147,24 @@ def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextl
     if _kind(options) == "layout":
         target = Path(os.path.realpath(options["output"]))
         with writing(target):
-            return stack.enter_context(Temporary()).make(str(target.parent), ".rootless-layer-")
-    if (options["compression"] or "none") == "none":
-        return ""
-    place = spool()
-    os.mkdir(place, 0o700)
-    return place
+            yield stack.enter_context(Temporary()).make(str(target.parent), ".rootless-layer-")
+    elif (options["compression"] or "none") == "none":
+        yield ""
+    else:
+        place = spool()
+        with _spooled(os.path.dirname(place)):
+            os.mkdir(place)
+            os.chmod(place, 0o700)  # whatever the umask is
+            yield place
+
+
+@contextlib.contextmanager
+def _spooled(place: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{place}: nothing can be written there: {error.strerror or error}"
+        raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
 
 
 def _kind(options: Mapping[str, Any]) -> Format:
@@ -169,11 +184,8 @@ def spooling() -> Iterator[Callable[[], str]]:
         def new() -> str:
             if not folder:
                 place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as build does
-                try:
+                with _spooled(place):
                     folder.append(temporary.make(place, "rootless-layer-"))
-                except OSError as error:
-                    message = f"{place}: nothing can be unpacked there: {error.strerror}"
-                    raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
             return f"{folder[0]}/{len(os.listdir(folder[0]))}"
 
         yield new
@@ -223,11 +235,11 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
     return base
 
 
-def _write(images: list[Stored], options: Mapping[str, Any], show: Shower, *, several_platforms: bool) -> None:
-    from .export import export_images  # noqa: PLC0415
+def _check_output(options: Mapping[str, Any]) -> None:
+    """Refuse an output to which nothing can be written, before any work."""
+    from .export import check_target  # noqa: PLC0415 - for a quick --help
 
-    output = options["output"]
-    kind = _kind(options)
+    output, kind = options["output"], _kind(options)
     if output == "-" and kind == "layout":
         message = "an image layout is a directory, so it cannot go to stdout"
         raise click.BadParameter(message, param_hint="--format")
@@ -237,9 +249,21 @@ def _write(images: list[Stored], options: Mapping[str, Any], show: Shower, *, se
     if output == "-" and sys.stdout.isatty():
         message = "an archive is nothing for a terminal: pipe it, or name a file"
         raise click.BadParameter(message, param_hint="--output")
+    if output != "-":
+        check_target(output, kind)
+
+
+def _write(images: list[Stored], options: Mapping[str, Any], show: Shower, *, several_platforms: bool) -> None:
+    from .export import export_images  # noqa: PLC0415
+
+    output, kind = options["output"], _kind(options)
     stream = sys.stdout.buffer if output == "-" else None
-    export_images(images, output, kind, several_platforms=several_platforms, stream=stream, progress=show)
-    show.end()
+    try:
+        export_images(images, output, kind, several_platforms=several_platforms, stream=stream, progress=show)
+    except BrokenPipeError:  # a shell expects this where the reader has gone
+        raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
+    finally:
+        show.end()
     if options["as_json"]:
         click.echo(json.dumps([_described(stored) for stored in images], indent=2, sort_keys=True))
     elif output != "-" and not options["quiet"]:

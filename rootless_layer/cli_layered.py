@@ -11,7 +11,7 @@ from .fields import MOST_LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import ExitStack
+    from contextlib import AbstractContextManager, ExitStack
 
     from .blob import LayerBlob
     from .progress import Progress
@@ -80,7 +80,7 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
     options: Mapping[str, Any],
     below: Sequence[LayerBlob],
     above: int,
-    folder: Callable[[], str],
+    folder: AbstractContextManager[str],
     *,
     stack: ExitStack,
     progress: Callable[[Progress], None],
@@ -88,7 +88,7 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
     """Make layers of the closure that the options name, for an image with layers ``below`` and so many ``above``.
 
     ``folder`` gives the directory to which their blobs go, or nothing where they are derived;
-    those that come from the cache stay there until the stack unwinds.
+    those that come from the cache stay there until the ``stack`` unwinds.
     Raises what :meth:`.Splitting.specs` and :func:`.build_layers` do.
     """
     if not options["closures"]:
@@ -99,6 +99,7 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
         return ()
     from .closure import load_closure  # noqa: PLC0415
     from .layered import Splitting, make_layers, read_strategy  # noqa: PLC0415
+    from .spec import LayerSpec  # noqa: PLC0415
 
     root = os.path.abspath(options["store_root"])
     first, *others = [load_closure(source, store_root=root) for source in options["closures"]]
@@ -108,14 +109,18 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
         closure,
         options["max_layers"] or MOST_LAYERS,
         read_strategy(options["layering"] or "popularity", closure),
-        environment_epoch() if epoch is None else epoch,
-        options["uid"] or 0,
-        options["gid"] or 0,
-        parse_compression(options["compression"] or "none"),
+        LayerSpec(
+            epoch=environment_epoch() if epoch is None else epoch,
+            uid=options["uid"] or 0,
+            gid=options["gid"] or 0,
+            compression=parse_compression(options["compression"] or "none"),
+        ),
     ).specs(below, above)
     if not options["cached"]:
-        return make_layers(specs, folder(), progress)
-    from .lookup import hold_layers  # noqa: PLC0415
+        with folder as place:
+            return make_layers(specs, place, progress)
+    from .cache import LayerCache  # noqa: PLC0415
+    from .lookup import Holder, hold_layers  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 
-    return hold_layers(specs, cache_directory(), stack, progress)
+    return hold_layers(specs, Holder(LayerCache.within(cache_directory()), stack), progress)

@@ -118,14 +118,15 @@ def nix_export(image: str, name: str, output: str) -> None:
 
 def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - imported late
     """Leave out of the closure what the images below have."""
+    from .contents import store_paths  # noqa: PLC0415
     from .nix_build import without  # noqa: PLC0415
-    from .nix_image import choose, store_paths  # noqa: PLC0415
+    from .nix_image import choose  # noqa: PLC0415
 
     closure = request.spec.closure
     assert closure is not None  # noqa: S101 - the caller looked
     spool = stack.enter_context(spooling())
     layers = [layer for path in request.below for layer in choose(path, spool).layers]
-    return without(closure, {path for layer in layers for path in store_paths(layer, closure.store_dir)})
+    return without(closure, (path.path for path in store_paths(layers, closure.store_dir)))
 
 
 def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:

@@ -36,19 +36,31 @@ def _threads() -> int:
 
 
 class _Stored:
-    """The end of the pipe: counts and hashes what is stored, and writes it if there is a file."""
+    """The end of the pipe: counts and hashes what is stored, and writes it if there is a file.
+
+    What goes wrong with the file is kept for :meth:`check`: a codec's thread might die of it, or wait for ever.
+    """
 
     def __init__(self, file: BinaryIO | None) -> None:
         self.file = file
         self.size = 0
         self.hash = hashlib.sha256()
+        self.failed: Exception | None = None
 
     def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
-        if self.file is not None:
-            self.file.write(data)
+        if self.failed is None:
+            try:
+                if self.file is not None:
+                    self.file.write(data)
+            except Exception as error:  # noqa: BLE001 - it is raised by check()
+                self.failed = error
         self.hash.update(data)
         self.size += len(data)
         return len(data)
+
+    def check(self) -> None:
+        if self.failed is not None:
+            raise self.failed
 
     def flush(self) -> None:
         """Do nothing: the file is flushed by whoever opened it."""
@@ -126,6 +138,7 @@ class BlobWriter:
                 self._stored.file.write(part)  # type: ignore[union-attr]
             else:
                 self._compress(part)
+                self._stored.check()
         except BaseException:
             self._await_hash()
             raise
@@ -165,6 +178,7 @@ class BlobWriter:
         if self._pending:
             self._codec.write(bytes(self._pending))
         self._codec.close()
+        self._stored.check()
         self.digest, self.size = f"sha256:{self._stored.hash.hexdigest()}", self._stored.size
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from . import listing
+from .closure import StorePath
 from .errors import InputError
 from .members import Member, leaves_root, read_members
 from .tree import ROOT_MODE, Entry, legible
@@ -102,6 +106,35 @@ def read_contents(layer: LayerBlob) -> Contents:
             message = f"{where}: the name {legible(member.name)} leaves the root"
             raise InputError(message, hint="Such a layer is not to be trusted.")
     return Contents.of(members, size)
+
+
+def store_paths(layers: Iterable[LayerBlob], store_dir: str = "/nix/store") -> set[StorePath]:
+    """Name the store paths that layers have, one upon the other: by a layer's listing where it has one, else by its tar.
+
+    Each layer is read once. Raises :class:`InputError` and :class:`SourceError` for a damaged one.
+    """
+    below = os.fsencode(store_dir).lstrip(b"/") + b"/"
+    tree = merge(_about_store(layer, below) for layer in layers)
+    names = {path[len(below) :] for path in tree if path.startswith(below)}
+    found = (StorePath.containing(f"{store_dir}/{os.fsdecode(name)}") for name in names)
+    return {path for path in found if path is not None}
+
+
+@functools.cache
+def _about_store(layer: LayerBlob, below: bytes) -> Contents:
+    """Give what is in a store's directory, and in those that it is in: that, and the whiteouts there, decides what it has."""
+    folders = {below[:-1], *parents(below[:-1])}
+
+    def counts(path: bytes) -> bool:
+        return path.rpartition(b"/")[0] in folders
+
+    if not os.path.isfile(layer.listing):
+        whole = read_contents(layer)
+        return Contents.of(member for member in whole.members if counts(member.entry.path))
+    with open(layer.listing, "rb") as file:
+        lines = (line for line in file if line.startswith(b"./") and counts(line[2:].split(b" ", 1)[0]))
+        entries = listing.read(lines, b"/", layer.listing)
+    return Contents.of(Member(name=entry.path, entry=entry) for entry in entries)
 
 
 def merge(layers: Iterable[Contents]) -> Merged:

@@ -63,6 +63,7 @@ class Flowing(io.FileIO):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Make it, or empty what is there."""
         super().__init__(path, "wb")
+        os.fchmod(self.fileno(), os.fstat(self.fileno()).st_mode & 0o777 | 0o600)  # whatever the umask is
         self._begun = self._written = 0
 
     def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer

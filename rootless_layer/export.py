@@ -61,7 +61,8 @@ def write_layout(
 
     def place(number: int) -> None:
         layer = largest_first[number]
-        _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:"), lambda part: done.add(number, len(part)))
+        done.set(number, 0)  # what a child did that failed
+        _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:"), partial(done.add, number))
 
     each(range(len(largest_first)), place, lambda: progress(Progress("write", done.total, total)))
     listed, documents = index(images, several_platforms=several_platforms)
@@ -72,24 +73,26 @@ def write_layout(
     (folder / "index.json").write_bytes(listed)
 
 
-def _place(layer: LayerBlob, target: Path, count: Callable[[memoryview], object]) -> None:
+def _place(layer: LayerBlob, target: Path, count: Callable[[int], object]) -> None:
     piece = layer.piece
     target.unlink(missing_ok=True)  # what is left of a child that failed
     if piece is not None and piece.offset == 0 and _may_be_linked(layer, piece):
         try:
             os.link(piece.path, target)
         except OSError as error:
-            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
+            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT}:
                 raise
         else:
-            if not layer.trusted:
-                layer.copy(count)  # somebody may have changed it
+            if layer.trusted:
+                count(layer.descriptor.size)
+            else:
+                layer.copy(lambda part: count(len(part)))  # somebody may have changed it
             return
     with Flowing(target) as file, ahead([layer], processes=0) as stream:
 
         def write(part: memoryview) -> None:
             file.write(part)
-            count(part)
+            count(len(part))
 
         layer.copy(write, stream)
         file.settle()
@@ -98,7 +101,10 @@ def _place(layer: LayerBlob, target: Path, count: Callable[[memoryview], object]
 
 def _may_be_linked(layer: LayerBlob, piece: Piece) -> bool:
     """Say whether a blob is a whole file, which a link may stand for: one of the cache's may be of another umask's time."""
-    status = os.stat(piece.path)
+    try:
+        status = os.stat(piece.path)
+    except OSError:
+        return False  # whoever reads it says what is wrong
     return status.st_size == piece.size and (not layer.trusted or status.st_mode & 0o777 == 0o666 & ~umask() | 0o600)
 
 
@@ -134,7 +140,8 @@ class _Archive:
             self._header(f"{name}/", 0, tarfile.DIRTYPE, 0o755)
 
     def data(self, name: str, data: bytes) -> None:
-        self.stream(name, len(data), lambda consume: consume(memoryview(data)))
+        self._header(name, len(data), tarfile.REGTYPE, 0o644)
+        self.file.write(data + bytes(-len(data) % _BLOCK))
 
     def stream(self, name: str, size: int, give: Callable[[Callable[[memoryview], object]], object]) -> None:
         """Write a file of that many bytes, which ``give`` gives to what it is called with."""
@@ -171,10 +178,10 @@ def write_archive(
     """
     layers = _layers(images)
     archive = _Archive(file, sum(layer.descriptor.size for layer in layers), progress)
-    archive.data("oci-layout", _LAYOUT)
-    archive.folder("blobs")
-    archive.folder(_BLOBS)
-    with ahead(layers) as streams:
+    with ahead(layers) as streams:  # first: into a codec, whose threads are a reason not to fork
+        archive.data("oci-layout", _LAYOUT)
+        archive.folder("blobs")
+        archive.folder(_BLOBS)
         for layer in layers:
             archive.stream(_blob_name(layer.descriptor.digest), layer.descriptor.size, partial(layer.copy, streams=streams))
     listed, documents = index(images, several_platforms=several_platforms)
@@ -219,6 +226,19 @@ def write_docker_archive(images: Sequence[Stored], file: BinaryIO, *, progress: 
     archive.end()
 
 
+def check_target(output: str, kind: Format) -> None:
+    """Raise :class:`OutputError` where an image may not take the place of what is there."""
+    target = Path(os.path.realpath(output))
+    if kind == "layout":
+        check_replaceable(target, "oci-layout", "an image layout")
+    elif target.is_dir():
+        message = f"{output}: is a directory, and an archive is a file"
+        raise OutputError(message, hint="Name another file with -o, or write an image layout.")
+    elif os.path.lexists(target) and not target.is_file():
+        message = f"{output}: is no file, whose place an archive could take"
+        raise OutputError(message, hint="Name another file with -o, or write to stdout with -o -.")
+
+
 def export_images(  # noqa: PLR0913 - what, where to, and how
     images: Sequence[Stored],
     output: str,
@@ -233,7 +253,7 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
     An image layout takes the place of an earlier one only, a file that of a file. Raises
     :class:`InputError` for names that clash or platforms that an output cannot hold,
     :class:`SourceError` for a layer that is not what its digest says, :class:`OutputError`
-    where it cannot be written.
+    where it cannot be written. ``progress`` may be called by a thread of a codec.
     """
     _check_names(images, several_platforms=several_platforms, kind=kind)
     if stream is not None:
@@ -241,15 +261,8 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
             fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         _write_file(images, stream, kind, several_platforms=several_platforms, progress=progress)
         return
+    check_target(output, kind)
     target = Path(os.path.realpath(output))
-    if kind == "layout":
-        check_replaceable(target, "oci-layout", "an image layout")
-    elif target.is_dir():
-        message = f"{output}: is a directory, and an archive is a file"
-        raise OutputError(message, hint="Name another file with -o, or write an image layout.")
-    elif os.path.lexists(target) and not target.is_file():
-        message = f"{output}: is no file, whose place an archive could take"
-        raise OutputError(message, hint="Name another file with -o, or write to stdout with -o -.")
     with Temporary() as temporary:
         if kind == "layout":
             with aside(target, temporary) as folder, writing(target):

@@ -152,5 +152,8 @@ IMAGE: Mapping[str, Taking] = {
     "source-date-epoch": _whole, "uid": _whole, "gid": _whole,
 }  # fmt: skip
 
+OF_CLOSURE = ("store-root", "max-layers", "layering", "compression", "source-date-epoch", "uid", "gid")
+"""What an image's key ``closure`` goes with, and nothing else."""
+
 NO_DEFAULT = frozenset({"output", "tag"})
 """What two of a kind may not share."""

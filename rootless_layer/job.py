@@ -9,7 +9,7 @@ import select
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .child import Child, uninterrupted
 from .errors import RootlessLayerError, ScriptError
@@ -31,17 +31,18 @@ class Job:
     to stdout and stderr. Reading from neither blocks.
     """
 
-    def __init__(self, work: Callable[[Callable[[Progress], None]], object]) -> None:
+    def __init__(self, work: Callable[[Teller], object]) -> None:
         """Start it; ``work`` gets what to tell its progress, and raises where it fails."""
         self.failed: Report | None = None
         self._rest: dict[int, bytes] = {}
         self.reports, reports = os.pipe()
         self.words, words = os.pipe()
+        go, self._go = os.pipe()
         sys.stdout.flush()  # or the child would write it once more
         sys.stderr.flush()
         with uninterrupted():
-            self.child = Child(lambda: _run(work, reports, words))
-        for descriptor in (reports, words):
+            self.child = Child(lambda: _run(work, _Teller(reports, go), words))
+        for descriptor in (reports, words, go):
             os.close(descriptor)
         for descriptor in (self.reports, self.words):
             os.set_blocking(descriptor, False)
@@ -57,6 +58,10 @@ class Job:
         *lines, self._rest[descriptor] = (self._rest.get(descriptor, b"") + part).split(b"\n")
         return lines
 
+    def let_go(self) -> None:
+        """Let the child go on, which waits in :meth:`Teller.held`."""
+        os.write(self._go, b"\n")
+
     def end(self) -> list[bytes]:
         """Wait for the child, which has closed its reports; give what it has written last."""
         ended_well = self.child.wait()
@@ -65,18 +70,17 @@ class Job:
             lines += more
         if rest := self._rest.get(self.words):
             lines.append(rest)
-        os.close(self.reports)
-        os.close(self.words)
+        for descriptor in (self.reports, self.words, self._go):
+            os.close(descriptor)
         if not ended_well and self.failed is None:
             self.failed = {"problems": ["the process that worked on it was killed"], "hint": "", "exitStatus": _OUR_ERROR}
         return lines
 
 
-def _run(work: Callable[[Callable[[Progress], None]], object], reports: int, words: int) -> None:
+def _run(work: Callable[[Teller], object], teller: _Teller, words: int) -> None:
     """Be the child."""
     for number in (1, 2):
         os.dup2(words, number)
-    teller = _Teller(reports)
     try:
         work(teller)
     except ScriptError as error:
@@ -90,11 +94,21 @@ def _run(work: Callable[[Callable[[Progress], None]], object], reports: int, wor
         teller.fail([f"a fault of this program: {error!r}"], "Report it, with the lines above.", _OUR_ERROR)
 
 
+class Teller(Protocol):
+    """What a child's work tells its parent with."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell how far it is."""
+
+    def held(self) -> None:
+        """Tell that what the parent is to have is there, and wait until it has it."""
+
+
 class _Teller:
     """Writes reports, progress not more often than a person can read it."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, descriptor: int, go: int) -> None:
+        self.descriptor, self.go = descriptor, go
         self.stage = ""
         self.told = 0.0
 
@@ -105,6 +119,10 @@ class _Teller:
         self.stage, self.told = progress.stage, now
         said: Report = {"stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries}
         self._write(said | ({"note": progress.note} if progress.note else {}))
+
+    def held(self) -> None:
+        self._write({"held": True})
+        os.read(self.go, 1)
 
     def fail(self, problems: Any, hint: str, status: int) -> None:  # noqa: ANN401 - a list or a tuple
         self._write({"failed": {"problems": list(problems), "hint": hint, "exitStatus": status}})

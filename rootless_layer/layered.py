@@ -16,7 +16,7 @@ from .archive import data_size
 from .blob import LayerBlob, Piece, open_layer
 from .child import Tally, each
 from .compression import BlobWriter
-from .contents import merge, read_contents
+from .contents import store_paths
 from .copying import Flowing
 from .errors import InputError
 from .fields import MOST_LAYERS
@@ -74,61 +74,43 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     """
     target = Path(os.path.realpath(output))
     check_replaceable(Path(output).absolute(), LAYERS_JSON, "the layers of a closure")
-    specs = layer_specs(closure, most, strategy=strategy, epoch=epoch, uid=uid, gid=gid, compression=compression)
+    asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression())
+    closure.check()
+    specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
     with Temporary() as temporary, aside(target, temporary) as folder, writing(target):
         names = write_layers(specs, folder, blob, set_times=set_times)
         (folder / LAYERS_JSON).write_text(json.dumps({"layers": names}, indent=2) + "\n")
     return tuple(open_layer(str(target / name)) for name in names)
 
 
-def layer_specs(  # noqa: PLR0913 - as many things decide the layers
-    closure: Closure,
-    most: int,
-    *,
-    strategy: Strategy = POPULAR,
-    epoch: int = 1,
-    uid: int = 0,
-    gid: int = 0,
-    compression: Compression | None = None,
-) -> list[LayerSpec]:
-    """Split a closure into at most ``most`` layers, and say what each is: in the order, and of what, as :func:`build_layers`."""
-    closure.check()
-    asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression())
-    return [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
-
-
 @attrs.frozen
 class Splitting:
-    """A closure that an image has, and what its layers are made by; ``most`` is how many layers the image may have in all."""
+    """A closure that an image has, and how it is split: into layers as ``asked``, the image's own ``most`` in all."""
 
     closure: Closure
     most: int = MOST_LAYERS
     strategy: Strategy = POPULAR
-    epoch: int = 1
-    uid: int = 0
-    gid: int = 0
-    compression: Compression = attrs.field(factory=Compression)
+    asked: LayerSpec = attrs.field(factory=LayerSpec)
 
     def specs(self, below: Sequence[LayerBlob], above: int) -> list[LayerSpec]:
         """Say what its layers are, between others ``below`` them, whose store paths are left out, and so many ``above``.
 
-        Raises what :func:`layer_specs` raises, and :class:`InputError` where no layers are left for it.
+        Raises what :func:`.split` and :func:`.store_paths` raise, ClosureError for a closure that is
+        not whole or not there, and :class:`InputError` where no layers are left for it.
         """
         closure = self.closure
         closure.check()
         if below:
-            there = merge(map(read_contents, below))
-            closure = closure.only([path for path in closure.paths if os.fsencode(path.path[1:]) not in there])
+            there = store_paths(below, closure.store_dir)
+            closure = closure.only([path for path in closure.paths if path not in there])
         if not closure.paths:
             return []
         left = self.most - len(below) - above
         if left < 1:
-            message = (
-                f"of {self.most} layers, {len(below)} are the base's and {above} are put on top: none is left for the closure"
-            )
+            taken = f"{len(below)} are the base's and {above} are put on top"
+            message = f"of {self.most} layers, {taken}: none is left for the closure"
             raise InputError(message, hint="Allow more with --max-layers, or max-layers in a file.")
-        asked = {name: getattr(self, name) for name in ("strategy", "epoch", "uid", "gid", "compression")}
-        return layer_specs(closure, left, **asked)
+        return [attrs.evolve(self.asked, closure=closure.only(group)) for group in split(closure, left, self.strategy)]
 
 
 def write_layers(
@@ -143,7 +125,8 @@ def write_layers(
 
     def make(number: int) -> None:
         spec, place = specs[number], folder / names[number]
-        place.mkdir(mode=0o700, exist_ok=True)
+        place.mkdir(exist_ok=True)
+        place.chmod(0o700)  # whatever the umask is
         tree = plan(spec).tree
         if set_times:
             tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=spec.epoch) for entry in tree if entry.path})
@@ -161,7 +144,7 @@ def make_layers(
 
     Where a ``folder`` is given, an empty directory that nobody else writes to, their blobs are
     stored there, a file each; else they are derived, from what is in memory. Nothing else is
-    written. Raises what :func:`build_layers` raises.
+    written. Raises what :func:`build_layers` raises, and :class:`OSError` where the folder cannot be written.
     """
     trees: dict[int, Tree] = {}
     told = mmap.mmap(-1, (len(specs) or 1) * _MADE.size)  # by a child each
@@ -196,8 +179,7 @@ def make_layers(
         digests = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in (writer.digest, writer.diff_id)]
         _MADE.pack_into(told, number * _MADE.size, *digests, writer.size, writer.uncompressed_size)
 
-    with writing(Path(folder)):
-        each(largest_first(), make, lambda: progress(Progress("layers", done.total, total)))
+    each(largest_first(), make, lambda: progress(Progress("layers", done.total, total)))
     layers = []
     for number, spec in enumerate(specs):
         digest, diff_id, size, uncompressed_size = _MADE.unpack_from(told, number * _MADE.size)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import resource
 from typing import Self
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _open(path: str | os.PathLike[str]) -> int:
+    """Open a directory; one that may have more files open than it does raises its limit when that is reached."""
+    try:
+        return os.open(path, _OPEN)
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return os.open(path, _OPEN)
 
 
 class Lease:
@@ -34,7 +48,7 @@ class Lease:
     @classmethod
     def _take(cls, path: str | os.PathLike[str], how: int) -> Self | None:
         try:
-            lease = cls(os.open(path, _OPEN))
+            lease = cls(_open(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:

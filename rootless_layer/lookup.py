@@ -20,7 +20,7 @@ from .temporary import Temporary
 from .tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
     from .base import Base
@@ -101,41 +101,53 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     return Delivered.at(Path(os.path.realpath(output)))
 
 
-def hold_layers(
-    specs: Sequence[LayerSpec], cache: Path, stack: ExitStack, progress: Callable[[Progress], object] = id
-) -> tuple[LayerBlob, ...]:
+class Holder:
+    """Layers of the cache that are in use until a stack unwinds, each leased once."""
+
+    def __init__(self, layers: LayerCache, stack: ExitStack) -> None:
+        """Hold none."""
+        self.layers, self._stack = layers, stack
+        self._held: dict[str, Entry] = {}
+
+    def __contains__(self, key: str) -> bool:
+        """Say whether a layer is held."""
+        return key in self._held
+
+    def find(self, key: str) -> Entry | None:
+        """Look a layer up, and hold it."""
+        if key not in self._held and (entry := self.layers.find(key)) is not None:
+            self._hold(key, entry)
+        return self._held.get(key)
+
+    def keep(self, made: Path, key: str) -> None:
+        """Put a layer into the cache, and hold it."""
+        self._hold(key, self.layers.keep(made, key))
+
+    def open(self, keys: Sequence[str]) -> tuple[LayerBlob, ...] | None:
+        """Give layers, if all of them are there."""
+        entries = [self.find(key) for key in keys]
+        return None if None in entries else tuple(entry.open() for entry in entries if entry is not None)
+
+    def _hold(self, key: str, entry: Entry) -> None:
+        self._held[key] = entry
+        self._stack.callback(entry.lease.release)
+
+
+def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Callable[[Progress], object] = id) -> tuple[LayerBlob, ...]:
     """Give layers of store paths from the cache; those that are not there are built and kept.
 
-    They stay until the stack unwinds. Raises what :func:`.layered.build_layers` raises.
+    Raises what :func:`.layered.build_layers` raises.
     """
-    layers = LayerCache.within(cache)
-    held = _find(specs, layers, stack)
-    missing = {key: spec for key, spec in zip(map(layer_key, specs), specs, strict=True) if key not in held}
+    keys = [layer_key(spec) for spec in specs]
+    missing = {key: spec for key, spec in zip(keys, specs, strict=True) if holder.find(key) is None}
     if missing:
         from .layered import write_layers  # noqa: PLC0415 - not needed to look up
 
-        with Temporary() as temporary, keeping(layers.place):
-            make_folder(layers.place)
-            made = Path(temporary.make(str(layers.place), ASIDE))
+        place = holder.layers.place
+        with Temporary() as temporary, keeping(place):
+            make_folder(place)
+            made = Path(temporary.make(str(place), ASIDE))
             names = write_layers([*missing.values()], made, "stored", progress=progress)
             for key, name in zip(missing, names, strict=True):
-                held[key] = layers.keep(made / name, key)
-                stack.callback(held[key].lease.release)
-    return _open(specs, held)
-
-
-def find_layers(specs: Sequence[LayerSpec], cache: Path, stack: ExitStack) -> tuple[LayerBlob, ...] | None:
-    """Give layers as :func:`hold_layers` does, if all of them are there."""
-    held = _find(specs, LayerCache.within(cache), stack)
-    return None if len(held) < len(specs) else _open(specs, held)
-
-
-def _find(specs: Sequence[LayerSpec], layers: LayerCache, stack: ExitStack) -> dict[str, Entry]:
-    held = {key: entry for key in map(layer_key, specs) if (entry := layers.find(key)) is not None}
-    for entry in held.values():
-        stack.callback(entry.lease.release)
-    return held
-
-
-def _open(specs: Sequence[LayerSpec], held: Mapping[str, Entry]) -> tuple[LayerBlob, ...]:
-    return tuple(held[layer_key(spec)].open() for spec in specs)
+                holder.keep(made / name, key)
+    return holder.open(keys) or ()

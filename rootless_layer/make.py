@@ -21,10 +21,10 @@ from .compression import MOST_BYTES
 from .errors import OutputError, RootlessLayerError
 from .foreign import Foreign
 from .image import Image
-from .job import IO_ERROR, Job
+from .job import IO_ERROR, Job, Teller
 from .key import layer_key
 from .layout import Stored
-from .lookup import find_layers, hold_layers, sources
+from .lookup import Holder, hold_layers, sources
 from .oci import chain_ids, sha256
 from .recipe import assemble, platform_of
 from .record import Outputs
@@ -52,8 +52,10 @@ class _Task:
 
     node: Node
     action: str
-    work: Any
+    work: Callable[[Teller], object]
     made: Made | None = None
+    keys: tuple[str, ...] = ()
+    """Of the layers that a build puts into the cache."""
 
 
 @attrs.define(slots=True)
@@ -74,14 +76,13 @@ class Maker:
     foreign: Foreign = attrs.field(default=attrs.Factory(lambda self: Foreign(self.stack), takes_self=True))
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
-    _built: set[str] = attrs.field(factory=set)
-    _there: set[str] = attrs.field(factory=set)
+    _built: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
     _lost: dict[str, str] = attrs.field(factory=dict)
-    _keys: dict[str, str] = attrs.field(factory=dict)
-    _images: dict[tuple[str, Platform], Image] = attrs.field(factory=dict)
     _tasks: list[_Task] = attrs.field(factory=list)
     _running: dict[str, tuple[_Task, Job]] = attrs.field(factory=dict)
-    _spool: str = ""
+    _holder: Holder = attrs.field(
+        default=attrs.Factory(lambda self: Holder(LayerCache.within(self.cache), self.stack), takes_self=True)
+    )
 
     def make(self, nodes: Sequence[Node]) -> int:
         """Make the nodes, which are in order; give 0, or the exit status of the first that failed."""
@@ -126,11 +127,8 @@ class Maker:
         below, chain = self._below(node)
         spec, blob = self.specs[node.name], node.options.get("blob", "stored")
         chain_id = None if below is None else below.chain_id
-        if node.name not in self._built:
-            self._keys[node.name] = layer_key(spec, blob=blob, chain_id=chain_id)
-        key = self._keys[node.name]
-        layers = LayerCache.within(self.cache)
-        entry, output = layers.find(key), node.options.get("output")
+        [key] = self._built.get(node.name) or (layer_key(spec, blob=blob, chain_id=chain_id),)
+        entry, output = self._holder.find(key), node.options.get("output")
         what = sha256(json.dumps([key, sources(spec, chain_id)], sort_keys=True).encode())
 
         def place(found: Entry) -> None:
@@ -139,7 +137,6 @@ class Maker:
                     found.deliver(output, sources(spec, chain_id))
 
         if entry is not None:
-            self.stack.callback(entry.lease.release)
             layer = entry.open()
             own = chain_ids([*(each.layer.diff_id for each in chain), layer.diff_id])[-1]
             made = Made(layer.descriptor.digest, (*chain, Placed(layer, own)))
@@ -148,17 +145,18 @@ class Maker:
                 return None
             return _Task(node, "place", lambda _tell: place(entry), made)
 
-        self._check_not_built(node, layers.place / key)
+        self._check_not_built(node)
 
-        def build(tell: Callable[[Progress], None]) -> None:
+        def build(tell: Teller) -> None:
             with contextlib.ExitStack() as stack:
                 base = None if below is None else _open(below, node, self.cache, tell, stack)
                 whole = attrs.evolve(spec, base=base)
                 stage = node.options.get("stage", "auto")
-                built = layers.build(key, whole, blob=blob, stage=stage, progress=tell)
+                built = self._holder.layers.build(key, whole, blob=blob, stage=stage, progress=tell)
                 place(built)
+                tell.held()
 
-        return _Task(node, "build", build)
+        return _Task(node, "build", build, keys=(key,))
 
     def _below(self, node: Node) -> tuple[Image | None, list[Placed]]:
         """Give what a layer is built upon, of the file's layers each once; no image where it has no base."""
@@ -181,8 +179,11 @@ class Maker:
         own = self._split(node, chain, len(above))
         if isinstance(own, _Task):
             return own
+        ids = chain_ids([each.diff_id for each in (*(below.layer for below in chain), *own)])[len(chain) :]
+        split = [Placed(layer, chain_id) for layer, chain_id in zip(own, ids, strict=True)]
+        above = missing(split, above)  # what is put on top may be built upon the same closure
         image = assemble(options, base, own, [each.layer for each in above])
-        made = Made(image.manifest_digest, (*chain, *map(Placed, own), *above), image)
+        made = Made(image.manifest_digest, (*chain, *split, *above), image)
         output = options.get("output")
         if output is None:
             self._have(node, made, "unchanged")
@@ -197,7 +198,7 @@ class Maker:
             self._have(node, made, "unchanged")
             return None
 
-        def write(tell: Callable[[Progress], None]) -> None:
+        def write(tell: Teller) -> None:
             with Outputs.within(self.cache).noting(output, what):
                 export_images(stored, output, kind, progress=tell)
 
@@ -209,22 +210,22 @@ class Maker:
         if splitting is None:
             return ()
         specs = splitting.specs([each.layer for each in below], above)
-        layers = find_layers(specs, self.cache, self.stack)
+        keys = tuple(map(layer_key, specs))
+        layers = self._holder.open(keys)
         if layers is not None:
             return layers
-        self._check_not_built(node, self.cache / "layers")
-        self._keys[node.name] = sha256(json.dumps([layer_key(spec) for spec in specs]).encode())
+        self._check_not_built(node)
 
-        def build(tell: Callable[[Progress], None]) -> None:
-            with contextlib.ExitStack() as stack:
-                hold_layers(specs, self.cache, stack, tell)
+        def build(tell: Teller) -> None:
+            hold_layers(specs, self._holder, tell)
+            tell.held()
 
-        return _Task(node, "build", build)
+        return _Task(node, "build", build, keys=keys)
 
-    def _check_not_built(self, node: Node, place: Path) -> None:
+    def _check_not_built(self, node: Node) -> None:
         """Refuse to build what was just built, and is not there."""
         if node.name in self._built:
-            message = f"{place}: was removed as soon as it was built"
+            message = f"{self._holder.layers.place}: what was built for {node.name} is not there any more"
             raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
 
     def _base(self, node: Node, platform: Platform) -> tuple[Image | None, list[Placed]]:
@@ -248,11 +249,10 @@ class Maker:
         for task in list(self._tasks):
             if len(self._running) >= self.jobs:
                 break
-            key = self._keys[task.node.name] if task.action == "build" else ""
-            if key and any(of.action == "build" and self._keys[name] == key for name, (of, _) in self._running.items()):
+            if task.keys and any(of.keys == task.keys for of, _ in self._running.values()):
                 continue
             self._tasks.remove(task)
-            if key in self._there:
+            if task.keys and all(key in self._holder for key in task.keys):
                 self._look(task.node)
                 continue
             self.show({"event": "start", "kind": task.node.kind, "name": task.node.name, "action": task.action})
@@ -279,13 +279,18 @@ class Maker:
                 self._finish(task, job)
             else:
                 for line in lines:
-                    self._report(task.node, job, json.loads(line))
+                    self._report(task, job, json.loads(line))
 
-    def _report(self, node: Node, job: Job, said: Event) -> None:
+    def _report(self, task: _Task, job: Job, said: Event) -> None:
         if "failed" in said:
             job.failed = said["failed"]
+        elif "held" in said:
+            with contextlib.suppress(OSError):  # they are looked for again, and it is said then
+                for key in task.keys:
+                    self._holder.find(key)
+            job.let_go()
         else:
-            self.show({"event": "progress", "kind": node.kind, "name": node.name, **said})
+            self.show({"event": "progress", "kind": task.node.kind, "name": task.node.name, **said})
 
     def _say(self, node: Node, lines: Sequence[bytes]) -> None:
         for line in lines:
@@ -298,8 +303,7 @@ class Maker:
         elif task.made is not None:
             self._have(node, task.made, {"place": "placed", "write": "written"}[task.action])
         else:
-            self._built.add(node.name)
-            self._there.add(self._keys[node.name])
+            self._built[node.name] = task.keys
             self._look(node)  # it is found now
 
     def _have(self, node: Node, made: Made, status: str) -> None:

@@ -8,7 +8,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError
-from .fields import IMAGE, LAYER, NO_DEFAULT, Wrong
+from .fields import IMAGE, LAYER, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
 
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ class _Reader:
                 self.blame(place, f"{name}: {problem}")
                 continue
             taken[name] = taken[name] | new if isinstance(new, dict) and isinstance(taken.get(name), dict) else new
+        if place.startswith("image.") and "closure" not in taken:
+            for name in [name for name in OF_CLOSURE if name in given]:
+                self.blame(place, f"{name}: goes with closure, and none is given")
         return taken
 
     def _needs(

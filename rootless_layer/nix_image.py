@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from . import listing
-from .blob import LayerBlob, Piece
-from .closure import StorePath
-from .contents import read_contents
+from .contents import store_paths
 from .derived import IMAGE_JSON, write_derived
 from .errors import InputError
 from .image import Image
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from .blob import LayerBlob
     from .closure import Closure
     from .layering import Strategy
     from .nix_build import ImageRequest
@@ -97,7 +95,8 @@ def _closure_layers(
 ) -> tuple[LayerBlob, ...]:
     closure = request.closure
     assert closure is not None  # noqa: S101 - the caller looked
-    closure = without(closure, (path for layer in (*below, *above) for path in store_paths(layer, closure.store_dir)))
+    there = store_paths((*below, *above), closure.store_dir)
+    closure = without(closure, (path.path for path in there))
     if not closure.paths:
         return ()
     used = len(below) + len(above) + request.counted
@@ -115,18 +114,3 @@ def _built(request: ImageRequest, closure: Closure, most: int, strategy: Strateg
     return build_layers(
         closure, most, folder / _LAYERS, strategy=strategy, epoch=request.epoch, uid=request.uid, gid=request.gid, set_times=True
     )
-
-
-def store_paths(layer: LayerBlob, store_dir: str = "/nix/store") -> set[str]:
-    """Name the store paths that a layer has: by its listing where it is derived, else by its tar."""
-    below = os.fsencode(store_dir).lstrip(b"/") + b"/"
-    if isinstance(layer.piece, Piece):
-        paths = {member.entry.path for member in read_contents(layer).members if not member.is_whiteout}
-    else:
-        with open(layer.listing, "rb") as file:
-            top = b"./" + below
-            wanted = (line for line in file if line.startswith(top) and b"/" not in line[len(top) :].split(b" ", 1)[0])
-            paths = {entry.path for entry in listing.read(wanted, b"/", layer.listing)}
-    bases = {path.removeprefix(below).split(b"/", 1)[0] for path in paths if path.startswith(below)}
-    found = {StorePath.containing(f"{store_dir}/{os.fsdecode(base)}") for base in bases}
-    return {path.path for path in found if path is not None}

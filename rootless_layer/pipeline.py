@@ -252,9 +252,14 @@ class Streams:
                 os.close(other.filled)
             _work(self._memory, worker.offset, _Pipes(free_read, filled_write), runs)
 
-        worker.child = Child(work)
-        os.close(free_read)
-        os.close(filled_write)
+        try:
+            worker.child = Child(work)
+        except BaseException:
+            worker.stop()
+            raise
+        finally:
+            os.close(free_read)
+            os.close(filled_write)
         return worker
 
 

@@ -77,8 +77,11 @@ class Recipes:
         epoch = gathered.attempt(_epoch, options)
         if closure is None or strategy is None or compression is None or epoch is None:
             return None
-        owner = options.get("uid", 0), options.get("gid", 0)
-        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, epoch, *owner, compression)
+        owner = {name: options[name] for name in ("uid", "gid") if name in options}
+        asked = gathered.attempt(lambda: LayerSpec(epoch=epoch, compression=compression, **owner))
+        if asked is None:
+            return None
+        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, asked)
 
     def _spec(self, options: Mapping[str, Any], gathered: _Gathered) -> LayerSpec | None:
         before = len(gathered.problems)

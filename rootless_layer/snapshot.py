@@ -153,7 +153,7 @@ def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, m
     try:
         make_folder(folder.parent)
         made = Path(temporary.make(str(folder.parent), ".rootless-layer-"))
-        name = layer.listing or (layer.piece.path if layer.piece else "")
+        name = layer.piece.path if layer.piece else layer.listing
         spool = made / "files"
         changes = _changes(layer, name, str(spool), below.entries, most_bytes)
         (made / _INDEX).write_bytes(Snapshot(name, below, changes, os.fsencode(made)).write())

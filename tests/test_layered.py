@@ -11,20 +11,30 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from conftest import COMMAND, PACKAGES, Result, Store, User, make_store, store_of
 from programs.aftermath import assert_nothing_left, assert_said, is_ready, until
 
 from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
+from rootless_layer.blob import open_layer
+from rootless_layer.contents import store_paths
 from rootless_layer.errors import InputError, OutputError, UnrepresentableError
+from rootless_layer.export import Format, export_images
+from rootless_layer.image import Image
+from rootless_layer.layered import Splitting, make_layers
 from rootless_layer.layering import split
 from rootless_layer.layering_pipeline import STEPS
+from rootless_layer.layout import Stored
 from rootless_layer.nar import nar_sizes
+from rootless_layer.oci import Platform
+from rootless_layer.progress import Progress
 from rootless_layer.validate import validate
 
 MOST = 6
@@ -42,7 +52,7 @@ def digests(result: Result) -> list[str]:
     return [layer["digest"] for layer in json.loads(result.out)[0]["layers"]]
 
 
-def store_paths(folder: Path) -> list[str]:
+def listed_paths(folder: Path) -> list[str]:
     """Name the store paths of a layer, from its listing."""
     entries = [line.split()[0].split("/") for line in (folder / "layer.mtree").read_text().splitlines() if line.startswith("./")]
     return sorted({"/" + "/".join(parts[1:4]) for parts in entries if len(parts) > 3})
@@ -71,7 +81,7 @@ def test_each_path_is_in_the_layer_that_the_split_says(store: Store, tmp_path: P
     layers = build_layers(closure, MOST, tmp_path / "layers")
     groups = split(closure, MOST)
     names = json.loads((tmp_path / "layers/layers.json").read_bytes())["layers"]
-    assert [store_paths(tmp_path / "layers" / name) for name in names] == [[path.path for path in group] for group in groups]
+    assert [listed_paths(tmp_path / "layers" / name) for name in names] == [[path.path for path in group] for group in groups]
     said = [json.loads((tmp_path / "layers" / name / "layer.json").read_bytes()) for name in names]
     assert [layer.descriptor.digest for layer in layers] == [one["digest"] for one in said]
     assert [one["madeFrom"]["closure"] for one in said] == [[path.path for path in group] for group in groups]
@@ -324,6 +334,103 @@ def test_a_terminal_shows_how_far_it_is(users: list[User], store: Store, words: 
     assert [name for number, name in enumerate(stages) if stages[:number][-1:] != [name]] == ["layers", "write"]
     assert all(re.fullmatch(r"layers…|(layers|write) [0-9]+( of [0-9]+)? MiB", line) for line in lines[1:-1]), lines
     assert printed.startswith(b"sha256:")
+
+
+def test_what_cannot_be_written_is_said_before_the_work(users: list[User]) -> None:
+    """An output that nothing can become is refused before the closure is looked at."""
+    user = users[-1]
+    (user.home / "other").mkdir()
+    (user.home / "other/file").touch()
+    for words, output, status, message in (
+        (["-f", "layout"], "-", 2, "an image layout is a directory"),
+        (["--json"], "-", 2, "the archive or the JSON"),
+        ([], str(user.home / "other"), 73, "is not an image layout"),
+        (["-f", "archive"], str(user.home / "other"), 73, "is a directory, and an archive is a file"),
+    ):
+        result = user.run([*COMMAND, "image", "--closure", "absent", *words, "-o", output])
+        assert_said(result, status, message)
+    assert os.listdir(user.home / "other") == ["file"]
+
+
+def test_a_reader_that_goes_away(users: list[User]) -> None:
+    """Where whoever reads the stream has had enough, the command ends as a shell expects of it, with nothing said or left."""
+    user = users[-1]
+    made = own(user.home / "store", {"a": "more" * (1 << 20)}, {})
+    for more in ([], ["--cache"], ["-f", "docker-archive"]):
+        words = [*COMMAND, "image", *made.options, *more, "-o", "-"]
+        with user.start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+            assert started.stdout is not None
+            assert started.stderr is not None
+            started.stdout.read(1000)
+            started.stdout.close()
+            assert (started.stderr.read(), started.wait()) == (b"", 141)
+        assert_nothing_left(user)
+
+
+@pytest.mark.parametrize("umask", ["0777", "0277", "0400", "0077"])
+@pytest.mark.parametrize(
+    "words", [[], ["--cache"], ["--compression", "zstd", "-f", "archive"]], ids=["layout", "cached", "spooled"]
+)
+def test_any_umask_will_do(users: list[User], umask: str, words: list[str]) -> None:
+    """Whatever a umask takes away, the command can read what it wrote, and so can who uses it next."""
+    user = users[-1]
+    made = own(user.home / "store", {"a": "text", "b": "more"}, {})
+    command = [*COMMAND, "image", *made.options, *words, "-o", "image"]
+    for _ in range(2):
+        result = user.run(["sh", "-c", f'umask {umask}; exec "$@"', "-", *command])
+        assert result.status == 0, result.err
+        again = user.run([*COMMAND, "image", "--base", "image", "-f", "archive", "-o", "again"])
+        assert again.status == 0, again.err
+    assert_nothing_left(user)
+
+
+@pytest.mark.parametrize("kind", ["layout", "archive", "docker-archive"])
+@pytest.mark.parametrize("folder", ["", "blobs"], ids=["derived", "stored"])
+@pytest.mark.parametrize("threads", [False, True], ids=["forks", "threads"])
+def test_progress_adds_up(tmp_path: Path, kind: Format, folder: str, *, threads: bool) -> None:
+    """What a caller is told rises to the whole, where blobs are linked, copied or made again, and where nothing may fork."""
+    made = own(tmp_path / "store", {"a": "text" * 300_000, "b": "more"}, {})
+    closure = load_closure(made.graph, store_root=made.root)
+    place = str(tmp_path / folder) if folder else ""
+    if place:
+        os.mkdir(place)
+    steps: list[Progress] = []
+    ended = threading.Event()
+    other = threading.Thread(target=ended.wait)
+    if threads:
+        other.start()
+    try:
+        layers = make_layers(Splitting(closure).specs((), 0), place, steps.append)
+        assert {step.stage for step in steps} == {"layers"}
+        image_ = Image.empty(Platform.host())
+        for layer in layers:
+            image_ = image_.append(layer, created="1970-01-01T00:00:01Z")
+        steps.clear()
+        export_images([Stored(image_, ("a:1",))], str(tmp_path / "image"), kind, progress=steps.append)
+    finally:
+        ended.set()
+    whole = sum(layer.descriptor.size for layer in layers)
+    assert {(step.stage, step.total) for step in steps} == {("write", whole)}
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps[-1].done == whole
+    assert validate(str(tmp_path / "image"), lambda: str(tmp_path / "spool")).problems == ()
+
+
+def test_store_paths_are_told_by_listing_and_by_tar(users: list[User]) -> None:
+    """What a layer's listing says of store paths, its tar says as well; whiteouts of layers above count."""
+    user = users[-1]
+    made = own(user.home / "store", {"a": "text", "b": "more", "c": "most"}, {})
+    assert user.build(*made.options, "--copy-to-root", f"{made.root}{made.paths['a']}", output="one").status == 0
+    script = f"rm -r .{made.paths['b']}; mkdir -p nix/store/{'x' * 32}-d nix/store/plain; touch nix/store/{'y' * 32}-f other"
+    above = user.build(
+        "--base", user.home / "one", "--stage", "copy", "--view", "directory", "--", "sh", "-c", script, output="two"
+    )
+    assert above.status == 0, above.err
+    layers = [open_layer(str(user.home / name)) for name in ("one", "two")]
+    assert all(layer.listing for layer in layers)
+    for one in (layers, [attrs.evolve(layer, listing="") for layer in layers]):
+        assert {path.name for path in store_paths(one[:1])} == {"a", "b", "c"}
+        assert {path.name for path in store_paths(one)} == {"a", "c", "d", "f"}
 
 
 # The cache

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import pty
 import re
 import shutil
 import signal
+import string
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +18,20 @@ from typing import Any
 
 import click
 import pytest
-from conftest import COMMAND, Result, Store, User, make_store, remove
+from conftest import COMMAND, Result, Store, User, make_store, remove, store_of
 from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
 from test_cache import files
 from test_layered import own
 
-from rootless_layer import open_layer
+from rootless_layer import contents, open_layer
 from rootless_layer.board import Board
 from rootless_layer.cli import build, image
 from rootless_layer.errors import InputError
 from rootless_layer.fields import IMAGE, LAYER
 from rootless_layer.graph import Graph, Node, cycles
+from rootless_layer.layout import read_images
 from rootless_layer.makefile import load
+from rootless_layer.oci import sha256
 
 HERE = Path(__file__).parent
 DIRECTORY = '[defaults.layer]\nview = "directory"\n'
@@ -414,6 +418,105 @@ def test_the_same_closure_twice_is_split_once(user: User) -> None:
     assert sorted(ends(said).values()) == ["built", "unchanged"]
 
 
+BROUGHT = (
+    DIRECTORY
+    + """
+[defaults.image]
+store-root = "store"
+[image.one]
+closure = "some"
+[image.two]
+closure = "others"
+[layer.la]
+base = "one"
+run = "echo a > a"
+[layer.lb]
+base = "two"
+run = "echo b > b"
+[layer.both]
+base = ["one", "two"]
+run = "ls nix/store > seen"
+[image.layers]
+layers = ["la", "lb"]
+output = "layers"
+[image.upon-both]
+layers = ["both"]
+output = "upon-both"
+[image.foreign]
+layers = ["top", "la"]
+output = "foreign"
+[image.again]
+closure = "some"
+layers = ["la"]
+output = "again"
+"""
+)
+
+
+def test_every_layer_that_is_brought_along_is_there_once(user: User) -> None:
+    """Layers of several closures, and of directories, come along with what is built upon them, all of them and each once."""
+    made = split(user)
+    (user.home / "others").write_text("".join(f"{made.paths[name]}\n" for name in "cd"))
+    assert user.build("--view", "directory", "--", "touch", "top", output="top").status == 0
+    result = make(user, BROUGHT)
+    assert result.status == 0, result.err
+    found = {}
+    for name in ("layers", "upon-both", "foreign", "again"):
+        assert user.run([*COMMAND, "validate", name]).status == 0
+        digests = [layer["digest"] for layer in layers(user, name)]
+        assert len(set(digests)) == len(digests)
+        paths = contents.store_paths(read_images(str(user.home / name), str)[0].image.layers)
+        found[name] = len(digests), "".join(sorted(path.name for path in paths))
+    assert found == {"layers": (6, "abcd"), "upon-both": (5, "abcd"), "foreign": (4, "ab"), "again": (3, "ab")}
+    top = read_images(str(user.home / "upon-both"), str)[0].image.layers[-1]
+    [seen] = [member for member in contents.read_contents(top).members if member.entry.path == b"seen"]
+    text = "".join(sorted(f"{path.rpartition('/')[2]}\n" for path in made.paths.values()))
+    assert seen.digest == sha256(text.encode())
+
+
+def many(user: User, count: int) -> Store:
+    """Make a store of so many small paths."""
+    folder = user.home / "many"
+    letters = string.digits + string.ascii_lowercase.translate(dict.fromkeys(map(ord, "etou")))
+    paths = [f"/nix/store/{one}{other}{'0' * 30}-{one}{other}" for one, other in itertools.product(letters, letters)][:count]
+    for path in paths:
+        Path(f"{folder}{path}").mkdir(parents=True)
+        Path(f"{folder}{path}/file").write_text(path)
+    (folder / "graph").write_text("".join(f"{path}\n" for path in paths))
+    return store_of(folder, folder / "graph")
+
+
+def test_more_layers_than_may_be_open_files(user: User) -> None:
+    """Each layer that is in use takes a descriptor: the usual limit is raised, and two images share what they have in common."""
+    made = many(user, 90)
+    image_ = f'closure = "{made.graph}"\nstore-root = "{made.root}"\nmax-layers = 95\n'
+    path = write(user, "".join(f"[image.i{number}]\n{image_}cmd = '{number}'\n" for number in range(5)))
+    for _ in range(2):
+        result = user.run(["prlimit", "--nofile=64:128", *COMMAND, "make", path, "-j", "1"])
+        assert result.status == 0, result.err
+    assert "5 unchanged" in result.err
+    result = user.run(["prlimit", "--nofile=64:128", *COMMAND, "image", *made.options, "--cache", "-o", user.home / "image"])
+    assert result.status == 0, result.err
+
+
+def test_gc_takes_nothing_from_an_image_whose_closure_is_built(user: User) -> None:
+    """While gc removes all that is not in use, over and over, what a child has built reaches its parent."""
+    made = many(user, 30)
+    image_ = f'closure = "{made.graph}"\nstore-root = "{made.root}"\n'
+    text = f"{DIRECTORY}[image.a]\n{image_}output = 'a'\n[image.b]\n{image_}cmd = 'b'\n[layer.c]\nrun = 'touch c'\noutput = 'c'\n"
+    path = write(user, text)
+    collect = f"while :; do {' '.join(COMMAND)} cache gc --keep 0; done"
+    for _ in range(3):
+        with user.start(
+            ["sh", "-c", collect], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        ) as gc:
+            result = user.run([*COMMAND, "make", path, "-j", "2"])
+            os.killpg(gc.pid, signal.SIGKILL)
+        assert result.status == 0, result.err
+        assert user.run([*COMMAND, "validate", "a", "c"]).status == 0
+        remove(user.home / "a")
+
+
 def test_a_closure_that_cannot_be_split(user: User) -> None:
     """What is wrong with a closure's options is said before anything is made; what its layers cannot be fails that image alone."""
     split(user)
@@ -422,6 +525,12 @@ def test_a_closure_that_cannot_be_split(user: User) -> None:
         make(user, f"{wrong}\n[layer.top]\nrun = 'true'\n"), 65, "image.a: absent: cannot be read",
         "image.b: popular: cannot be read as JSON", "image.b: .*gzip",
     )  # fmt: skip
+    wrong = "[image.a]\nclosure = 'some'\nstore-root = 'store'\nuid = -5\n[image.b]\nclosure = 'gone'\n"
+    assert_said(make(user, wrong + "[layer.top]\nrun = 'true'\n"), 65, "image.a: .*-5", "image.b: gone: cannot be read")
+    assert_said(
+        make(user, "[image.a]\nmax-layers = 3\nuid = 1"), 65, "image.a: max-layers: goes with closure", "image.a: uid: goes"
+    )
+    assert not (user.home / ".cache").exists()
     text = (
         DIRECTORY + '[layer.top]\nrun = "true"\n[image.a]\nclosure = "some"\nstore-root = "store"\nlayers = "top"\nmax-layers = 1'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -343,6 +344,28 @@ def test_streams_one_after_another(tmp_path: Path, processes: int) -> None:
             assert (parts[-1], b"" in parts[:-1]) == (b"", False)
             assert b"".join(parts) == stream_of(entries, 0)
             check_stream(entries, b"".join(parts))
+
+
+def test_a_fork_that_fails_leaves_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not all producers can be started, those that were are ended, and no pipe stays open."""
+    (tmp_path / "file").write_bytes(bytes(64 << 20))
+    entry = Entry(path=b"file", mode=stat.S_IFREG | 0o644, size=64 << 20, source=os.fsencode(tmp_path / "file"))
+    forked: list[int] = []
+    fork = os.fork
+
+    def failing() -> int:
+        if forked:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        forked.append(fork())
+        return forked[-1]
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "fork", failing)
+    with pytest.raises(BlockingIOError):
+        Streams([[entry], [entry]], processes=2)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(forked[0], 0)
 
 
 SLOT = 2 << 20
