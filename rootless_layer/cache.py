@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 LAYER_JSON, RECORD = "layer.json", "cache.json"
 ASIDE = ".rootless-layer-"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
+_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 Stamps = dict[str, list[int]]
 
 
@@ -211,7 +212,11 @@ def is_whole(folder: Path) -> bool:
             status = os.lstat(folder / name)
             if (status.st_size, status.st_mtime_ns) != (size, time):
                 return False
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except OSError as error:
+        if error.errno in _TOO_MANY:  # that is no fault of the entry's
+            raise
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import resource
@@ -12,15 +11,12 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def _open(path: str | os.PathLike[str]) -> int:
-    """Open a directory; one that may have more files open than it does raises its limit when that is reached."""
-    try:
-        return os.open(path, _OPEN)
-    except OSError as error:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if error.errno != errno.EMFILE or soft == hard:
-            raise
+    """Open a directory, and see to it that half of the files that may be open are left for others."""
+    descriptor = os.open(path, _OPEN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 2 * descriptor > soft and soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return os.open(path, _OPEN)
+    return descriptor
 
 
 class Lease:
