@@ -133,7 +133,10 @@ class Overlay:
 
         Raises :class:`OverlayError` where a row may be that of a file which has another number now.
         """
-        lost = [path for number, path in self.parted.items() if number in rowed]
+        # The kernel may forget at any moment, also between two looks; but it remembers nothing again. So a number
+        # that is still the file's was its number when the record was read.
+        lost = [self.paths[number] for number in rowed if self._number(self.paths[number]) != number]
+        lost += [path for number, path in self.parted.items() if number in rowed]
         lost += [path for number, path in self.suspects.items() if number in left]
         lost += self.forgotten if left else []
         # What had a row when the session began, and another number now, was not replaced by a program that fakeroot saw.

@@ -95,7 +95,8 @@ class Temporary:
             self._waiting.stdin.write(os.fsencode(path) + b"\0")  # type: ignore[union-attr]
             self._waiting.stdin.flush()  # type: ignore[union-attr]
         os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)  # whatever the umask is
+        with contextlib.suppress(FileNotFoundError):  # see below
+            os.chmod(path, 0o700)  # whatever the umask is
         self._made.append(path)
         lease = Lease.shared(path)
         if lease is not None:

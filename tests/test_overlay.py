@@ -12,6 +12,9 @@ import pytest
 from conftest import Store, User, fingerprint, make_store, make_user, remove
 from programs.aftermath import assert_nothing_left, members
 
+from rootless_layer.errors import OverlayError
+from rootless_layer.overlay import Overlay
+
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 
 BASE = """mkdir -p /etc/sub /data/deep/deeper /gone/deep /opaque/sub /own /share
@@ -149,6 +152,20 @@ def test_an_overlay_that_forgets_is_noticed(shared: Path, tools: Store) -> None:
     assert "lost track of this file of the base" in made.err
     assert {path: (one.uid, one.mode) for path, one in members(user).items() if one.isreg()} == {"own/in": (13, 0o644)}
     remove(user.home)
+
+
+def test_a_number_that_changes_between_two_looks_is_noticed(tmp_path: Path) -> None:
+    """Where the kernel forgets a file after its number was noted, and before the record was read, the overlay is refused."""
+    for name in ("file", "other"):
+        (tmp_path / name).touch()
+    overlay = object.__new__(Overlay)
+    overlay.tree = overlay.upper = os.fsencode(tmp_path)
+    overlay.began, overlay.suspects, overlay.parted, overlay.forgotten = {}, {}, {}, []
+    number, another = (os.lstat(tmp_path / name).st_ino for name in ("file", "other"))
+    overlay.paths = {number: b"file", another: b"file"}
+    overlay.check_lost([number], [])
+    with pytest.raises(OverlayError, match="/file: overlayfs lost track"):
+        overlay.check_lost([number, another], [])
 
 
 def test_snapshots_that_cannot_be_shown_are_copied(user: User, store: Store) -> None:
