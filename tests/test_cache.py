@@ -522,6 +522,25 @@ def test_the_next_build_removes_what_killed_ones_left(tmp_path: Path) -> None:
     assert {used, other} == set(tmp_path.iterdir())
 
 
+def test_a_directory_that_others_tidy_away_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its making and its lease another build may take a directory for one that was left: then there is another."""
+    gone: list[str] = []
+    chmod = os.chmod
+
+    def swept(path: str, mode: int) -> None:
+        if not gone:
+            gone.append(path)
+            os.rmdir(path)
+        chmod(path, mode)
+
+    monkeypatch.setattr(os, "chmod", swept)
+    with Temporary() as temporary:
+        made = temporary.make(str(tmp_path), ".rootless-layer-")
+        assert os.listdir(tmp_path) == [os.path.basename(made)]
+        assert made not in gone
+    assert os.listdir(tmp_path) == []
+
+
 def test_several_builders_at_once(user: User, accounts: Path) -> None:
     """Four builds of one layer at the same time, and four that find it damaged, all give it, and one entry is left."""
     words = ["--cache", "--copy-to-root", accounts, "--view", "directory", "--script", user.script(SCRIPT)]

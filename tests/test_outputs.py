@@ -286,6 +286,26 @@ for _ in range(60):
 """
 
 
+SHORT = """
+import resource, sys
+from rootless_layer.copying import Flowing
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+with Flowing(sys.argv[1]) as file:
+    assert file.write(bytes(600)) == 600
+    try:
+        file.write(bytes(600))
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+def test_a_write_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    """Where only a part of the last bytes fits, the kernel says so by their number alone: the rest is written, or is an error."""
+    done = subprocess.run([sys.executable, "-c", SHORT, tmp_path / "file"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("File too large\n", "")
+
+
 @pytest.mark.parametrize("kind", ["none", "gzip", "zstd"])
 def test_no_codec_waits_for_ever_where_there_is_no_room(kind: str) -> None:
     """An error of the file amidst the codec's work comes to the caller each time; its threads all end."""
