@@ -74,10 +74,9 @@ class LayerBlob:
 
     ``piece`` holds a *stored* blob; a *derived* one's bytes are made again from the files
     that ``listing``, a path, names, or those of its ``tree``, compressed at ``level``. A stored
-    one of ours has a listing as well.
-    ``uncompressed_size`` is in bytes, -1 where nobody said it. A ``trusted`` blob's bytes
-    need not be checked: this process wrote and hashed them, to where nobody else writes, or
-    the cache answers for them.
+    one of ours has a listing as well. ``uncompressed_size`` is in bytes, -1 where nobody said
+    it. A ``trusted`` blob's bytes need not be checked: this process wrote and hashed them, to
+    where nobody else writes, or the cache answers for them.
     """
 
     descriptor: Descriptor

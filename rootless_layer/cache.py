@@ -122,7 +122,12 @@ class LayerCache:
         """Look a layer up. One that is damaged is dropped, and not found."""
         folder = self.place / key
         while (lease := Lease.shared(folder)) is not None:
-            if is_whole(folder):
+            try:
+                whole = is_whole(folder)
+            except OSError:
+                lease.release()
+                raise
+            if whole:
                 with contextlib.suppress(OSError):  # a cache that may only be read
                     os.utime(folder)
                 return Entry(folder, lease)

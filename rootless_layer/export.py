@@ -96,7 +96,6 @@ def _place(layer: LayerBlob, target: Path, count: Callable[[int], object]) -> No
 
         layer.copy(write, stream)
         file.settle()
-    _make_readable(target)
 
 
 def _may_be_linked(layer: LayerBlob, piece: Piece) -> bool:
@@ -273,7 +272,6 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
             with Flowing(made) as file:
                 _write_file(images, file, kind, several_platforms=several_platforms, progress=progress)
                 file.settle()
-            _make_readable(made)
             made.replace(target)
 
 

@@ -155,8 +155,7 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     layers = LayerCache.within(cache)
     right, wrong = [], []
     for kept in _in(layers.place, "layer"):
-        lease = Lease.shared(kept.path)
-        if lease is None or kept.kind == "rubbish":
+        if kept.kind == "rubbish" or (lease := Lease.shared(kept.path)) is None:
             continue
         problem = "" if is_whole(kept.path) else "its files are not as they were written"
         if not problem:
@@ -171,8 +170,7 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
             lease.release()
             right.append(kept)
     for kept in _in(cache / "snapshots", "snapshot"):
-        lease = Lease.shared(kept.path)
-        if lease is None or kept.kind == "rubbish":
+        if kept.kind == "rubbish" or (lease := Lease.shared(kept.path)) is None:
             continue
         problem = damage(kept.path)
         lease.release()
