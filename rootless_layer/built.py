@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from . import listing
 from .blob import Piece, open_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
-from .derived import IMAGE_JSON, read_derived
+from .derived import read_derived
 from .errors import InputError, RootlessLayerError
+from .made import IMAGE_JSON
 from .oci import MEDIA_TYPES
 from .schema import Document, is_digest, parse
 from .soundness import Soundness

@@ -20,6 +20,7 @@ import attrs
 from .copying import Flowing, transfer
 from .errors import OutputError, SourceError
 from .lease import Lease
+from .made import ASIDE, LAYER, LAYER_JSON
 from .output import aside, check_replaceable, make_folder, umask, writing
 from .removal import remove
 from .temporary import Temporary
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from .progress import Progress
     from .spec import Blob, LayerSpec, Stage
 
-LAYER_JSON, RECORD = "layer.json", "cache.json"
-ASIDE = ".rootless-layer-"
+RECORD = "cache.json"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 Stamps = dict[str, list[int]]
@@ -69,8 +69,8 @@ class Entry:
         before it takes its place. Raises :class:`OutputError`.
         """
         target = Path(os.path.realpath(output))
-        check_replaceable(Path(output).absolute(), LAYER_JSON)
-        with Temporary() as temporary, aside(target, temporary) as folder, writing(target):
+        check_replaceable(Path(output).absolute(), LAYER)
+        with Temporary() as temporary, aside(target, temporary, LAYER) as folder, writing(target):
             for name in self._files():
                 if name == LAYER_JSON:
                     said = json.loads((self.folder / name).read_bytes()) | {"madeFrom": made_from}

@@ -170,18 +170,13 @@ def _written(output: str) -> Iterator[BinaryIO]:
         return
     from pathlib import Path  # noqa: PLC0415
 
-    from .output import writing  # noqa: PLC0415
+    from .output import check_file_replaceable, file_aside  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
 
-    target = Path(output)
-    with Temporary() as temporary, writing(target):
-        made = Path(temporary.make(str(target.absolute().parent), ".rootless-layer-")) / "made"
-        with open(made, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        made.chmod(0o644)
-        made.replace(target)
+    target = Path(os.path.realpath(output))
+    check_file_replaceable(target)
+    with Temporary() as temporary, file_aside(target, temporary) as file:
+        yield file
 
 
 class _Compressor:

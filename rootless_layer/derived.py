@@ -23,6 +23,7 @@ from .blob import LayerBlob, Piece
 from .contents import Contents
 from .errors import InputError, SourceError
 from .image import Image, faults
+from .made import BLOBS, IMAGE_JSON, LISTINGS
 from .members import Member
 from .oci import Descriptor, layer_type
 from .output import make_folder
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from .tree import Entry
 
-IMAGE_JSON = "image.json"
 _VERSION = 1
 _HINT = "Build the image again."
 
@@ -63,12 +63,12 @@ def _described(layer: LayerBlob, folder: Path, own: str) -> dict[str, Any]:
     if layer.piece is None:
         listing = os.path.realpath(layer.listing).removeprefix(f"{folder}/")
         if listing.startswith(own):
-            listing = _kept(folder, f"listings/{name}.mtree")
+            listing = _kept(folder, f"{LISTINGS}/{name}.mtree")
             shutil.copyfile(layer.listing, folder / listing)
         return said | {"listing": listing, "level": layer.level}
     path, offset = os.path.realpath(layer.piece.path), layer.piece.offset
     if path.startswith(own):
-        path, offset = _kept(folder, f"blobs/sha256/{name}"), 0
+        path, offset = _kept(folder, f"{BLOBS}/{name}"), 0
         with open(folder / path, "wb") as file:
             layer.copy(file.write)
     return said | {"file": path, "offset": offset}

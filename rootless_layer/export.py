@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from .blob import ahead
 from .child import Tally, each
 from .copying import Flowing
-from .errors import InputError, OutputError
-from .image import canonical
+from .errors import InputError
 from .index import docker_manifest, index
-from .oci import sha256
-from .output import aside, check_replaceable, make_folder, umask, writing
+from .made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
+from .oci import canonical, sha256
+from .output import aside, check_file_replaceable, check_replaceable, file_aside, make_folder, umask, writing
 from .progress import Progress
 from .temporary import Temporary
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 Format = Literal["layout", "archive", "docker-archive"]
 
 _LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
-_BLOBS = "blobs/sha256"
 _BLOCK = 512
 _PIPE_BYTES = 1 << 20
 
@@ -53,9 +52,9 @@ def write_layout(
 
     Raises :class:`SourceError` for a layer whose bytes are not what its digest says.
     """
-    blobs = folder / _BLOBS
+    blobs = folder / BLOBS
     make_folder(blobs)
-    (folder / "oci-layout").write_bytes(_LAYOUT)
+    (folder / OCI_LAYOUT).write_bytes(_LAYOUT)
     largest_first = sorted(_layers(images), key=lambda layer: -layer.descriptor.size)
     done, total = Tally(len(largest_first)), sum(layer.descriptor.size for layer in largest_first)
 
@@ -70,7 +69,7 @@ def write_layout(
         target = blobs / sha256(document).removeprefix("sha256:")
         target.write_bytes(document)
         _make_readable(target)
-    (folder / "index.json").write_bytes(listed)
+    (folder / INDEX_JSON).write_bytes(listed)
 
 
 def _place(layer: LayerBlob, target: Path, count: Callable[[int], object]) -> None:
@@ -178,15 +177,15 @@ def write_archive(
     layers = _layers(images)
     archive = _Archive(file, sum(layer.descriptor.size for layer in layers), progress)
     with ahead(layers) as streams:  # first: into a codec, whose threads are a reason not to fork
-        archive.data("oci-layout", _LAYOUT)
+        archive.data(OCI_LAYOUT, _LAYOUT)
         archive.folder("blobs")
-        archive.folder(_BLOBS)
+        archive.folder(BLOBS)
         for layer in layers:
             archive.stream(_blob_name(layer.descriptor.digest), layer.descriptor.size, partial(layer.copy, streams=streams))
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
         archive.data(_blob_name(sha256(document)), document)
-    archive.data("index.json", listed)
+    archive.data(INDEX_JSON, listed)
     archive.data(
         "manifest.json",
         docker_manifest(images, lambda layer: _blob_name(layer.descriptor.digest), lambda config: _blob_name(sha256(config))),
@@ -195,7 +194,7 @@ def write_archive(
 
 
 def _blob_name(digest: str) -> str:
-    return f"{_BLOBS}/{digest.removeprefix('sha256:')}"
+    return f"{BLOBS}/{digest.removeprefix('sha256:')}"
 
 
 def write_docker_archive(images: Sequence[Stored], file: BinaryIO, *, progress: Callable[[Progress], object] = id) -> None:
@@ -229,13 +228,9 @@ def check_target(output: str, kind: Format) -> None:
     """Raise :class:`OutputError` where an image may not take the place of what is there."""
     target = Path(os.path.realpath(output))
     if kind == "layout":
-        check_replaceable(target, "oci-layout", "an image layout")
-    elif target.is_dir():
-        message = f"{output}: is a directory, and an archive is a file"
-        raise OutputError(message, hint="Name another file with -o, or write an image layout.")
-    elif os.path.lexists(target) and not target.is_file():
-        message = f"{output}: is no file, whose place an archive could take"
-        raise OutputError(message, hint="Name another file with -o, or write to stdout with -o -.")
+        check_replaceable(target, IMAGE_LAYOUT)
+    else:
+        check_file_replaceable(target)
 
 
 def export_images(  # noqa: PLR0913 - what, where to, and how
@@ -264,15 +259,11 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
     target = Path(os.path.realpath(output))
     with Temporary() as temporary:
         if kind == "layout":
-            with aside(target, temporary) as folder, writing(target):
+            with aside(target, temporary, IMAGE_LAYOUT) as folder, writing(target):
                 write_layout(images, folder, several_platforms=several_platforms, progress=progress)
             return
-        with writing(target):
-            made = Path(temporary.make(str(target.parent), ".rootless-layer-")) / "image"
-            with Flowing(made) as file:
-                _write_file(images, file, kind, several_platforms=several_platforms, progress=progress)
-                file.settle()
-            made.replace(target)
+        with file_aside(target, temporary) as file:
+            _write_file(images, file, kind, several_platforms=several_platforms, progress=progress)
 
 
 def _write_file(

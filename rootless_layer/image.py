@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from .errors import InputError
-from .oci import CONFIG, MANIFEST, Descriptor, Platform, chain_ids, is_digest, sha256
+from .oci import CONFIG, MANIFEST, Descriptor, Platform, canonical, chain_ids, is_digest, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,11 +29,6 @@ _FIELDS = {
     "NetworkDisabled": bool, "MacAddress": str, "Image": str,
 }  # fmt: skip
 """image-spec ``config.md``, "Properties", and docker's own beyond it."""
-
-
-def canonical(value: object) -> bytes:
-    """Write JSON the same on every machine; raises :class:`ValueError` for what JSON cannot say: no text, no number."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 @attrs.frozen(slots=True)

@@ -6,9 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .image import canonical
 from .layout import FULL_NAME, REF_NAME
-from .oci import INDEX, MANIFEST, Descriptor, sha256
+from .oci import INDEX, MANIFEST, Descriptor, canonical, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,6 +19,7 @@ from .compression import BlobWriter
 from .copying import Flowing
 from .errors import InputError, OutputError, OverlayError, UnavailableError
 from .listing import lines
+from .made import BLOBS, FILES, LAYER, LAYER_JSON, LISTING
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, make_folder, writing
 from .pipeline import serialise
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from .tree import Entry, Tree
 
 _FEW = 1000  # entries are listed in less time than a fork takes
-LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256", "files"
 
 
 @attrs.frozen(slots=True)
@@ -88,8 +88,8 @@ def build_layer(
     """
     tell = progress or (lambda _progress: None)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
-    check_replaceable(Path(output).absolute(), LAYER_JSON)
-    with Temporary() as temporary, aside(target, temporary) as folder, contextlib.ExitStack() as stack:
+    check_replaceable(Path(output).absolute(), LAYER)
+    with Temporary() as temporary, aside(target, temporary, LAYER) as folder, contextlib.ExitStack() as stack:
         tree, work = _tree(spec, stage, temporary, tell, stack)
         with writing(target):
             if blob == "derived":

@@ -23,6 +23,7 @@ from .fields import MOST_LAYERS
 from .layer import write_layer
 from .layering import POPULAR, ByList, BySize, split
 from .layering_pipeline import STEPS, Pipeline
+from .made import CLOSURE_LAYERS, LAYERS_JSON
 from .nar import nar_sizes
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, settle, writing
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from .spec import Blob
     from .tree import Entry, Tree
 
-LAYERS_JSON = "layers.json"
 _LARGE_BYTES = 64 << 20
 _MADE = struct.Struct("=32s32sQQ")
 _HINT = "Give `popularity`, `size`, or a JSON file with a list of groups or a layeringPipeline."
@@ -73,11 +73,11 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     :class:`OutputError` where the output cannot be written.
     """
     target = Path(os.path.realpath(output))
-    check_replaceable(Path(output).absolute(), LAYERS_JSON, "the layers of a closure")
+    check_replaceable(Path(output).absolute(), CLOSURE_LAYERS)
     asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression())
     closure.check()
     specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
-    with Temporary() as temporary, aside(target, temporary) as folder, writing(target):
+    with Temporary() as temporary, aside(target, temporary, CLOSURE_LAYERS) as folder, writing(target):
         names = write_layers(specs, folder, blob, set_times=set_times)
         (folder / LAYERS_JSON).write_text(json.dumps({"layers": names}, indent=2) + "\n")
     return tuple(open_layer(str(target / name)) for name in names)

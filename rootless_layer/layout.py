@@ -25,9 +25,10 @@ import attrs
 
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
-from .derived import IMAGE_JSON, read_derived
+from .derived import read_derived
 from .errors import InputError, SourceError
 from .image import Image, faults
+from .made import IMAGE_JSON
 from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from . import listing
-from .cache import ASIDE, LAYER_JSON, LayerCache, keeping
+from .blob import open_layer
+from .cache import LayerCache, keeping
 from .key import layer_key
-from .layer import LISTING, made_from
+from .layer import made_from
+from .made import ASIDE, LAYER_JSON
 from .oci import Descriptor
 from .output import make_folder
 from .progress import Progress
 from .temporary import Temporary
-from .tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .blob import LayerBlob
     from .cache import Entry
     from .spec import Blob, LayerSpec, Stage
+    from .tree import Tree
 
 
 @attrs.frozen(slots=True)
@@ -49,9 +50,7 @@ class Delivered:
     @property
     def tree(self) -> Tree:
         """Read the layer's listing."""
-        path = self.directory / LISTING
-        with open(path, "rb") as file:
-            return Tree.of(listing.read(file, os.fsencode(self.directory), str(path)), whiteouts=True)
+        return open_layer(str(self.directory)).read_tree()
 
     def to_json(self) -> dict[str, Any]:
         """Give what ``layer.json`` says."""

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .contents import store_paths
-from .derived import IMAGE_JSON, write_derived
+from .derived import write_derived
 from .errors import InputError
 from .image import Image
 from .index import tag_of
@@ -14,6 +14,7 @@ from .layered import build_layers
 from .layering import POPULAR
 from .layering_pipeline import Pipeline
 from .layout import Stored, is_named, read_images
+from .made import DERIVED_IMAGE, LAYERS
 from .nix_build import without
 from .oci import Platform
 from .output import aside, check_replaceable, writing
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from .nix_build import ImageRequest
     from .temporary import Temporary
 
-_LAYERS = "layers"
-
 
 def assemble(request: ImageRequest, target: Path, temporary: Temporary, spool: Callable[[], str]) -> Image:
     """Put the image together, and write it as a derived image, whole or not at all.
@@ -38,12 +37,12 @@ def assemble(request: ImageRequest, target: Path, temporary: Temporary, spool: C
     :class:`InputError` for what cannot be put together, and what reading and splitting
     raise.
     """
-    check_replaceable(target, IMAGE_JSON)
+    check_replaceable(target, DERIVED_IMAGE)
     names = (tag_of(f"{request.name}:{request.tag}"),) if request.name else ()
     base = _base(request, spool)
     image = Image.empty(Platform.host()) if base is None else base
     above = [layer for path in request.layers for layer in choose(path, spool).layers]
-    with aside(target, temporary) as folder, writing(target):
+    with aside(target, temporary, DERIVED_IMAGE) as folder, writing(target):
         if request.closure is not None:
             for layer in _closure_layers(request, image.layers, above, folder):
                 image = image.append(layer, created=request.created, created_by="rootless-layer nix-image")
@@ -112,5 +111,5 @@ def _closure_layers(
 
 def _built(request: ImageRequest, closure: Closure, most: int, strategy: Strategy, folder: Path) -> tuple[LayerBlob, ...]:
     return build_layers(
-        closure, most, folder / _LAYERS, strategy=strategy, epoch=request.epoch, uid=request.uid, gid=request.gid, set_times=True
+        closure, most, folder / LAYERS, strategy=strategy, epoch=request.epoch, uid=request.uid, gid=request.gid, set_times=True
     )

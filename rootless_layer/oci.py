@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from typing import TYPE_CHECKING, Self
@@ -41,6 +42,11 @@ def layer_type(media_type: str) -> str:
         message = f"{media_type}: not the media type of a layer"
         raise InputError(message)
     return MEDIA_TYPES[kind]
+
+
+def canonical(value: object) -> bytes:
+    """Write JSON the same on every machine; raises :class:`ValueError` for what JSON cannot say: no text, no number."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -1,46 +1,96 @@
-"""A directory that appears whole or not at all."""
+"""An output that appears whole or not at all, and that takes the place of an earlier one only."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .copying import Flowing
 from .errors import OutputError
-from .namespace import exchange
+from .made import ASIDE
+from .namespace import begin_writeback, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .made import Made
     from .temporary import Temporary
 
-_ASIDE = ".rootless-layer-"
+_HINT = "Name another directory with -o, or remove it."
+_NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What file systems say that have no exchange (rename(2)): NFS, some of FUSE; and an old kernel."""
 
 
-def check_replaceable(target: Path, mark: str, what: str = "a layer") -> None:
-    """Refuse to replace anything but an empty directory and one that holds the file ``mark``, as ``what`` does.
+def check_replaceable(target: Path, made: Made) -> None:
+    """Refuse to replace anything but an empty directory and one that holds such an output and nothing else.
 
-    Raises :class:`OutputError`.
+    Raises :class:`OutputError`, which names the first file that is none of the output's.
     """
-    if not os.path.lexists(target):
-        return
-    if not target.is_dir() or (any(target.iterdir()) and not (target / mark).is_file()):
-        message = f"{target}: is there already, and is not {what}"
-        raise OutputError(message, hint="Name another directory with -o, or remove it.")
+    if os.path.lexists(target):
+        _check(target, target, made)
+
+
+def _check(found: Path, target: Path, made: Made) -> None:
+    """Check what stands, or stood, at the target, and was ``found`` where it is now."""
+    if not found.is_dir():
+        message = f"{target}: is there already, and is not {made.noun}"
+        raise OutputError(message, hint=_HINT)
+    try:
+        foreign = made.foreign(found)
+    except OSError as error:
+        message = f"{error.filename or target}: cannot be read, to see whether it may be replaced: {error.strerror}"
+        raise OutputError(message, hint=_HINT) from error
+    if foreign is not None:
+        message = (
+            f"{target}: is there already, and is not {made.noun} that this program made: {target / foreign} is foreign to it"
+        )
+        raise OutputError(message, hint="Name another directory with -o, or move what is yours out of it.")
+
+
+def check_file_replaceable(target: Path) -> None:
+    """Refuse to replace anything but a file; a file goes, whatever it holds, as tar(1) has it. Raises :class:`OutputError`."""
+    if target.is_dir():
+        message = f"{target}: is a directory, and an archive is a file"
+        raise OutputError(message, hint="Name another file with -o, or write an image layout.")
+    if os.path.lexists(target) and not target.is_file():
+        message = f"{target}: is no file, whose place an archive could take"
+        raise OutputError(message, hint="Name another file with -o, or write to stdout with -o -.")
 
 
 @contextlib.contextmanager
-def aside(target: Path, temporary: Temporary) -> Iterator[Path]:
+def aside(target: Path, temporary: Temporary, made: Made) -> Iterator[Path]:
     """Give a directory beside the target, which takes its place in the end, or goes.
 
-    Raises :class:`OutputError` where it cannot be written.
+    Raises :class:`OutputError` where it cannot be written, and as :func:`check_replaceable`
+    where something else has come to the target meanwhile, which then stays.
     """
     with writing(target):
-        folder = Path(temporary.make(str(target.parent), _ASIDE))
+        folder = Path(temporary.make(str(target.parent), ASIDE))
     yield folder
     with writing(target):
-        _publish(folder, target)
+        settle(folder)
+        if os.path.lexists(target):
+            _check(target, target, made)
+            _replace(folder, target, temporary, made)
+        else:
+            folder.rename(target)
+        _keep_name(target)
+
+
+@contextlib.contextmanager
+def file_aside(target: Path, temporary: Temporary) -> Iterator[Flowing]:
+    """Give a file beside the target, which takes its place in the end, or goes; raises as :func:`aside`."""
+    with writing(target):
+        made = Path(temporary.make(str(target.parent), ASIDE)) / "made"
+        with Flowing(made) as file:
+            yield file
+            file.settle()
+        check_file_replaceable(target)
+        made.replace(target)
+        _keep_name(target)
 
 
 @contextlib.contextmanager
@@ -63,23 +113,57 @@ def make_folder(path: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Give a directory and the files that are right in it the modes that they are to have, and have them on the disk."""
+    """Have a whole tree on the disk, and give its top and the files right in that the modes that they are to have."""
     folder.chmod(0o777 & ~umask() | 0o700)
-    for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
-        path.chmod(path.stat().st_mode | (0o700 if path == folder else 0o600))  # whatever the umask is
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
+    for file in folder.iterdir():
+        if file.is_file():
+            file.chmod(file.stat().st_mode | 0o600)  # whatever the umask is
+    paths = [os.path.join(here, name) for here, _folders, files in os.walk(folder, topdown=False) for name in (*files, "")]
+    for path in paths:  # begun for all of them, so that the disk is waited for about once
+        with _opened(path) as descriptor:
+            begin_writeback(descriptor, 0, 0)
+    for path in paths:
+        with _opened(path) as descriptor:
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
-def _publish(folder: Path, target: Path) -> None:
-    settle(folder)
-    if os.path.lexists(target):
-        exchange(os.fsencode(folder), os.fsencode(target))  # what was there before goes with the temporary directory
+def _keep_name(target: Path) -> None:
+    """Have an output's name on the disk, where its directory may be read; it is in its place already, so nothing failed."""
+    with contextlib.suppress(OSError), _opened(target.parent) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _replace(folder: Path, target: Path, temporary: Temporary, made: Made) -> None:
+    """Put a directory in the place of another, which goes with the temporary directories unless it is somebody else's."""
+    try:
+        exchange(os.fsencode(folder), os.fsencode(target))
+    except OSError as error:
+        if error.errno not in _NO_EXCHANGE:
+            raise
     else:
+        try:
+            _check(folder, target, made)  # for what came between the look and the exchange
+        except OutputError:
+            exchange(os.fsencode(folder), os.fsencode(target))
+            raise
+        return
+    before = Path(temporary.make(str(target.parent), ASIDE)) / "before"
+    target.rename(before)
+    try:
+        _check(before, target, made)
         folder.rename(target)
+    except BaseException:
+        before.rename(target)
+        raise
 
 
 def umask() -> int:

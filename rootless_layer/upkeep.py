@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .cache import ASIDE, LAYER_JSON, LayerCache, is_whole
+from .cache import LayerCache, is_whole
 from .errors import InputError, RootlessLayerError
 from .lease import Lease
+from .made import ASIDE, LAYER_JSON
 from .record import Outputs
 from .removal import remove
 from .temporary import left_behind

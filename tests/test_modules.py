@@ -36,6 +36,7 @@ RANKS = (
         "graph",
         "moment",
     },
+    {"made"},
     {
         "output",
         "nix_build",
