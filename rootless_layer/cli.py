@@ -174,6 +174,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     from .lookup import build_cached  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 
+    cache = cache_directory()
     show = Shower(quiet=options["quiet"])
     with contextlib.ExitStack() as stack:
         below = base_image(options["bases"], options["platform"], stack) if options["bases"] else None
@@ -185,11 +186,12 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
         if options["cached"]:
             chain_id = None if below is None else below.chain_id
             layer: Delivered | Layer = build_cached(
-                _spec(options, None), output, cache_directory(), chain_id=chain_id, open_base=base,
+                _spec(options, None), output, cache, chain_id=chain_id, open_base=base,
                 stage=options["stage"], blob=options["blob"], progress=show,
             )  # fmt: skip
         else:
-            layer = build_layer(_spec(options, base()), output, stage=options["stage"], blob=options["blob"], progress=show)
+            spec = _spec(options, base()).apart_from(output, caches=(cache,))
+            layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
     if options["as_json"] or options["as_list"]:
         _may_end()

@@ -47,7 +47,8 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     nodes = graph.select(targets)
     cache = cache_directory()
     os.chdir(os.path.dirname(file) or ".")
-    specs, splittings = Recipes().read(nodes)
+    outputs = [node.options["output"] for node in graph.nodes.values() if "output" in node.options]
+    specs, splittings = Recipes(outputs, cache).read(nodes)
     adopt_orphans()  # what tidies up after a child that was killed is waited for
     cores = jobs or len(os.sched_getaffinity(0))
     board = Board.on_stderr(quiet=quiet)

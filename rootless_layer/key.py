@@ -105,7 +105,7 @@ def _content(content: str, spec: LayerSpec, *, derived: bool) -> list[Any]:
         return ["store", path, *([status.st_ino, status.st_ctime_ns] if derived else [])]
     entries = [
         entry_of(relative, below, status, spec.epoch, (0, 0))
-        for relative, below, status in walk(on_disk)
+        for relative, below, status in walk(on_disk, left_out=spec.left_out)
         if not stat.S_ISSOCK(status.st_mode)
     ]
     found = ["tree", _digest(entries), *place]

@@ -87,6 +87,7 @@ def build_layer(
     :mod:`rootless_layer.errors`.
     """
     tell = progress or (lambda _progress: None)
+    spec = spec.apart_from(output)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
     check_replaceable(Path(output).absolute(), LAYER)
     with Temporary() as temporary, aside(target, temporary, LAYER) as folder, contextlib.ExitStack() as stack:
@@ -106,6 +107,8 @@ def _tree(
 ) -> tuple[Tree, str]:
     """Plan the tree, run the scripts over it where there are some, and give the layer's with the directory that it lies in."""
     tell(Progress("plan"))
+    for note in spec.left_out.notes(spec.inputs()):
+        tell(Progress("plan", note=note))
     if spec.scripts and spec.base is not None and spec.base.trees and stage != "copy":
         try:
             return _attempt(spec, stage, temporary, tell, stack, overlay=True)

@@ -86,12 +86,16 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
         if step.stage not in {"publish", "done"}:  # that is when it takes its place in the output
             tell(step)
 
+    spec = spec.apart_from(output, caches=(cache,))
     layers = LayerCache.within(cache)
     key = layer_key(spec, blob=blob, chain_id=chain_id)
     entry = layers.find(key)
     if entry is None:
         whole = spec if open_base is None else attrs.evolve(spec, base=open_base())
         entry = layers.build(key, whole, blob=blob, stage=stage, progress=while_built)
+    else:
+        for note in spec.left_out.notes(spec.inputs()):
+            tell(Progress("plan", note=note))
     try:
         entry.deliver(output, sources(spec, chain_id), last=lambda: tell(Progress("publish")))
     finally:

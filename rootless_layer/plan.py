@@ -113,7 +113,7 @@ def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None 
     believed = os.geteuid() == 0
     entries = []
     first: dict[tuple[int, int], bytes] = {}
-    for path, on_disk, status in sorted(walk(os.fsencode(os.path.realpath(top)))):
+    for path, on_disk, status in sorted(walk(os.fsencode(os.path.realpath(top)), left_out=spec.left_out)):
         owner = (status.st_uid, status.st_gid) if believed else (0, 0)
         entry = entry_of(path, on_disk, status, spec.epoch, owner)
         if stat.S_ISSOCK(entry.mode):
@@ -220,7 +220,7 @@ class _Merge:
             raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
         stored = {location.path for location in store}
         redirects = {b"": at}
-        for relative, on_disk, status in walk(location):
+        for relative, on_disk, status in walk(location, left_out=None if prefix in stored else spec.left_out):
             if not relative or stat.S_ISSOCK(status.st_mode):
                 continue
             if prefix in stored and relative.split(b"/", 1)[0] == _BUILD_ONLY:

@@ -17,7 +17,7 @@ from .oci import Platform
 from .spec import Compression, LayerSpec, Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .blob import LayerBlob
     from .closure import Closure
@@ -38,8 +38,14 @@ _TEXTS = {"user": "User", "workdir": "WorkingDir", "stop-signal": "StopSignal"}
 
 @attrs.define(slots=True)
 class Recipes:
-    """Reads what nodes name, each closure once; paths are relative to the working directory."""
+    """Reads what nodes name, each closure once; paths are relative to the working directory.
 
+    ``outputs`` and the ``cache`` are left out of the inputs that they lie in: all of the file, so
+    that a layer is the same whatever the targets are.
+    """
+
+    outputs: Sequence[str] = ()
+    cache: str | os.PathLike[str] | None = None
     closures: dict[tuple[str, str], Closure] = attrs.field(factory=dict)
 
     def read(self, nodes: Iterable[Node]) -> tuple[dict[str, LayerSpec], dict[str, Splitting]]:
@@ -91,6 +97,7 @@ class Recipes:
         scripts = _scripts(options, gathered)
         compression = gathered.attempt(_compression, options.get("compression", "none"))
         epoch = gathered.attempt(_epoch, options)
+        caches = () if self.cache is None else (self.cache,)
         spec = gathered.attempt(
             lambda: LayerSpec(
                 closure=closure,
@@ -99,7 +106,7 @@ class Recipes:
                 epoch=epoch or 0,
                 compression=compression or Compression(),
                 **{field: options[name] for name, field in _SAME.items() if name in options},
-            )
+            ).apart_from(*self.outputs, caches=caches)
         )
         return spec if len(gathered.problems) == before else None
 

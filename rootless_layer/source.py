@@ -9,10 +9,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from .errors import SourceError
+from .places import OF_A_BUILD
 from .tree import Entry, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+
+    from .places import Places
 
 Found = tuple[bytes, bytes, os.stat_result]
 """The path below the top (``b""`` for the top itself), the path on disk, what lstat says."""
@@ -25,12 +28,14 @@ _ENCODING = sys.getfilesystemencoding()
 _HINT = "Make it readable for the user who builds, or leave it out."
 
 
-def walk(top: bytes, *, own: bool = False) -> Iterator[Found]:
+def walk(top: bytes, *, own: bool = False, left_out: Places | None = None) -> Iterator[Found]:
     """Read a tree, parents before children, in no other order; links are not followed.
 
-    A tree of our ``own`` is made readable where it is not, after its modes were read.
+    A tree of our ``own`` is made readable where it is not, after its modes were read. An input
+    is read without the places that are ``left_out`` of it, and without what builds are making there.
     Raises :class:`SourceError` for what cannot be read, naming it.
     """
+    hidden = None if left_out is None else left_out.hidden(top)
     with _reading(top):
         status = os.lstat(top)
         yield b"", top, status
@@ -39,20 +44,23 @@ def walk(top: bytes, *, own: bool = False) -> Iterator[Found]:
             above, folder = folders.pop()
             if own and not os.access(folder, os.R_OK | os.X_OK):
                 os.chmod(folder, 0o700)
-            for name, status in _children(folder):
+            for name, status in _children(folder, None if hidden is None else hidden.get(folder.replace(b"//", b"/"), ())):
                 relative, on_disk = above + name, folder + b"/" + name
                 yield relative, on_disk, status
                 if status.st_mode & 0o170000 == stat.S_IFDIR:
                     folders.append((relative + b"/", on_disk))
 
 
-def _children(folder: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+def _children(folder: bytes, hidden: Collection[bytes] | None) -> Iterator[tuple[bytes, os.stat_result]]:
     descriptor = os.open(folder, _OPEN)
     try:
         # By its descriptor: the kernel then looks each name up where it is, not from the root.
         with os.scandir(descriptor) as listing:
             for item in listing:
-                yield item.name.encode(_ENCODING, "surrogateescape"), item.stat(follow_symlinks=False)
+                name = item.name.encode(_ENCODING, "surrogateescape")
+                if hidden is not None and (name in hidden or (OF_A_BUILD.fullmatch(name) and item.is_dir(follow_symlinks=False))):
+                    continue
+                yield name, item.stat(follow_symlinks=False)
     except OSError as error:
         error.filename = folder  # and not the name alone, or the descriptor
         raise

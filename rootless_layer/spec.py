@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import attrs
 
 from .errors import InputError
+from .places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,9 @@ class LayerSpec:
 
     ``uid`` and ``gid`` own what is staged (what a script makes is root's). ``epoch`` is
     in seconds since 1970: later times are set to it, and directories always have it.
+
+    ``left_out`` has the places that are no part of an input that they lie in: outputs, the
+    cache. :func:`rootless_layer.build_layer` adds its own output.
     """
 
     base: Base | None = None
@@ -164,3 +168,17 @@ class LayerSpec:
     gid: int = attrs.field(default=0, validator=_id)
     epoch: int = attrs.field(default=1, validator=_epoch)
     compression: Compression = Compression()
+    left_out: Places = attrs.field(factory=Places)
+
+    def inputs(self) -> tuple[str, ...]:
+        """Give the paths of the trees that are read: contents, and a root filesystem."""
+        return (*self.contents, *filter(None, [self.rootfs]))
+
+    def apart_from(self, *outputs: str | os.PathLike[str], caches: tuple[str | os.PathLike[str], ...] = ()) -> LayerSpec:
+        """Have outputs and caches left out of the inputs that they lie in.
+
+        Raises :class:`OutputError` for an input that is an output, or lies in one.
+        """
+        places = self.left_out.and_(outputs, caches)
+        places.check(self.inputs())
+        return attrs.evolve(self, left_out=places)

@@ -16,7 +16,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors"},
-    {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
+    {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease", "places"},
     {"base", "progress"},
     {
         "temporary",
