@@ -16,8 +16,8 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors"},
-    {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
-    {"base", "progress"},
+    {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease", "machine", "changes", "header"},
+    {"base", "progress", "feed"},
     {
         "temporary",
         "spec",
@@ -43,15 +43,14 @@ RANKS = (
         "plan",
         "layering_pipeline",
         "archive",
-        "tarball",
-        "members",
+        "tarstream",
         "listing",
         "compression",
         "watch",
         "view",
         "overlay",
     },
-    {"stage", "worker", "pipeline"},
+    {"stage", "worker", "pipeline", "tarball", "members"},
     {"tools", "scan", "session", "blob", "changeset", "unpacking"},
     {"layer", "image", "contents", "key"},
     {"derived"},
