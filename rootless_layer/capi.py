@@ -82,6 +82,7 @@ if ffi.version_number() < MINIMUM_VERSION:
     )
 
 _error_string = _bind(_fast, "error_string", c_char_p, c_void_p)
+error_number = _bind(_fast, "errno", c_int, c_void_p)
 _P = c_void_p
 
 entry_new = _bind(_fast, "entry_new", _P)
@@ -107,6 +108,7 @@ entry_uid = _bind(_fast, "entry_uid", c_int64, _P)
 entry_gid = _bind(_fast, "entry_gid", c_int64, _P)
 entry_mtime = _bind(_fast, "entry_mtime", c_int64, _P)
 entry_rdev = _bind(_fast, "entry_rdev", c_uint64, _P)
+entry_sparse_count = _bind(_fast, "entry_sparse_count", c_int, _P)
 entry_xattr_reset = _bind(_fast, "entry_xattr_reset", c_int, _P)
 entry_xattr_next = _bind(
     _fast, "entry_xattr_next", c_int, _P,
@@ -130,9 +132,12 @@ read_new = _bind(_fast, "read_new", _P)
 read_free = _bind(_fast, "read_free", c_int, _P)
 read_support_filter_all = _bind(_fast, "read_support_filter_all", c_int, _P)
 read_support_format_tar = _bind(_fast, "read_support_format_tar", c_int, _P)
+read_support_format_raw = _bind(_fast, "read_support_format_raw", c_int, _P)
 read_support_format_mtree = _bind(_fast, "read_support_format_mtree", c_int, _P)
 read_open_filename = _bind(_slow, "read_open_filename", c_int, _P, c_char_p, c_size_t)
-read_open_fd = _bind(_slow, "read_open_fd", c_int, _P, c_int, c_size_t)
+READER = ctypes.CFUNCTYPE(ctypes.c_ssize_t, _P, _P, ctypes.POINTER(_P))
+"""What gives libarchive the next bytes: the archive, nothing, where to put their address; how many there are, or less than 0."""
+read_open = _bind(_slow, "read_open", c_int, _P, _P, _P, READER, _P)
 read_next_header2 = _bind(_slow, "read_next_header2", c_int, _P, _P)
 read_data_into_fd = _bind(_slow, "read_data_into_fd", c_int, _P, c_int)
 read_data_block = _bind(

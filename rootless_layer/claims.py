@@ -15,8 +15,8 @@ from .soundness import check_ending
 
 if TYPE_CHECKING:
     from .blob import Piece
+    from .feed import Consume, Give
     from .findings import Finder
-    from .members import Consume, Give
 
 _ALGORITHMS = ("sha256", "sha512")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import hashlib
 import io
 import lzma
@@ -18,7 +19,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .child import uninterrupted
-from .errors import InputError, OutputError
+from .errors import InputError
+from .machine import starting, unreadable, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +133,7 @@ class BlobWriter:
         self._await_hash()
         if not part:
             return
-        with uninterrupted():  # until it is known that the thread that hashes holds the part
+        with uninterrupted(), starting("the layer cannot be hashed"):  # until it is known that the thread holds the part
             self._hashing = self._pool.submit(self._hash.update, part)
         try:  # this may take as long as a reader likes, and be interrupted
             if kind == "none":
@@ -152,7 +154,8 @@ class BlobWriter:
 
     def _compress(self, part: memoryview) -> None:
         if self._codec is None:
-            self._codec = _codec(self._compression, self._stored)
+            with starting("the layer cannot be compressed"):
+                self._codec = _codec(self._compression, self._stored)
         position = 0
         if self._pending:
             position = _BLOCK - len(self._pending)
@@ -174,7 +177,8 @@ class BlobWriter:
             self.digest, self.size = self.diff_id, self.uncompressed_size
             return
         if self._codec is None:
-            self._codec = _codec(self._compression, self._stored)
+            with starting("the layer cannot be compressed"):
+                self._codec = _codec(self._compression, self._stored)
         if self._pending:
             self._codec.write(bytes(self._pending))
         self._codec.close()
@@ -183,15 +187,24 @@ class BlobWriter:
 
 
 _MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00"}
+_NO_MEMORY = "not enough memory"
+"""What zstd says of memory that it could not have: no number, nor an exception of its own."""
+_LARGE_WINDOW = "too much memory for decoding"
 MOST_BYTES = 16 << 30
 """More than this is not unpacked, unless the caller allows it: a small file may claim to be endless."""
 
 
 def kind_of(path: str, offset: int = 0) -> str:
-    """Tell from its first bytes how a file, or what begins at ``offset`` in it, is compressed; ``none`` for not at all."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        begin = file.read(6)
+    """Tell from its first bytes how a file, or what begins at ``offset`` in it, is compressed; ``none`` for not at all.
+
+    Raises :class:`UnreadableError` and :class:`MachineError` for what this machine cannot read.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            begin = file.read(6)
+    except OSError as error:
+        raise unreadable(error, path) from error
     return next((kind for kind, magic in _MAGIC.items() if begin.startswith(magic)), "none")
 
 
@@ -199,20 +212,35 @@ def decompressed(path: str, *, offset: int = 0, size: int = -1) -> Iterator[byte
     """Give what a compressed file, or ``size`` bytes of one from ``offset``, holds, a part at a time.
 
     What is not compressed comes as it is. Raises :class:`InputError` for what is damaged
-    or ends early.
+    or ends early, :class:`UnreadableError` and :class:`MachineError` for what this machine cannot read.
     """
     kind = kind_of(path, offset)
-    damage: tuple[type[BaseException], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, *_damage(kind))
-    with open(path, "rb") as file:
-        file.seek(offset)
-        source = file if size < 0 else _Section(file, size)
-        try:
-            with _reader(kind, source) as reader:
-                while part := reader.read(_BLOCK):
+    try:
+        with starting(f"{path}: cannot be read"), open(path, "rb") as file:
+            file.seek(offset)
+            with _reader(kind, file if size < 0 else _Section(file, size)) as reader:
+                while part := _next(kind, reader, path):
                     yield part
-        except damage as error:
-            message = f"{path}: {error}"
-            raise InputError(message, hint="It is damaged: get it again.") from error
+    except OSError as error:
+        raise unreadable(error, path) from error
+
+
+def _next(kind: str, reader: Any, path: str) -> bytes:  # noqa: ANN401 - each library's own type
+    """Read on; a codec says of damage what an :class:`OSError` of the kernel's says with a number."""
+    damage: tuple[type[BaseException], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, *_damage(kind))
+    try:
+        data: bytes = reader.read(_BLOCK)
+    except damage as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        message = f"{path}: {error}"
+        if _NO_MEMORY in message:
+            raise unreadable(OSError(errno.ENOMEM, str(error)), path) from error
+        hint = (
+            "Compress it again with a window of 128 MiB or less." if _LARGE_WINDOW in message else "It is damaged: get it again."
+        )
+        raise InputError(message, hint=hint) from error
+    return data
 
 
 def decompress(path: str, target: str, most: int = MOST_BYTES) -> str:
@@ -231,8 +259,7 @@ def decompress(path: str, target: str, most: int = MOST_BYTES) -> str:
                     raise InputError(message, hint="If it is to be trusted, allow more with --most-bytes.")
                 file.write(part)
     except OSError as error:
-        message = f"{target}: {path} cannot be unpacked: {error.strerror}"
-        raise OutputError(message, hint="Set TMPDIR to a directory with room.") from error
+        raise unwritable(error, target, f"{path} cannot be unpacked", hint="Set TMPDIR to a directory that is there.") from error
     return target
 
 

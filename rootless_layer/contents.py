@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from . import listing
+from .changes import Added, Changes, parents
 from .closure import StorePath
 from .errors import InputError
 from .members import Member, leaves_root, read_members
-from .tree import ROOT_MODE, Entry, legible
+from .tree import ROOT_MODE, Entry, legible, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterable, Mapping
 
     from .blob import LayerBlob
-    from .members import Consume
+    from .feed import Consume
 
 Merged = dict[bytes, Member]
 """A tree by path. The names of one file have the same member, so that its own path is one of them."""
@@ -57,30 +57,14 @@ class Contents:
         link is to the file of that name in the layer so far, else in a lower one; where
         there is none, it stays what it is.
         """
-        added: Merged = {}
+        added = Added[Member]()
         for member in self.members:
-            path, link = member.entry.path, member.entry.link
             if member.is_whiteout:
                 continue
-            there, file = added.get(path), None if link is None else added.get(link) or below.get(link)
-            if there is not None and there.entry.is_dir and not member.entry.is_dir:
-                added = {other: one for other, one in added.items() if not other.startswith(path + b"/")}
-            added[path] = member if file is None or file.entry.is_dir else file
-        replaced = {path for path, member in added.items() if path in below and not member.entry.is_dir}
-        hidden = replaced | (self.removed & below.keys())
-        if not hidden and not self.emptied:
-            return {**below, **added}
-        return {path: member for path, member in below.items() if not self._hides(path, hidden)} | added
-
-    def _hides(self, path: bytes, hidden: AbstractSet[bytes]) -> bool:
-        return path in hidden or any(above in hidden or above in self.emptied for above in parents(path))
-
-
-def parents(path: bytes) -> Iterator[bytes]:
-    """Give the directories that a path is in, the root last."""
-    while path:
-        path = path.rpartition(b"/")[0]
-        yield path
+            link = member.entry.link
+            file = None if link is None else added.get(link) or below.get(link)
+            added.add(member.entry.path, member if file is None or file.is_dir else file)
+        return Changes(added.all(), self.removed, self.emptied).over(below)
 
 
 def read_contents(layer: LayerBlob) -> Contents:
@@ -102,6 +86,9 @@ def read_contents(layer: LayerBlob) -> Contents:
         message = f"{where}: {ending.damage}"
         raise InputError(message, hint="It is damaged: get or build it again.")
     for member in members:
+        if member.fault:
+            message = f"{where}: {shown(member.entry.path)}: {member.fault}"
+            raise InputError(message, hint="Build the layer again with numbers that Linux has.")
         if leaves_root(member.name.lstrip(b"/")) or (member.target is not None and leaves_root(member.target.lstrip(b"/"))):
             message = f"{where}: the name {legible(member.name)} leaves the root"
             raise InputError(message, hint="Such a layer is not to be trusted.")

@@ -6,10 +6,12 @@
     ├── InputError                what was given cannot be used
     │   ├── ClosureError          store paths, references graphs
     │   ├── ConflictError         two inputs give the same path
-    │   ├── SourceError           a source cannot be read, or changed meanwhile
+    │   ├── SourceError           a source changed meanwhile, or is not what it should be
+    │   │   └── UnreadableError   a source is not there, or this user may not read it
     │   └── UnrepresentableError  a tree that no OCI layer can hold
     ├── UnavailableError          this machine lacks a program or a kernel feature
     ├── OutputError               the output cannot be written
+    ├── MachineError              this machine ran out of something, or a disk fails
     ├── ArchiveError              libarchive refused
     └── SessionError              the script's session
         ├── ScriptError           a script failed, was killed or timed out
@@ -67,6 +69,10 @@ class SourceError(InputError):
     exit_code = 66
 
 
+class UnreadableError(SourceError):
+    """A source is not there, or the user who builds may not read it: its bytes are not known to be wrong."""
+
+
 class UnrepresentableError(InputError):
     """The tree holds something that no OCI layer can represent."""
 
@@ -81,6 +87,12 @@ class OutputError(RootlessLayerError):
     """The output cannot be written; nothing of it was kept."""
 
     exit_code = 73
+
+
+class MachineError(RootlessLayerError):
+    """The machine ran out of memory, threads or open files, or a disk fails: no input is at fault."""
+
+    exit_code = 74
 
 
 class ArchiveError(RootlessLayerError):

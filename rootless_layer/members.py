@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import fcntl
 import hashlib
-import os
 import posixpath
 import stat
-import threading
 from typing import TYPE_CHECKING
 
 import attrs
 
 from . import capi
-from .errors import SourceError
-from .tree import WHITEOUT_PREFIX, Entry
+from .feed import Feed
+from .tarstream import TarStream
+from .tree import WHITEOUT_PREFIX, Entry, unrepresentable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Consume = Callable[[memoryview], object]
-    Give = Callable[[Consume], object]
-    """What gives the bytes of a tar, a part at a time, as :meth:`LayerBlob.copy_plain` does."""
+    from .feed import Give
 
 OPAQUE = b".wh..wh..opq"
 """image-spec ``layer.md``, "Opaque Whiteout": all that lower layers have in this directory is gone."""
 END_MARKER = 1024
 """How long the end of a tar is: two blocks of zeros."""
-_READ_BYTES = 1 << 20
 _HOLE = bytes(1 << 16)
 _MOST_HOLE = 4 << 30
 _IN_ANOTHER_CODING = "can't be converted"  # a name that is not UTF-8: its bytes are right
@@ -42,7 +36,7 @@ class Member:
     ``name`` is its name as it stands there, ``target`` that of what it is a hard link of;
     the paths of ``entry`` are relative to the root and never leave it. ``digest`` is of a
     regular file's data, the holes of a ``sparse`` one filled. ``warning`` is what
-    libarchive says of a header that it could read in part.
+    libarchive says of a header that it could read in part, ``fault`` what in it no layer can have.
     """
 
     name: bytes
@@ -51,6 +45,12 @@ class Member:
     digest: str = ""
     sparse: bool = False
     warning: str = ""
+    fault: str = ""
+
+    @property
+    def is_dir(self) -> bool:
+        """Say whether it is a directory."""
+        return self.entry.is_dir
 
     @property
     def is_whiteout(self) -> bool:
@@ -90,90 +90,35 @@ def read_members(give: Give, where: str, take: Callable[[Member], object]) -> En
     """Give each member of the tar that ``give`` gives to ``take``; say how the tar ended.
 
     All bytes are asked for, whatever stands in them, so that whoever gives them may check
-    them. Raises what ``give`` raises; :class:`SourceError`, which names ``where``, for
-    what this machine cannot read.
+    them. Raises what ``give`` raises; :class:`MachineError` and :class:`UnreadableError`, which
+    name ``where``, for what this machine cannot read.
     """
-    feeder = _Feeder(give)
-    try:
-        ending, end = _read(feeder.reading, take)
-        while os.read(feeder.reading, _READ_BYTES):
-            pass
-    finally:
-        feeder.end()
-    if isinstance(feeder.failure, OSError):
-        message = f"{where}: cannot be read: {feeder.failure.strerror or feeder.failure}"
-        raise SourceError(message) from feeder.failure
-    if feeder.failure is not None:
-        raise feeder.failure
-    if ending.damage:
-        return ending
-    return attrs.evolve(ending, behind=max(0, feeder.last - end))
+    with Feed(give, where) as feed:
+        ending, end = _read(feed.reading, where, take)
+        feed.drain()
+    return ending if ending.damage else attrs.evolve(ending, behind=max(0, feed.last - end))
 
 
-class _Feeder:
-    """A thread that puts the tar into a pipe. ``last`` is where the last byte ends that is not zero."""
-
-    def __init__(self, give: Give) -> None:
-        self.reading, self.writing = os.pipe()
-        with contextlib.suppress(OSError):  # a user may have only so many bytes in pipes
-            fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, _READ_BYTES)
-        self.give = give
-        self.passed = self.last = 0
-        self.failure: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.give(self._write)
-        except BrokenPipeError:
-            pass  # the reader gave up, and says why
-        except BaseException as error:  # noqa: BLE001 - it is raised again, by the other thread
-            self.failure = error
-        finally:
-            os.close(self.writing)
-
-    def _write(self, part: memoryview) -> None:
-        meant = len(part) if not part or part[-1] else len(bytes(part).rstrip(b"\0"))
-        if meant:
-            self.last = self.passed + meant
-        self.passed += len(part)
-        while part:
-            part = part[os.write(self.writing, part) :]
-
-    def end(self) -> None:
-        os.close(self.reading)
-        self.thread.join()
-
-
-def _read(descriptor: int, take: Callable[[Member], object]) -> tuple[Ending, int]:
+def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tuple[Ending, int]:
     """Read to the end marker, and give where that ends."""
-    archive = capi.read_new()
-    record = capi.entry_new()
-    try:
-        capi.check(archive, capi.read_support_format_tar(archive), "read a layer")
-        code = capi.read_open_fd(archive, descriptor, _READ_BYTES)
-        with capi.utf8_locale():
-            while code in {capi.OK, capi.WARN}:
-                capi.entry_clear(record)
-                code = capi.read_next_header2(archive, record)
-                if code == capi.EOF:
-                    end = int(capi.filter_bytes(archive, 0))
-                    return Ending(marker=end - int(capi.read_header_position(archive))), end
-                if code in {capi.OK, capi.WARN}:
-                    warning = capi.message(archive) if code == capi.WARN else ""
-                    member = _member(record, "" if _IN_ANOTHER_CODING in warning else warning)
-                    if member.entry.size:
-                        digest, sparse, code = _digest(archive, member.entry.size)
-                        member = attrs.evolve(member, digest=digest, sparse=sparse)
-                    take(member)
-        return Ending(damage=capi.message(archive)), 0
-    finally:
-        capi.entry_free(record)
-        capi.read_free(archive)
+    with TarStream(descriptor, where) as stream:
+        for record in stream:
+            member = _member(record, "" if _IN_ANOTHER_CODING in stream.warning else stream.warning, stream.fault)
+            if member.entry.size > 0:
+                digest, sparse, code = _digest(stream.archive, member.entry.size)
+                take(attrs.evolve(member, digest=digest, sparse=sparse))
+                if code != capi.OK:
+                    stream.stop()
+                    break
+            else:
+                take(member)
+        if stream.damage:
+            return Ending(damage=stream.damage), 0
+        end = stream.position
+        return Ending(marker=end - int(capi.read_header_position(stream.archive))), end
 
 
-def _member(record: int, warning: str) -> Member:
+def _member(record: int, warning: str, fault: str) -> Member:
     mode = capi.mode_of(record)
     name, target = capi.entry_pathname(record) or b"", capi.entry_hardlink(record)
     symbolic = capi.entry_symlink(record) if stat.S_ISLNK(mode) and target is None else None
@@ -191,7 +136,10 @@ def _member(record: int, warning: str) -> Member:
         xattrs=capi.xattrs_of(record),
     )
     regular = entry.is_regular and target is None
-    return Member(name=name, entry=entry, target=target, digest=_NO_DATA if regular else "", warning=warning)
+    return Member(
+        name=name, entry=entry, target=target, digest=_NO_DATA if regular else "",
+        warning=warning, fault=fault or unrepresentable(entry),
+    )  # fmt: skip
 
 
 _NO_DATA = f"sha256:{hashlib.sha256().hexdigest()}"

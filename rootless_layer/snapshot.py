@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import stat
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,8 @@ import platformdirs
 
 from .base import Base, Entries
 from .compression import MOST_BYTES
-from .errors import InputError, OutputError, RootlessLayerError
+from .errors import InputError
+from .machine import unreadable, unwritable
 from .namespace import sync_file_system
 from .output import make_folder
 from .removal import remove
@@ -31,16 +31,16 @@ from .tree import ROOT_MODE, shown
 from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from .base import Facts
     from .blob import LayerBlob
+    from .feed import Consume, Give
     from .image import Image
-    from .tarball import Changes
     from .temporary import Temporary
-    from .tree import Entry
 
 _INDEX = "index.json"
+_AGAIN = "Remove that directory: it is made again."
 
 
 def cache_directory() -> Path:
@@ -76,7 +76,10 @@ def open_base(
 
 
 def damage(folder: Path) -> str:
-    """Say what in a snapshot is not as it was unpacked, as far as names, kinds, sizes and times tell; else nothing."""
+    """Say what in a snapshot is not as it was unpacked, as far as names, kinds, sizes and times tell; else nothing.
+
+    Raises :class:`UnreadableError` and :class:`MachineError` where that cannot be seen.
+    """
     try:
         said = json.loads((folder / _INDEX).read_bytes())
         entries = {_bytes(row[0]): row for row in said["entries"]}
@@ -97,10 +100,12 @@ def damage(folder: Path) -> str:
             if not same or (target is not None and os.readlink(on_disk) != _bytes(target)):
                 return f"{shown(path)} is not what it was"
         return f"{shown(min(left))} is missing" if left else ""
-    except RootlessLayerError as error:
-        return "; ".join(error.problems)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return f"it cannot be read: {getattr(error, 'strerror', None) or repr(error)}"
+    except FileNotFoundError as error:
+        return f"it cannot be read: {error.strerror}"
+    except OSError as error:
+        raise unreadable(error, str(folder)) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"it cannot be read: {error!r}"
 
 
 class _Merged:
@@ -116,9 +121,11 @@ class _Merged:
         """Put a snapshot above those there are."""
         try:
             self._add(json.loads((folder / _INDEX).read_bytes()), os.fsencode(folder / TREE))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            message = f"{folder}: the snapshot of a base is damaged: {getattr(error, 'strerror', None) or repr(error)}"
-            raise InputError(message, hint="Remove that directory: it is made again.") from error
+        except OSError as error:
+            raise unreadable(error, str(folder), "the snapshot of a base cannot be read", hint=_AGAIN) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            message = f"{folder}: the snapshot of a base is damaged: {error!r}"
+            raise InputError(message, hint=_AGAIN) from error
 
     def _add(self, said: Any, top: bytes) -> None:  # noqa: ANN401 - JSON
         facts, special = self.facts, self.special
@@ -155,15 +162,15 @@ def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, m
         made = Path(temporary.make(str(folder.parent), ".rootless-layer-"))
         name = layer.piece.path if layer.piece else layer.listing
         spool = made / "files"
-        changes = _changes(layer, name, str(spool), below.entries, most_bytes)
+        changes = read_layer(_limited(layer, name, most_bytes), name, str(spool), below.entries)
         (made / _INDEX).write_bytes(Snapshot(name, below, changes, os.fsencode(made)).write())
         remove(str(spool))  # what a later member of the layer replaced is there still
         sync_file_system(made)
         with contextlib.suppress(FileExistsError):  # another build was quicker; what it made is the same
             _rename(made, folder)
     except OSError as error:
-        message = f"{folder.parent}: the base cannot be unpacked there: {error.strerror or error}"
-        raise OutputError(message, hint="Make room, or name another place in ROOTLESS_LAYER_CACHE.") from error
+        hint = "Name another place in ROOTLESS_LAYER_CACHE."
+        raise unwritable(error, str(folder.parent), "the base cannot be unpacked there", hint=hint) from error
 
 
 def _rename(made: Path, folder: Path) -> None:
@@ -175,41 +182,20 @@ def _rename(made: Path, folder: Path) -> None:
         raise
 
 
-def _changes(layer: LayerBlob, name: str, spool: str, below: Mapping[bytes, Entry], most_bytes: int) -> Changes:
-    """Read a layer's tar as it is decompressed: a thread feeds the pipe from which libarchive reads."""
-    reading, writing = os.pipe()
-    failures: list[RootlessLayerError] = []
+def _limited(layer: LayerBlob, name: str, most_bytes: int) -> Give:
+    """Give a layer's tar as it is decompressed, up to so many bytes."""
 
-    def feed() -> None:
+    def give(consume: Consume) -> None:
         passed = 0
 
-        def write(part: memoryview) -> None:
+        def count(part: memoryview) -> None:
             nonlocal passed
             passed += len(part)
             if passed > most_bytes:
                 message = f"{name}: a layer unpacks to more than {most_bytes} bytes"
                 raise InputError(message, hint="If it is to be trusted, allow more with --most-bytes.")
-            while part:
-                part = part[os.write(writing, part) :]
+            consume(part)
 
-        try:
-            layer.copy_plain(write)
-        except RootlessLayerError as error:
-            failures.append(error)
-        except BrokenPipeError:
-            pass  # the reader has found something wrong, and says so
-        finally:
-            os.close(writing)
+        layer.copy_plain(count)
 
-    feeder = threading.Thread(target=feed, daemon=True)
-    feeder.start()
-    try:
-        changes = read_layer(reading, name, spool, below)
-        while os.read(reading, 1 << 16):
-            pass  # what stands behind the archive's end counts for the digest
-    finally:
-        os.close(reading)
-        feeder.join()
-        if failures:
-            raise failures[0]
-    return changes
+    return give

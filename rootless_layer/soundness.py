@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from .contents import parents
+from .changes import parents
 from .members import END_MARKER, leaves_root
 from .tree import legible, shown
 
@@ -66,6 +66,8 @@ class Soundness:
             self._problem(member, f"the hard link's target {legible(member.target)!r} leaves the root")
         if not member.entry.path and not member.entry.is_dir:
             self._problem(member, "the root is not a directory")
+        if member.fault:
+            self._problem(member, member.fault)
         if member.warning:
             self._note(member, member.warning)
         if member.sparse:

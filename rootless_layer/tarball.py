@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import posixpath
 import stat
@@ -10,18 +12,24 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import capi
-from .errors import InputError, OutputError
-from .tree import WHITEOUT_PREFIX, Entry, stamp
+from .changes import Added, Changes
+from .compression import decompressed, kind_of
+from .errors import InputError, RootlessLayerError
+from .feed import READ_BYTES, Feed
+from .machine import failed, is_of_machine, unreadable, unwritable
+from .tarstream import TarStream
+from .tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-_READ_BYTES = 1 << 20
+    from .feed import Give
+
 _ANY_TIME = 2**62
 _OPAQUE = b".wh..wh..opq"
-_MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
-_GZIP = b"\x1f\x8b"
 _MAKE_IT_RIGHT = "Give a tar archive (of any compression that libarchive reads), or a directory."
+_DAMAGED = "The archive is damaged; get it again."
+_SET_TMPDIR = "Set TMPDIR to a directory that is there and that you may write to."
 
 
 def read_tar(path: str, spool: str, epoch: int) -> list[Entry]:
@@ -31,82 +39,69 @@ def read_tar(path: str, spool: str, epoch: int) -> list[Entry]:
     the file of that time. Raises :class:`InputError` for what is no such archive, for a
     path or a hard link that leaves the root, and for an archive that ends early.
     """
-    os.mkdir(spool)
-    os.chmod(spool, 0o700)
-    entries: dict[bytes, Entry] = {}
-    with _reading(path, capi.read_support_format_tar, "tar archive") as archive:
-        for number, record in enumerate(_headers(archive, path)):
-            entry = _entry(record, path, epoch)
-            if entry.link is not None:
-                entry = _linked(entry, entries, path)
-            elif entry.is_regular:
-                entry = _spooled(archive, entry, f"{spool}/{number}", path)
-            there = entries.get(entry.path)
-            if there is not None and there.is_dir and not entry.is_dir:
-                _drop_below(entries, entry.path)
-            entries[entry.path] = entry
-    return list(direct(entries).values())
+    _check_file(path, "tar archive")
+    added = Added[Entry]()
+    with Feed(lambda consume: _give(path, consume), path) as feed:
+        for entry in _unpacked(feed.reading, path, spool, epoch):
+            added.add(entry.path, entry if entry.link is None else _linked(entry, added.get(entry.link), path))
+        feed.drain()
+    return list(direct(added.all()).values())
 
 
-@attrs.frozen(slots=True)
-class Changes:
-    """What a layer does to the tree below it: the entries that it adds, and the paths that it removes.
-
-    ``removed`` paths go with all below them (whiteouts); of ``emptied`` directories only
-    what lower layers put below them goes (opaque whiteouts).
-    """
-
-    added: dict[bytes, Entry]
-    removed: frozenset[bytes] = frozenset()
-    emptied: frozenset[bytes] = frozenset()
-
-    def hides(self, below: Mapping[bytes, Entry]) -> frozenset[bytes]:
-        """Give every path of the tree below that is there no more (image-spec ``layer.md``, "Applying Changesets").
-
-        What is added at a path takes the place of what was there, which is not counted.
-        """
-        removed = self.removed & below.keys()
-        covered = {path for path, entry in self.added.items() if not entry.is_dir and path in below and below[path].is_dir}
-        if not removed and not covered and not self.emptied:
-            return frozenset()
-
-        def hidden(path: bytes) -> bool:
-            if path in removed:
-                return True
-            while path:
-                path = path.rpartition(b"/")[0]
-                if path in removed or path in covered or path in self.emptied:
-                    return True
-            return False
-
-        return frozenset(path for path in below if path and path not in self.added and hidden(path))
+def _give(path: str, consume: Callable[[memoryview], object]) -> None:
+    """Give what a file holds, decompressed by libarchive, which knows most; it does not verify gzip's checksums."""
+    if kind_of(path) == "gzip":
+        for part in decompressed(path):
+            consume(memoryview(part))
+        return
+    if not os.path.getsize(path):
+        return  # which libarchive would not take for anything
+    with _reading(path, capi.read_support_format_raw) as archive:
+        buffer, size, offset = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_int64()
+        where = ctypes.byref(buffer), ctypes.byref(size), ctypes.byref(offset)
+        for _ in _headers(archive, path):
+            while (code := capi.read_data_block(archive, *where)) == capi.OK:
+                if buffer.value:
+                    consume(memoryview((ctypes.c_char * size.value).from_address(buffer.value)).cast("B"))
+            if code != capi.EOF:
+                raise _failed(archive, path, _DAMAGED)
 
 
-def read_layer(descriptor: int, name: str, spool: str, below: Mapping[bytes, Entry]) -> Changes:
-    """Read a layer's tar of any dialect, not compressed, from a pipe; its files' bytes go below ``spool``.
+def _unpacked(descriptor: int, name: str, spool: str, epoch: int) -> Iterator[Entry]:
+    """Give the entries of a tar, in its order; the regular files' bytes are in a file each in the new directory ``spool``."""
+    try:
+        os.mkdir(spool)
+        os.chmod(spool, 0o700)
+    except OSError as error:
+        raise unwritable(error, spool, f"{name} cannot be unpacked", hint=_SET_TMPDIR) from error
+    with TarStream(descriptor, name) as stream:
+        for number, record in enumerate(stream):
+            entry = _entry(record, name, epoch, stream.fault)
+            if entry.is_regular and entry.link is None and not entry.path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
+                entry = _spooled(stream.archive, entry, f"{spool}/{number}", name)
+            yield entry
+        if stream.damage:
+            message = f"{name}: {stream.damage}"
+            raise InputError(message, hint=_MAKE_IT_RIGHT)
+
+
+def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry]) -> Changes[Entry]:
+    """Read a layer's tar of any dialect, which ``give`` gives; its files' bytes go below ``spool``.
 
     ``below`` is the tree that it is for, to which its hard links may point. Times are as
     they stand in it. A path that occurs again replaces what was there. Raises
-    :class:`InputError` as :func:`read_tar`; ``name`` is what messages call the layer.
+    :class:`InputError` as :func:`read_tar`, and what ``give`` raises; ``name`` is what messages call the layer.
     """
-    os.mkdir(spool)
-    os.chmod(spool, 0o700)
-    archive = capi.read_new()
-    try:
-        capi.check(archive, capi.read_support_format_tar(archive), f"read {name}")
-        if capi.read_open_fd(archive, descriptor, _READ_BYTES) != capi.OK:
-            message = f"{name}: {capi.message(archive)}"
-            raise InputError(message, hint="The layer is damaged; get it again.")
-        return _changes(archive, name, spool, below)
-    finally:
-        capi.read_free(archive)
+    with Feed(give, name) as feed:
+        changes = _changes(_unpacked(feed.reading, name, spool, _ANY_TIME), name, below)
+        feed.drain()
+    return changes
 
 
-def _changes(archive: int, name: str, spool: str, below: Mapping[bytes, Entry]) -> Changes:
-    added: dict[bytes, Entry] = {}
+def _changes(entries: Iterable[Entry], name: str, below: Mapping[bytes, Entry]) -> Changes[Entry]:
+    added = Added[Entry]()
     removed, emptied = set(), set()
-    for number, record in enumerate(_headers(archive, name)):
-        entry = _entry(record, name, _ANY_TIME)
+    for entry in entries:
         above, _, last = entry.path.rpartition(b"/")
         if b"/" + WHITEOUT_PREFIX * 2 in b"/" + above:
             continue  # aufs's own directories, which mean nothing here, as its files
@@ -117,16 +112,13 @@ def _changes(archive: int, name: str, spool: str, below: Mapping[bytes, Entry]) 
             elif gone not in {b"", b".", b".."} and not gone.startswith(WHITEOUT_PREFIX):
                 removed.add(above + b"/" + gone if above else gone)
             continue
-        if entry.link is not None:
-            # Names of one file share the bytes; which of them carries it is seen when all layers are there.
-            entry = attrs.evolve(_linked(entry, added if entry.link in added else below, name), link=None)
-        elif entry.is_regular:
-            entry = _spooled(archive, entry, f"{spool}/{number}", name)
-        there = added.get(entry.path)
-        if there is not None and there.is_dir and not entry.is_dir:
-            _drop_below(added, entry.path)
-        added[entry.path] = entry
-    return Changes(added, frozenset(removed), frozenset(emptied))
+        if entry.link is None:
+            added.add(entry.path, entry)
+            continue
+        # Names of one file share the bytes; which of them carries it is seen when all layers are there.
+        first = added.get(entry.link) or below.get(entry.link)
+        added.add(entry.path, attrs.evolve(_linked(entry, first, name), link=None))
+    return Changes(added.all(), frozenset(removed), frozenset(emptied))
 
 
 def read_listing(path: str) -> dict[bytes, Entry]:
@@ -134,51 +126,44 @@ def read_listing(path: str) -> dict[bytes, Entry]:
 
     Raises :class:`InputError` where libarchive cannot read it.
     """
-    with _reading(path, capi.read_support_format_mtree, "mtree file") as archive:
-        entries = (_entry(record, path, _ANY_TIME) for record in _headers(archive, path))
+    _check_file(path, "mtree file")
+    with _reading(path, capi.read_support_format_mtree) as archive:
+        entries = (_entry(record, path, _ANY_TIME, "") for record in _headers(archive, path))
         return {entry.path: entry for entry in entries}
 
 
-class _reading:  # noqa: N801 - a context manager
-    """An archive opened for reading by libarchive, let go in the end."""
-
-    def __init__(self, path: str, format_: Callable[[int], int], what: str) -> None:
-        self.archive = capi.read_new()
-        self.path = path
-        if not os.path.isfile(path):
-            capi.read_free(self.archive)
-            message = f"{path}: no such {what}"
-            raise InputError(message, hint=_MAKE_IT_RIGHT)
-        capi.read_support_filter_all(self.archive)
-        capi.check(self.archive, format_(self.archive), f"read {path}")
-
-    def __enter__(self) -> int:
-        _check_gzip(self.path)
-        code = capi.read_open_filename(self.archive, os.fsencode(self.path), _READ_BYTES)
-        if code != capi.OK:
-            message = f"{self.path}: cannot be opened: {capi.message(self.archive)}"
-            capi.read_free(self.archive)
-            raise InputError(message, hint=_MAKE_IT_RIGHT)
-        return int(self.archive)
-
-    def __exit__(self, *_: object) -> None:
-        capi.read_free(self.archive)
-
-
-def _check_gzip(path: str) -> None:
-    """Verify a gzip file's checksums, which libarchive does not."""
-    with open(path, "rb") as file:
-        if file.read(2) != _GZIP:
-            return
-    from isal import igzip, isal_zlib  # noqa: PLC0415 - slow to import
-
+def _check_file(path: str, what: str) -> None:
     try:
-        with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
-            while file.read(_READ_BYTES):
-                pass
-    except (OSError, EOFError, isal_zlib.error) as error:  # type: ignore[misc]
-        message = f"{path}: {error}"
-        raise InputError(message, hint="The archive is damaged; get it again.") from error
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unreadable(error, path) from error
+    message = f"{path}: no such {what}"
+    raise InputError(message, hint=_MAKE_IT_RIGHT)
+
+
+@contextlib.contextmanager
+def _reading(path: str, format_: Callable[[int], int]) -> Iterator[int]:
+    """Open an archive of any compression, to be let go in the end."""
+    archive = capi.read_new()
+    try:
+        capi.read_support_filter_all(archive)
+        capi.check(archive, format_(archive), f"read {path}")
+        if capi.read_open_filename(archive, os.fsencode(path), READ_BYTES) != capi.OK:
+            raise _failed(archive, path, _MAKE_IT_RIGHT)
+        yield archive
+    finally:
+        capi.read_free(archive)
+
+
+def _failed(archive: int, path: str, hint: str) -> RootlessLayerError:
+    """Give the error for what libarchive did not read: the machine's, or else the file's."""
+    number = capi.error_number(archive)
+    if is_of_machine(number):
+        return failed(number, path, capi.message(archive))
+    return InputError(f"{path}: {capi.message(archive)}", hint=hint)
 
 
 def _headers(archive: int, path: str) -> Iterator[int]:
@@ -192,8 +177,7 @@ def _headers(archive: int, path: str) -> Iterator[int]:
                     return
                 # A warning is about a name that is not UTF-8: its bytes are right.
                 if code < capi.OK and code != capi.WARN:
-                    message = f"{path}: {capi.message(archive)}"
-                    raise InputError(message, hint=_MAKE_IT_RIGHT)
+                    raise _failed(archive, path, _MAKE_IT_RIGHT)
                 yield record
     finally:
         capi.entry_free(record)
@@ -208,60 +192,57 @@ def _clean(raw: bytes, path: str) -> bytes:
     return name
 
 
-def _entry(record: int, path: str, epoch: int) -> Entry:
+def _entry(record: int, path: str, epoch: int, fault: str) -> Entry:
     mode = capi.mode_of(record)
     kind = stat.S_IFMT(mode)
     target = capi.entry_symlink(record) if stat.S_ISLNK(mode) else None
     link = capi.entry_hardlink(record)
     if link is not None:
         kind = stat.S_IFREG
-    rdev = capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0
-    if os.major(rdev) > _MOST_MAJOR or os.minor(rdev) > _MOST_MINOR:
-        name = os.fsdecode(capi.entry_pathname(record) or b"")
-        message = f"{path}: {name} is a device {os.major(rdev)}, {os.minor(rdev)}, which Linux cannot have"
-        raise InputError(message, hint="The archive is damaged; get it again.")
-    return Entry(
+    entry = Entry(
         path=_clean(capi.entry_pathname(record) or b"", path),
         mode=stat.S_IFLNK | 0o777 if target is not None else kind | stat.S_IMODE(mode),
         uid=capi.entry_uid(record),
         gid=capi.entry_gid(record),
         mtime=epoch if stat.S_ISDIR(mode) and epoch != _ANY_TIME else min(capi.entry_mtime(record), epoch),
         size=capi.entry_size(record) if kind == stat.S_IFREG and link is None else 0,
-        rdev=rdev,
+        rdev=capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
         target=target,
         link=None if link is None else _clean(link, path),
         xattrs=capi.xattrs_of(record),
     )
+    fault = fault or unrepresentable(entry)
+    if fault:
+        message = f"{path}: {shown(entry.path)}: {fault}"
+        raise InputError(message, hint="Make the archive again with numbers that Linux has.")
+    return entry
 
 
 def _spooled(archive: int, entry: Entry, place: str, path: str) -> Entry:
+    doing = f"{path} cannot be unpacked"
     try:
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             if capi.read_data_into_fd(archive, descriptor) != capi.OK:
-                message = f"{path}: {os.fsdecode(entry.path)}: {capi.message(archive)}"
-                raise InputError(message, hint="The archive is damaged; get it again.")
+                number = capi.error_number(archive)
+                if is_of_machine(number):
+                    raise failed(number, place, doing)
+                message = f"{path}: {shown(entry.path)}: {capi.message(archive)}"
+                raise InputError(message, hint=_DAMAGED)
             os.ftruncate(descriptor, entry.size)  # a hole at the end is not written
             status = os.fstat(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
-        message = f"{place}: {path} cannot be unpacked: {error.strerror}"
-        raise OutputError(message, hint="Set TMPDIR to a directory with room.") from error
+        raise unwritable(error, place, doing, hint=_SET_TMPDIR) from error
     return attrs.evolve(entry, source=os.fsencode(place), stamp=stamp(status))
 
 
-def _linked(entry: Entry, entries: Mapping[bytes, Entry], path: str) -> Entry:
-    first = entries.get(entry.link or b"")
+def _linked(entry: Entry, first: Entry | None, path: str) -> Entry:
     if first is None or first.is_dir:
-        message = f"{path}: {os.fsdecode(entry.path)} is a hard link to {os.fsdecode(entry.link or b'')}, which is not there"
+        message = f"{path}: {shown(entry.path)} is a hard link to {shown(entry.link or b'')}, which is not there"
         raise InputError(message, hint="The archive is incomplete; get it again.")
     return attrs.evolve(first, path=entry.path, link=first.link or first.path)
-
-
-def _drop_below(entries: dict[bytes, Entry], path: bytes) -> None:
-    for other in [name for name in entries if name.startswith(path + b"/")]:
-        del entries[other]
 
 
 def direct(entries: Mapping[bytes, Entry]) -> dict[bytes, Entry]:

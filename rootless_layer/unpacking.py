@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .base import Base
-    from .tarball import Changes
+    from .changes import Changes
 
 TREE = "tree"
 _WHITEOUT = os.makedev(0, 0)
@@ -34,13 +34,13 @@ def _text(path: bytes) -> str:
 class _Following:
     """A layer may name what is in a directory through a link to that: whoever unpacks it onto a disk follows."""
 
-    def __init__(self, name: str, below: Base, changes: Changes) -> None:
+    def __init__(self, name: str, below: Base, changes: Changes[Entry]) -> None:
         self.name = name
         self.below = below.entries
         self.changes = changes
         self.real: dict[bytes, bytes] = {b"": b""}
 
-    def followed(self) -> Changes:
+    def followed(self) -> Changes[Entry]:
         """Give the changes with the paths where they lead."""
         changes = self.changes
         added = {self._path(path): entry for path, entry in changes.added.items()}
@@ -88,7 +88,7 @@ class _Following:
 class Snapshot:
     """A layer on its way into a directory of its own."""
 
-    def __init__(self, name: str, below: Base, changes: Changes, made: bytes) -> None:
+    def __init__(self, name: str, below: Base, changes: Changes[Entry], made: bytes) -> None:
         """Take what a layer does to a base; its files lie in ``files`` below ``made``, where ``tree`` is to be made.
 
         Raises :class:`InputError`, which has the ``name``, for a path that lies in no directory.

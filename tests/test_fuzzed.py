@@ -68,7 +68,7 @@ def test_modes_that_no_tar_has(tmp_path: Path, changes: Sequence[tuple[slice, by
 def test_devices_that_linux_cannot_have(tmp_path: Path, field: slice) -> None:
     """A device whose numbers are too large for the kernel is an error that names it: its listing could not be read back."""
     (tmp_path / "x.tar").write_bytes(header((TYPE, b"3"), (field, b"7777777")))
-    with pytest.raises(InputError, match=r"x\.tar: x is a device .* which Linux cannot have"):
+    with pytest.raises(InputError, match=r"x\.tar: /x: it is a device .* which Linux cannot have"):
         read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1)
 
 

@@ -1,0 +1,139 @@
+"""What a tar's headers say by their own bytes (pax, "ustar Header Block"; GNU tar's ``tar.h``).
+
+libarchive takes a number that it cannot read as nought, cuts one at the first byte that is no
+digit, and looks for GNU's fields in headers that have others there. So what it says of a member
+is compared with this.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BLOCK = 512
+_FIELDS = {
+    "mode": slice(100, 108), "uid": slice(108, 116), "gid": slice(116, 124),
+    "size": slice(124, 136), "mtime": slice(136, 148),
+}  # fmt: skip
+_DEVICE = {"devmajor": slice(329, 337), "devminor": slice(337, 345)}
+_PAX_FIELDS = {
+    b"uid": "uid", b"gid": "gid", b"size": "size", b"mtime": "mtime",
+    b"SCHILY.devmajor": "devmajor", b"SCHILY.devminor": "devminor",
+}  # fmt: skip
+_OCTAL = re.compile(rb" *([0-7]+)(?:[ \0].*)?|[ \0]*", re.DOTALL)
+_DECIMAL = re.compile(rb"-?[0-9]{1,19}")
+_TIME = re.compile(rb"(-?[0-9]{1,19})(?:\.[0-9]*)?")
+_RECORD = re.compile(rb"([0-9]{1,10}) ")
+_REAL_SIZE = slice(483, 495)
+_SPARSE_SIZES = (b"GNU.sparse.size", b"GNU.sparse.realsize")
+_GNU_MAGIC = b"ustar  \0"
+# The typeflags of what stands before a member's own header: pax's, GNU's long names and labels, Solaris's lists.
+EXTENSIONS = frozenset(b"xgXKLAV")
+PAX = frozenset(b"xX")
+_SPARSE = ord("S")
+_DEVICES = frozenset(b"34")
+
+
+class HeaderError(ValueError):
+    """A header says something that is no number, or cannot be read as what it should be."""
+
+
+@attrs.frozen(slots=True)
+class Header:
+    """What a member's headers say.
+
+    ``size`` is the file's in bytes; one with a map of its holes is ``sparse``, and takes less in the archive.
+    ``device`` is the major and the minor number of a device.
+    """
+
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    sparse: bool
+    device: tuple[int, int] | None
+
+
+def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
+    """Read a member's own header, and the pax records that stand before it.
+
+    Raises :class:`HeaderError`, which names the field, for a number that is none, and for a
+    sparse file of another form than GNU tar's.
+    """
+    numbers = {name: _number(block[place], name) for name, place in _FIELDS.items()}
+    if block[156] in _DEVICES:
+        numbers |= {name: _number(block[place], name) for name, place in _DEVICE.items()}
+    if pax:
+        numbers |= {name: _pax_number(pax[key], name) for key, name in _PAX_FIELDS.items() if key in pax}
+    sparse = block[156] == _SPARSE
+    if sparse and block[257:265] != _GNU_MAGIC:
+        message = "it is sparse, and not as GNU tar writes that"
+        raise HeaderError(message)
+    if sparse:
+        numbers["size"] = _number(block[_REAL_SIZE], "size")
+    for key in _SPARSE_SIZES:
+        if key in pax:
+            numbers["size"], sparse = _pax_number(pax[key], "size"), True
+    for name in ("size", *_DEVICE):
+        if numbers.get(name, 0) < 0:
+            message = f"its {name} is {numbers[name]}"
+            raise HeaderError(message)
+    device = (numbers["devmajor"], numbers["devminor"]) if block[156] in _DEVICES else None
+    return Header(numbers["uid"], numbers["gid"], numbers["size"], numbers["mtime"], sparse, device)
+
+
+def _number(field: bytes, name: str) -> int:
+    if field[0] & 0x80:  # GNU's base-256: two's complement, without the bit that marks it
+        bits = 8 * len(field) - 1
+        number = int.from_bytes(field, "big") & ((1 << bits) - 1)
+        return number - (1 << bits) if field[0] & 0x40 else number
+    found = _OCTAL.fullmatch(field)
+    if found is None:
+        message = f"its {name} is no number: {field!r}"
+        raise HeaderError(message)
+    return int(found[1] or b"0", 8)
+
+
+def _pax_number(value: bytes, name: str) -> int:
+    found = (_TIME if name == "mtime" else _DECIMAL).fullmatch(value)
+    if found is None:
+        message = f"its pax {name} is no number: {value[:40]!r}"
+        raise HeaderError(message)
+    return int(found[1] if name == "mtime" else value)
+
+
+def read_pax(data: bytes) -> dict[bytes, bytes]:
+    """Read pax records (pax, "pax Extended Header"); one without a value takes an earlier one away."""
+    records: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(data) and data[at]:
+        length = _RECORD.match(data, at)
+        end = at + int(length[1]) if length else 0
+        name, equals, value = data[length.end() if length else 0 : end - 1].partition(b"=")
+        if not equals or end > len(data) or data[end - 1 : end] != b"\n":
+            message = "its pax records cannot be read"
+            raise HeaderError(message)
+        records[name] = value
+        at = end
+    return {name: value for name, value in records.items() if value}
+
+
+def own_header(blocks: bytes) -> Header:
+    """Read the headers of one member, from the first of its extended ones on; raises :class:`HeaderError`."""
+    at = 0
+    pax: dict[bytes, bytes] = {}
+    while blocks[at + 156] in EXTENSIONS:
+        size = _number(blocks[at : at + BLOCK][_FIELDS["size"]], "size")
+        at += BLOCK
+        if blocks[at - BLOCK + 156] in PAX:
+            pax |= read_pax(blocks[at : at + size])
+        at += size + -size % BLOCK
+        if size < 0 or at + BLOCK > len(blocks):
+            message = "its extended headers cannot be read"
+            raise HeaderError(message)
+    return read_header(blocks[at : at + BLOCK], pax)

@@ -1,0 +1,95 @@
+"""What this machine could not do, told apart from what is wrong with an input.
+
+The kernel says by an error number what it could not do. A codec or libarchive that finds an
+input damaged gives no number, or one of the few that the kernel does not give for a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from .errors import MachineError, OutputError, RootlessLayerError, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# libarchive's own: for a format (EILSEQ), for a call that it does not expect (EINVAL), for anything else (-1).
+_OF_INPUT = frozenset({0, -1, errno.EILSEQ, errno.EINVAL, errno.ERANGE})
+_EXHAUSTED = {
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or let fewer builds run at the same time.",
+    errno.ENFILE: "All programs of this machine together have too many files open: end some, or raise fs.file-max.",
+    errno.ENOMEM: "Free memory, or raise its limit (ulimit -v, a container's limit).",
+    errno.EAGAIN: "Raise the limit of processes and threads (ulimit -u, a container's limit).",
+    errno.EIO: "A disk or a network file system fails: see the kernel's log.",
+}
+_FULL = {
+    errno.ENOSPC: "Make room there, or set TMPDIR or ROOTLESS_LAYER_CACHE to a directory with room.",
+    errno.EDQUOT: "The disk quota is used up: make room, or set TMPDIR or ROOTLESS_LAYER_CACHE to another place.",
+    errno.EFBIG: "Raise the limit of a file's size (ulimit -f), or name a place on another file system.",
+}
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def is_of_machine(number: int | None) -> bool:
+    """Say whether an error number tells what this machine could not do, and not that an input is damaged."""
+    return number is not None and number not in _OF_INPUT
+
+
+def unreadable(error: OSError, path: str, doing: str = "cannot be read", *, hint: str = "") -> RootlessLayerError:
+    """Give the error for a file at ``path`` that the kernel would not open or read.
+
+    It is a :class:`MachineError` where the machine ran out of something, else a :class:`UnreadableError`;
+    ``hint`` then says what to do about a file that is not there.
+    """
+    exhausted = _exhausted(error, path, doing)
+    if exhausted is not None:
+        return exhausted
+    if error.errno in _FORBIDDEN:
+        hint = "Make it readable for the user who builds, or leave it out."
+    return UnreadableError(_message(error, path, doing), hint=hint)
+
+
+def unwritable(error: OSError, path: str, doing: str = "cannot be written", *, hint: str = "") -> RootlessLayerError:
+    """Give the error for what the kernel would not write at ``path``.
+
+    It is a :class:`MachineError` where the machine ran out of something else than room, else an
+    :class:`OutputError`; ``hint`` then says what to do where there is room and permission.
+    """
+    exhausted = _exhausted(error, path, doing)
+    if exhausted is not None:
+        return exhausted
+    if error.errno in _FORBIDDEN:
+        hint = "Give the user who builds the permission to write there, or name another place."
+    return OutputError(_message(error, path, doing), hint=_FULL.get(error.errno or 0, hint))
+
+
+def failed(number: int, path: str, doing: str) -> RootlessLayerError:
+    """Give the error for a library that reads one file and writes another, of which one ended with this error number."""
+    error = OSError(number, os.strerror(number))
+    writing = number in _FULL or number == errno.EROFS
+    return unwritable(error, path, doing) if writing else unreadable(error, path, doing)
+
+
+@contextlib.contextmanager
+def starting(what: str) -> Iterator[None]:
+    """Raise :class:`MachineError` where a thread cannot be started, or memory cannot be had, for ``what`` is done."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "thread" not in str(error):
+            raise
+        number = errno.ENOMEM if isinstance(error, MemoryError) else errno.EAGAIN
+        message = f"{what}: {str(error) or os.strerror(number)}"
+        raise MachineError(message, hint=_EXHAUSTED[number]) from error
+
+
+def _exhausted(error: OSError, path: str, doing: str) -> MachineError | None:
+    hint = _EXHAUSTED.get(error.errno or 0)
+    return None if hint is None else MachineError(_message(error, path, doing), hint=hint)
+
+
+def _message(error: OSError, path: str, doing: str) -> str:
+    return f"{path}: {doing}: {error.strerror or error}"

@@ -1,0 +1,132 @@
+"""A tar as libarchive reads it from a pipe, each member's headers compared with their own bytes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from typing import TYPE_CHECKING, Any, Self
+
+from . import capi
+from .feed import READ_BYTES
+from .header import Header, HeaderError, own_header
+from .machine import failed, is_of_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KEPT = 4
+_FILLED = READ_BYTES // 2
+"""A buffer is filled so far at least: the last few then hold all headers of a member, which may be 1 MiB long."""
+
+
+class TarStream:
+    """The members of the tar that comes from a descriptor, in a ``with`` block; ``where`` is what messages call it.
+
+    Going through it gives libarchive's record of each, valid until the next. ``fault`` then says in what
+    the headers and libarchive contradict each other, ``warning`` what libarchive says of a
+    header that it could read in part. In the end ``damage`` says what kept the tar from being read
+    to its end.
+    """
+
+    def __init__(self, descriptor: int, where: str) -> None:
+        """Take a descriptor, which is not closed."""
+        self.where = where
+        self.fault = self.warning = self.damage = ""
+        self._descriptor = descriptor
+        self._buffers = [memoryview(bytearray(READ_BYTES)) for _ in range(_KEPT)]
+        self._begins = [0] * _KEPT
+        self._counts = [0] * _KEPT
+        self._passed = self._turn = 0
+        self._reader = capi.READER(self._read)
+        self._raised: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        """Give the stream itself."""
+        self.archive, self.record = capi.read_new(), capi.entry_new()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let libarchive go."""
+        capi.entry_free(self.record)
+        capi.read_free(self.archive)
+
+    def __iter__(self) -> Iterator[int]:
+        """Give the members; raises the error of this machine where one ended the reading."""
+        capi.check(self.archive, capi.read_support_format_tar(self.archive), f"read {self.where}")
+        code = capi.read_open(self.archive, None, None, self._reader, None)
+        with capi.utf8_locale():
+            while code in {capi.OK, capi.WARN}:
+                capi.entry_clear(self.record)
+                code = capi.read_next_header2(self.archive, self.record)
+                if code == capi.EOF:
+                    return
+                if code in {capi.OK, capi.WARN}:
+                    self.warning = capi.message(self.archive) if code == capi.WARN else ""
+                    self._compare()
+                    yield self.record
+                    code = capi.OK
+        self.stop()
+
+    def stop(self) -> None:
+        """Take note of what kept libarchive from going on."""
+        if self._raised is not None:
+            raise self._raised
+        number = capi.error_number(self.archive)
+        if is_of_machine(number):
+            raise failed(number, self.where, capi.message(self.archive))
+        self.damage = self.damage or capi.message(self.archive)
+
+    @property
+    def position(self) -> int:
+        """Give where in the tar the reading is, in bytes."""
+        return int(capi.filter_bytes(self.archive, 0))
+
+    def _read(self, _archive: int, _data: int, where: Any) -> int:  # noqa: ANN401 - ctypes' pointers have no public type
+        turn = self._turn = (self._turn + 1) % _KEPT
+        buffer, count = self._buffers[turn], 0
+        try:
+            while count < _FILLED and (more := os.readv(self._descriptor, [buffer[count:]])):
+                count += more
+        except BaseException as error:  # noqa: BLE001 - ctypes would only print it; stop() raises it
+            self._raised = error
+            return -1
+        self._begins[turn], self._counts[turn] = self._passed, count
+        self._passed += count
+        where[0] = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        return count
+
+    def _bytes(self, begin: int, end: int) -> bytes:
+        """Give the bytes between two positions; none where they have passed long ago."""
+        found = b""
+        for turn in range(self._turn + 1, self._turn + 1 + _KEPT):
+            first, count = self._begins[turn % _KEPT], self._counts[turn % _KEPT]
+            if first <= begin + len(found) < first + count:
+                found += self._buffers[turn % _KEPT][begin + len(found) - first : min(end - first, count)]
+        return found if len(found) == end - begin else b""
+
+    def _compare(self) -> None:
+        """Compare what libarchive says of a member with what its headers say."""
+        try:
+            blocks = self._bytes(capi.read_header_position(self.archive), self.position)
+            self.fault = self._difference(own_header(blocks)) if blocks else "its headers are too long"
+        except HeaderError as error:
+            self.fault = str(error)
+
+    def _difference(self, header: Header) -> str:
+        record = self.record
+        found = (capi.entry_uid(record), capi.entry_gid(record), capi.entry_mtime(record))
+        for name, said, read in zip(("uid", "gid", "time"), (header.uid, header.gid, header.mtime), found, strict=True):
+            if said != read:
+                return f"its {name} is {said}, and libarchive reads {read}"
+        number = capi.entry_rdev(record)
+        if header.device not in {None, (os.major(number), os.minor(number))}:
+            return f"it is a device {header.device[0]}, {header.device[1]}, which Linux cannot have"
+        if not stat.S_ISREG(capi.mode_of(record)) or capi.entry_hardlink(record) is not None:
+            return ""
+        size = capi.entry_size(record)
+        if not header.sparse and capi.entry_sparse_count(record):
+            return "libarchive reads holes in it, of which its header says nothing"
+        if not header.sparse:  # libarchive takes what stands elsewhere in an old header for GNU's size of a sparse file
+            capi.entry_set_size(record, header.size)
+        return "" if size == header.size or not header.sparse else f"it has {header.size} bytes, and libarchive reads {size}"
