@@ -50,6 +50,7 @@ RANKS = (
         "watch",
         "view",
         "overlay",
+        "environment",
     },
     {"stage", "worker", "pipeline"},
     {"tools", "scan", "session", "blob", "changeset", "unpacking"},
