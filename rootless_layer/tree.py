@@ -27,6 +27,8 @@ WHITEOUT_PREFIX = b".wh."
 """image-spec ``layer.md``, "Whiteouts": such a name marks a deletion."""
 
 ROOT_MODE = stat.S_IFDIR | 0o755
+LARGEST_ID = 2**32 - 2
+"""The largest uid and gid that Linux has: 2**32 - 1 stands for "leave it as it is" (chown(2))."""
 
 
 @attrs.frozen(kw_only=True, slots=True)

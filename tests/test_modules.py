@@ -16,6 +16,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors"},
+    {"given"},
     {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
     {"base", "progress"},
     {
