@@ -137,6 +137,7 @@ class Session:
             "scripts": scripts,
             "preload": self._library(spec, stager),
             "scaffold": [[source, path] for path, source in stager.scaffold.items() if source is not None],
+            "tools": [[source, path] for path, source in stager.scaffold.items() if source and path in stager.points],
             "environment": variables.variables,
             "timeout": spec.timeout,
             "load": load if staged.rows or base is not None else None,
@@ -225,6 +226,7 @@ class Session:
         return attrs.evolve(
             record,
             xattrs={inode: tuple(sorted(pairs)) for inode, pairs in xattrs.items()},
+            tools={(dev, ino): (_path(top), _path(below)) for dev, ino, top, below in result["tools"]},
             unseen={(dev, ino): program for dev, ino, program in result["unseen"]},
             builder=(os.geteuid(), os.getegid()) if self.isolation == "none" else None,
             set_id_refused=result["set_id_refused"],
@@ -289,11 +291,15 @@ def _overlay(base: Base, staged: Staged) -> dict[str, object]:
     return {"tree": staged.tree, "upper": staged.top, "placed": placed, **places}
 
 
+def _path(said: str) -> bytes:
+    return said.encode("latin-1")
+
+
 def _shown(said: dict[str, Any]) -> Shown:
     return Shown(
         said["device"],
-        {path.encode("latin-1"): number for path, number in said["moved"]},
-        {number: path.encode("latin-1") for number, path in said["paths"]},
+        {_path(path): number for path, number in said["moved"]},
+        {number: _path(path) for number, path in said["paths"]},
     )
 
 

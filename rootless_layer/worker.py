@@ -197,7 +197,8 @@ class _Session:
     def _collect(self, daemon: Daemon, upper: str = "", known: Plan | None = None) -> Plan:
         """Have the extended attributes read, where they are the daemon's."""
         tops = [self.plan["tree"], *(source for source, _ in self.plan["binds"])]
-        return self._agent(daemon, "collect", {"tops": tops, "upper": upper, "known": known or {}})
+        tools = [source for source, _ in self.plan["tools"]]
+        return self._agent(daemon, "collect", {"tops": tops, "tools": tools, "upper": upper, "known": known or {}})
 
     def _collect_above(self, daemon: Daemon, overlay: Overlay) -> Plan:
         """Do so above a base, and say how the overlay showed what has a row."""
