@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _ROW = re.compile(rb"dev=([0-9a-f]+),ino=(\d+),")
 
@@ -38,13 +38,16 @@ def rows(top: str, faked: int, save_file: str) -> set[tuple[int, int]]:
         return {(int(dev, 16), int(ino)) for dev, ino in _ROW.findall(file.read())}
 
 
-def collect(tops: list[str], upper: str, known: dict[str, str], wanted: set[tuple[int, int]]) -> dict[str, object]:
+def collect(
+    tops: list[str], tools: list[str], upper: str, known: dict[str, str], wanted: set[tuple[int, int]]
+) -> dict[str, object]:
     """Read the attributes of every inode that has a row.
 
     Above a base, which makes the first of ``tops`` large, that is walked last: ``known`` has
     paths there by inode number, and ``upper`` is the directory of what is new. Rows of what is
     nowhere are ``left``, those of what is known ``rowed``; ``named`` has the paths of what was only
-    found in the walk.
+    found in the walk. ``tools`` are directories and files that the scripts only see: what of them
+    has a row is told by its inode, its tool and its path below that.
     """
     found: list[list[object]] = []
     named: dict[int, str] = {}
@@ -71,8 +74,19 @@ def collect(tops: list[str], upper: str, known: dict[str, str], wanted: set[tupl
             read(path, inode)
             if not wanted:
                 break
+    seen = [[*inode, tool, path] for tool, path, inode in _of_tools(tools, wanted, read)]
     left = [number for dev, number in wanted if dev == device]
-    return {"xattrs": found, "named": named, "rowed": rowed, "left": left}
+    return {"xattrs": found, "named": named, "rowed": rowed, "left": left, "tools": seen}
+
+
+def _of_tools(
+    tools: list[str], wanted: set[tuple[int, int]], read: Callable[[bytes, tuple[int, int]], None]
+) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    for tool in map(os.fsencode, tools):
+        for path, inode in _walk(tool) if wanted else ():
+            if inode in wanted:
+                yield tool.decode("latin-1"), path[len(tool) :].decode("latin-1"), inode
+            read(path, inode)
 
 
 def _value(path: bytes, name: str) -> str:

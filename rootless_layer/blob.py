@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from . import listing
+from . import given, listing
 from .compression import BlobWriter, decompressed
 from .errors import InputError, SourceError
 from .oci import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
@@ -174,11 +174,12 @@ class _Sink:
         """Do nothing: what is written is passed on at once."""
 
 
-def open_layer(folder: str) -> LayerBlob:
+def open_layer(folder: str | os.PathLike[str]) -> LayerBlob:
     """Open a layer that :func:`rootless_layer.build_layer` put in a directory.
 
     Raises :class:`InputError` where there is none.
     """
+    folder = given.path("folder", folder)
     path = Path(folder, "layer.json")
     try:
         said = json.loads(path.read_bytes())

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from . import given
 from .errors import ClosureError
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def _freeze_sizes(sizes: Mapping[StorePath, int]) -> Mapping[StorePath, int]:
 
 
 def _clean_root(root: StrPath) -> str:
+    given.instance("store_root", root, str | os.PathLike, "a path")
     if not (text := os.fspath(root)).startswith("/") or "\0" in text:
         raise ClosureError(f"the store root {_show(text)} is not an absolute path")
     return text.rstrip("/") or "/"
@@ -201,7 +203,7 @@ class Closure:
 def closure_of_paths(paths: Iterable[str], store_root: StrPath = "/") -> Closure:
     """Make a closure without references; one ClosureError has all malformed paths."""
     reader = _Reader()
-    for path in paths:
+    for path in given.several("paths", paths, "store paths"):
         reader.add(("", path))
     return reader.closure(store_root)
 
@@ -213,7 +215,7 @@ def load_closure(source: StrPath, *, store_root: StrPath = "/") -> Closure:
     whether the paths exist and the references are whole. Raises one ClosureError that
     has every problem, each with its file and its place there.
     """
-    name = os.fspath(source)
+    name = os.fspath(given.instance("source", source, str | os.PathLike, "a path"))
     is_dir = os.path.isdir(name)
     reader = _Reader()
     for part in ("/store-paths", "/registration") if is_dir else ("",):

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
+from . import given
 from .blob import ahead
 from .child import Tally, each
 from .copying import Flowing
@@ -235,7 +236,7 @@ def check_target(output: str, kind: Format) -> None:
 
 def export_images(  # noqa: PLR0913 - what, where to, and how
     images: Sequence[Stored],
-    output: str,
+    output: str | os.PathLike[str],
     kind: Format,
     *,
     several_platforms: bool = False,
@@ -249,12 +250,14 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
     :class:`SourceError` for a layer that is not what its digest says, :class:`OutputError`
     where it cannot be written. ``progress`` may be called by a thread of a codec.
     """
+    given.one_of("kind", kind, Format)
     _check_names(images, several_platforms=several_platforms, kind=kind)
     if stream is not None:
         with contextlib.suppress(OSError):  # no pipe, or a user's share of them is used up
             fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         _write_file(images, stream, kind, several_platforms=several_platforms, progress=progress)
         return
+    output = given.path("output", output)
     check_target(output, kind)
     target = Path(os.path.realpath(output))
     with Temporary() as temporary:

@@ -93,8 +93,6 @@ def _closure(spec: LayerSpec, *, derived: bool) -> Any:  # noqa: ANN401 - JSON
 
 
 def _content(content: str, spec: LayerSpec, *, derived: bool) -> list[Any]:
-    if not content:
-        return []  # never built
     on_disk, stored = locate(content, spec)
     if stored:
         return ["closure", os.fsdecode(stored)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from . import given
 from .base import Delta
 from .changeset import changeset, difference
 from .child import Child, may_fork, uninterrupted
@@ -27,6 +28,7 @@ from .plan import StoreLocation, plan, read_directory
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
+from .spec import Blob, LayerSpec, Stage
 from .temporary import Temporary
 from .tools import ToolStager
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from .plan import Plan
-    from .spec import Blob, LayerSpec, Stage
     from .stage import Method
     from .tree import Entry, Tree
 
@@ -86,6 +87,10 @@ def build_layer(
     the calling thread. Raises :class:`RootlessLayerError`; its kinds are drawn in
     :mod:`rootless_layer.errors`.
     """
+    given.instance("spec", spec, LayerSpec, "a LayerSpec")
+    given.one_of("stage", stage, Stage)
+    given.one_of("blob", blob, Blob)
+    output = given.path("output", output)
     tell = progress or (lambda _progress: None)
     spec = spec.apart_from(output)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced

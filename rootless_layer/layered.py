@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from . import given
 from .archive import data_size
 from .blob import LayerBlob, Piece, open_layer
 from .child import Tally, each
+from .closure import Closure
 from .compression import BlobWriter
 from .contents import store_paths
 from .copying import Flowing
@@ -30,15 +32,13 @@ from .output import aside, check_replaceable, settle, writing
 from .pipeline import serialise
 from .plan import plan
 from .progress import Progress
-from .spec import Compression, LayerSpec
+from .spec import Blob, Compression, LayerSpec
 from .temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .closure import Closure
     from .layering import Strategy
-    from .spec import Blob
     from .tree import Entry, Tree
 
 _LARGE_BYTES = 64 << 20
@@ -72,6 +72,9 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     :func:`.layering.split` raises, :class:`SourceError` for what cannot be read, and
     :class:`OutputError` where the output cannot be written.
     """
+    given.instance("closure", closure, Closure, "a Closure")
+    given.one_of("blob", blob, Blob)
+    output = given.path("output", output)
     target = Path(os.path.realpath(output))
     check_replaceable(Path(output).absolute(), CLOSURE_LAYERS)
     asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression())
@@ -203,6 +206,7 @@ def read_strategy(name: str, closure: Closure) -> Strategy:
     :class:`.ByList`. For ``size``, a path whose size the closure does not have is
     measured. Raises :class:`InputError` for what is neither, and what the strategies raise.
     """
+    name = given.path("name", name)
     if name == "popularity":
         return POPULAR
     if name == "size":

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from . import given
 from .closure import StorePath
 from .errors import ClosureError, InputError
 
@@ -229,6 +230,11 @@ class BySize:
         return sorted(found, key=closure_size)
 
 
+def _groups(value: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    groups = (given.several(f"groups[{n}]", group, "strings") for n, group in enumerate(given.several("groups", value, "groups")))
+    return tuple(tuple(given.text(f"groups[{n}]", entry) for entry in group) for n, group in enumerate(groups))
+
+
 @attrs.frozen
 class ByList:
     """A layer for each group of a list, in its order, and a last one for what no group names.
@@ -239,7 +245,7 @@ class ByList:
     nothing in the closure is allowed, and a group left without paths makes no layer.
     """
 
-    groups: Sequence[Sequence[str]]
+    groups: Sequence[Sequence[str]] = attrs.field(converter=_groups)
 
     def parts(self, graph: Graph, most: int) -> Iterable[Graph]:
         """Give a part for each group, then the rest.
@@ -284,7 +290,7 @@ def split(closure: Closure, most: int, strategy: Strategy = POPULAR) -> tuple[Gr
     Raises InputError if ``most`` is less than 1, and ClosureError for a cycle of references,
     which Nix forbids; and what the strategy raises.
     """
-    if most < 1:
+    if given.instance("most", most, int, "a whole number") < 1:
         raise InputError(f"a closure cannot be split into at most {most} layers: allow 1 or more")
     parts = [part for part in strategy.parts(Graph.of(closure), most) if part.nodes]
     return tuple(part.group for part in limit(parts, most))

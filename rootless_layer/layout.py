@@ -27,6 +27,7 @@ from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
 from .derived import read_derived
 from .errors import InputError, SourceError
+from .given import path as given_path
 from .image import Image, faults
 from .made import IMAGE_JSON
 from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
@@ -52,7 +53,7 @@ class Stored:
     names: tuple[str, ...] = ()
 
 
-def read_images(path: str, spool: Callable[[], str]) -> list[Stored]:
+def read_images(path: str | os.PathLike[str], spool: Callable[[], str]) -> list[Stored]:
     """Read every image at ``path``, in the order in which it lists them.
 
     ``spool`` gives the path of a new file in a directory that lasts as long as the images
@@ -60,6 +61,7 @@ def read_images(path: str, spool: Callable[[], str]) -> list[Stored]:
     naming what is wrong with it, for what is no image, and :class:`SourceError` for what
     cannot be read.
     """
+    path = given_path("path", path)
     try:
         return _read(path, spool)
     except OSError as error:

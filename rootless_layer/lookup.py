@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from . import given
 from .blob import open_layer
 from .cache import LayerCache, keeping
 from .key import layer_key
@@ -17,6 +18,7 @@ from .made import ASIDE, LAYER_JSON
 from .oci import Descriptor
 from .output import make_folder
 from .progress import Progress
+from .spec import Blob, LayerSpec, Stage
 from .temporary import Temporary
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from .base import Base
     from .blob import LayerBlob
     from .cache import Entry
-    from .spec import Blob, LayerSpec, Stage
     from .tree import Tree
 
 
@@ -65,7 +66,7 @@ def sources(spec: LayerSpec, chain_id: str | None) -> dict[str, Any]:
 def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is opened late
     spec: LayerSpec,
     output: str | os.PathLike[str],
-    cache: Path,
+    cache: str | os.PathLike[str],
     *,
     chain_id: str | None = None,
     open_base: Callable[[], Base | None] | None = None,
@@ -80,6 +81,10 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     The directory is what :func:`rootless_layer.build_layer` would have made of it, whose errors
     this raises as well.
     """
+    given.instance("spec", spec, LayerSpec, "a LayerSpec")
+    given.one_of("stage", stage, Stage)
+    given.one_of("blob", blob, Blob)
+    output, cache = given.path("output", output), Path(given.path("cache", cache))
     tell = progress or (lambda _progress: None)
 
     def while_built(step: Progress) -> None:

@@ -86,9 +86,6 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     if spec.link == "symbolic":  # a link may lead out of the layer
         store += store_locations(spec.tools)
     for content in spec.contents:
-        if not content:
-            message = "a content without a name: give the path of a tree"
-            raise InputError(message)
         merge.add_content(content, store)
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")

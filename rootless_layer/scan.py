@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .spec import LayerSpec
 
 _MOST_SHOWN = 10
-_HINT = "Store paths are immutable; give the scripts copies that they may change with --closure-writable."
+_HINT = "Store paths are immutable; scripts get copies of those in the layer that they may change with --closure-writable."
 
 
 def scan(staged: Staged, record: OwnershipRecord, spec: LayerSpec) -> tuple[Tree, list[str]]:
@@ -122,8 +122,7 @@ class _Scan:
                 if stat.S_ISDIR(status.st_mode) and _is_opaque(on_disk):
                     self.opaque.append(path)
             if path in staged.points:
-                if staged.points[path] != (status.st_dev, status.st_ino):
-                    self.changed.append(f"{shown(path)}: a script replaced the store path")
+                self._check_point(path, status)
                 continue
             if path in staged.scaffold or path.startswith(SCAFFOLD + b"/"):
                 entry = self._scaffold(path, on_disk, status)
@@ -134,9 +133,18 @@ class _Scan:
         self._drop_bare_scaffold(found)
         self._add_store(found)
         self._check_store_rows()
+        self._check_tool_rows()
         if self.changed:
             raise StoreChangedError(*self.changed[:_MOST_SHOWN], hint=_HINT)
         return self._resolve_links(found)
+
+    def _check_point(self, path: bytes, status: os.stat_result) -> None:
+        """See that what store paths are mounted upon is what it was; a tool that is a link stands there itself."""
+        if self.staged.points[path] != (status.st_dev, status.st_ino):
+            self.changed.append(f"{shown(path)}: a script replaced the store path")
+        row = self.record.rows.get(self.record.inode(path, status)) if stat.S_ISLNK(status.st_mode) else None
+        if row is not None and (row.uid, row.gid) != (0, 0):
+            self.changed.append(_wished(path, row))
 
     def _entry(self, path: bytes, on_disk: bytes, status: os.stat_result) -> Entry | None:
         inode = self.record.inode(path, status)
@@ -235,9 +243,9 @@ class _Scan:
 
     def _add_store(self, found: dict[bytes, Entry]) -> None:
         """Add what was mounted, as planned; where it was copied in, check it."""
-        for prefix in self.store_prefixes:
-            if prefix in self.staged.points and not os.path.lexists(self.staged.top + b"/" + prefix):
-                self.changed.append(f"{shown(prefix)}: a script moved or removed the store path")
+        for point in self.staged.points:
+            if not os.path.lexists(self.staged.top + b"/" + point):
+                self.changed.append(f"{shown(point)}: a script moved or removed the store path")
         inside = set(self.store_prefixes)
         mounted = self.staged.points
         current = b""
@@ -276,8 +284,17 @@ class _Scan:
             wished = (row.mode, row.uid, row.gid) != (entry.mode, entry.uid, entry.gid) and entry.target is None
             owner = (row.uid, row.gid) != (entry.uid, entry.gid)
             if wished or owner or self.record.xattrs.get(inode, ()) != entry.xattrs:
-                what = f"{stat.filemode(row.mode)} {row.uid}:{row.gid}"
-                self.changed.append(f"{shown(path)}: a script wished to change the store path's file (to {what})")
+                self.changed.append(_wished(path, row))
+
+    def _check_tool_rows(self) -> None:
+        """Find wishes to change what the scripts only see: it is not in the layer, so they would be lost."""
+        places = {source: path for path, source in self.staged.scaffold.items() if source is not None}
+        for inode, (tool, below) in self.record.tools.items():
+            row, status = self.record.rows[inode], os.lstat(tool + below)
+            same = row.mode == status.st_mode or stat.S_ISLNK(status.st_mode)
+            shared = self.staged.rows.get(inode) == row  # by a file of the closure, in an optimised store
+            if not (shared or (same and (row.uid, row.gid) == (0, 0))) or inode in self.record.xattrs:
+                self.changed.append(_wished(places[tool] + below, row))
 
     def _resolve_links(self, found: dict[bytes, Entry]) -> Tree:
         """Give each group of hard links one target, named directly."""
@@ -303,6 +320,11 @@ class _Scan:
                 found[path] = attrs.evolve(found[path], link=None)
             elif path != target:
                 found[path] = attrs.evolve(found[path], link=target)
+
+
+def _wished(path: bytes, row: Row) -> str:
+    what = f"{stat.filemode(row.mode)} {row.uid}:{row.gid}"
+    return f"{shown(path)}: a script wished to change the store path's file (to {what})"
 
 
 def _is_opaque(on_disk: bytes) -> bool:

@@ -15,6 +15,7 @@ import attrs
 
 from . import errors
 from .base import Delta
+from .environment import Environment
 from .errors import BypassError, DaemonError, ScriptError, UnavailableError
 from .fakeroot import find_programs
 from .ownership import OwnershipRecord, Shown, save_file
@@ -34,31 +35,8 @@ if TYPE_CHECKING:
 Isolation = Literal["namespaces", "chroot", "none"]
 
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.worker import main; main()"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _END_SECONDS = 30
-
-
-def environment(spec: LayerSpec, *, mounted: bool) -> dict[str, str]:
-    """Give the scripts' environment: the same on every machine, and what the spec adds.
-
-    In the root view ``PATH`` ends with the ``bin`` directories of the closure and of the
-    tools, so that a script finds its programs there when they are not linked into the root.
-    """
-    path = _PATH
-    if spec.view == "root":
-        seen = [closure for closure in (spec.closure, spec.tools) if closure is not None]
-        path = ":".join((_PATH, *(f"{stored.path}/bin" for closure in seen for stored in closure.paths)))
-    fixed = {
-        "HOME": "/root",
-        "LOGNAME": "root",
-        "USER": "root",
-        "PATH": path,
-        "SOURCE_DATE_EPOCH": str(spec.epoch),
-        "TERM": "dumb",
-    }
-    if spec.view == "directory" and mounted:
-        fixed["TMPDIR"] = "/tmp"  # noqa: S108 - the session's own
-    return fixed | dict(spec.environment)
+_MOST_SHOWN = 200
 
 
 @attrs.define(slots=True)
@@ -149,6 +127,7 @@ class Session:
         saved, load = f"{self.work}/save", f"{self.work}/load"
         with open(load, "wb") as file:
             file.write(save_file(staged.rows.items()))
+        variables = Environment.of(spec, mounted=self.isolation == "namespaces")
         scripts = [self._script(spec, stager, index, script) for index, script in enumerate(spec.scripts)]
         self._send({
             "view": spec.view,
@@ -158,7 +137,8 @@ class Session:
             "scripts": scripts,
             "preload": self._library(spec, stager),
             "scaffold": [[source, path] for path, source in stager.scaffold.items() if source is not None],
-            "environment": environment(spec, mounted=self.isolation == "namespaces"),
+            "tools": [[source, path] for path, source in stager.scaffold.items() if source and path in stager.points],
+            "environment": variables.variables,
             "timeout": spec.timeout,
             "load": load if staged.rows or base is not None else None,
             "save_file": saved,
@@ -170,7 +150,7 @@ class Session:
         while "script" in result:
             result = self._receive()
         self._settle()
-        return self._record(result, spec, saved)
+        return self._record(result, spec, saved, variables)
 
     def _script(self, spec: LayerSpec, stager: Stager, index: int, script: Script) -> dict[str, Any]:
         """Say how a script is started, with its file where its view can see it."""
@@ -217,15 +197,18 @@ class Session:
         with open(library, "rb") as file:
             return self._place(spec, stager, b"libfakeroot.so", file.read())
 
-    def _record(self, result: dict[str, Any], spec: LayerSpec, saved: str) -> OwnershipRecord:
+    def _record(self, result: dict[str, Any], spec: LayerSpec, saved: str, variables: Environment) -> OwnershipRecord:
         bypasses = [
             f"{program}: {call} of {path} went around fakeroot, so its wish is not recorded"
             for program, call, path in result.get("bypasses", ())
         ]
-        failed = result.get("failed")
+        failure = None
+        if "failed" in result:
+            index, *end = result["failed"]
+            failure = _failed(spec.scripts[index], end, spec, variables)
         if bypasses:
-            if failed:
-                bypasses.append(_failure(spec.scripts[failed[0]], failed, spec.timeout))
+            if failure is not None:
+                bypasses += failure.problems
             raise BypassError(
                 *bypasses,
                 hint="Use programs that libfakeroot is loaded into: dynamic ones, with LD_PRELOAD left as it is.",
@@ -233,8 +216,8 @@ class Session:
         if "error" in result:
             name, problems, hint = result["error"]
             raise getattr(errors, name)(*problems, hint=hint)
-        if failed:
-            raise ScriptError(_failure(spec.scripts[failed[0]], failed, spec.timeout), status=_status(failed))
+        if failure is not None:
+            raise failure
         with open(saved, "rb") as file:
             record = OwnershipRecord.parse(file.read())
         xattrs: dict[Inode, list[tuple[bytes, bytes]]] = {}
@@ -243,6 +226,7 @@ class Session:
         return attrs.evolve(
             record,
             xattrs={inode: tuple(sorted(pairs)) for inode, pairs in xattrs.items()},
+            tools={(dev, ino): (_path(top), _path(below)) for dev, ino, top, below in result["tools"]},
             unseen={(dev, ino): program for dev, ino, program in result["unseen"]},
             builder=(os.geteuid(), os.getegid()) if self.isolation == "none" else None,
             set_id_refused=result["set_id_refused"],
@@ -307,26 +291,47 @@ def _overlay(base: Base, staged: Staged) -> dict[str, object]:
     return {"tree": staged.tree, "upper": staged.top, "placed": placed, **places}
 
 
+def _path(said: str) -> bytes:
+    return said.encode("latin-1")
+
+
 def _shown(said: dict[str, Any]) -> Shown:
     return Shown(
         said["device"],
-        {path.encode("latin-1"): number for path, number in said["moved"]},
-        {number: path.encode("latin-1") for number, path in said["paths"]},
+        {_path(path): number for path, number in said["moved"]},
+        {number: _path(path) for number, path in said["paths"]},
     )
 
 
-def _status(failed: list[Any]) -> int:
-    _index, kind, number = failed
-    return 128 + number if kind == "signal" else int(number)
+def _failed(script: Script, end: list[Any], spec: LayerSpec, variables: Environment) -> ScriptError:
+    """Say how a script ended that did not end well; ``end`` is a number, a kind and what it is about."""
+    number, kind, about = end
+    hint = ""
+    match kind:
+        case "exit":
+            problem = f"the script failed with exit status {number}"
+        case "signal":
+            name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+            problem = f"the script was killed by the signal {name}"
+        case "timeout":
+            problem = f"the script did not end within {spec.timeout:g} seconds, so it was killed"
+        case "interpreter":
+            problem = "the interpreter that its first line names is not there"
+        case "too long":
+            problem = f"its arguments and its environment are too long for Linux: {about}"
+            hint = "Give what is long in a file."
+        case "absent":
+            named = "" if about == script.name else f"{about}: "
+            problem = f"{named}not found in the view of the script ({_searched(variables)})"
+            hint = "Give its absolute path, --env PATH=DIRECTORIES, or the package that has it with --copy-to-root."
+        case _:
+            return ScriptError(about, status=number)
+    status = 128 + number if kind == "signal" else number
+    return ScriptError(f"{script.name}: {problem}", status=status, hint=hint)
 
 
-def _failure(script: Script, failed: list[Any], timeout: float | None) -> str:
-    _index, kind, number = failed
-    if kind == "exit":
-        return f"{script.name}: the script failed with exit status {number}"
-    if kind == "signal":
-        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        return f"{script.name}: the script was killed by the signal {name}"
-    if kind == "timeout":
-        return f"{script.name}: the script did not end within {timeout:g} seconds, so it was killed"
-    return str(kind)
+def _searched(variables: Environment) -> str:
+    """Say where programs are looked for, in few words."""
+    path = variables.variables["PATH"]
+    shown = path if len(path) <= _MOST_SHOWN else f"{path[:_MOST_SHOWN]}… of {path.count(':') + 1} directories"
+    return f"PATH={shown}" + (f", which has no room for those of {variables.left_out} store paths" if variables.left_out else "")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from . import given
 from .base import Base, Entries
 from .compression import MOST_BYTES
 from .errors import InputError
@@ -51,7 +52,7 @@ def cache_directory() -> Path:
 
 def open_base(
     image: Image,
-    cache: Path,
+    cache: str | os.PathLike[str],
     temporary: Temporary,
     *,
     most_bytes: int = MOST_BYTES,
@@ -64,6 +65,7 @@ def open_base(
     while. Raises :class:`InputError` for a layer that is damaged, is
     not what its digest says or names paths outside of the root.
     """
+    cache = Path(given.path("cache", cache))
     merged = _Merged()
     for number, (layer, chain_id) in enumerate(zip(image.layers, image.chain_ids, strict=True), 1):
         folder = cache / "snapshots" / chain_id.removeprefix("sha256:")

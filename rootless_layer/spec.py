@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from . import given
+from .base import Base
+from .closure import Closure
 from .errors import InputError
 from .places import Places
+from .tree import LARGEST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
-    from .base import Base
-    from .closure import Closure
+    from .given import StrPath
+
+    _Validator = Callable[[object, attrs.Attribute[Any], Any], object]
 
 View = Literal["root", "directory"]
 Link = Literal["hard", "symbolic", "copy"]
@@ -27,7 +33,7 @@ Kind = Literal["none", "gzip", "zstd"]
 
 _LEVELS = {"none": (0, 0, 0), "gzip": (0, 2, 3), "zstd": (1, 3, 19)}
 """Lowest, default and highest level; gzip's are ISA-L's."""
-_LARGEST_ID = 2**32 - 2
+_LARGEST_TIME = 2**63 - 1
 
 
 @attrs.frozen(slots=True)
@@ -39,9 +45,10 @@ class Compression:
 
     def __attrs_post_init__(self) -> None:
         """Take the default level, and refuse one that the kind does not have."""
-        if self.kind not in _LEVELS:
+        if not isinstance(self.kind, str) or self.kind not in _LEVELS:
             message = f"{self.kind}: not a compression; there are {', '.join(_LEVELS)}"
             raise InputError(message)
+        given.instance("level", self.level, int, "a whole number")
         lowest, default, highest = _LEVELS[self.kind]
         if self.level == -1:
             object.__setattr__(self, "level", default)
@@ -50,77 +57,142 @@ class Compression:
             raise InputError(message)
 
 
+def _arguments(value: Iterable[str]) -> tuple[str, ...]:
+    words = given.several("arguments", value, "strings")
+    return tuple(given.text(f"arguments[{number}]", word) for number, word in enumerate(words))
+
+
 @attrs.frozen(slots=True)
 class Script:
     """One script: a file's bytes, or a command with its arguments.
 
     ``data`` is the file, executed through its ``#!`` line or, without one, by ``sh -e``;
     ``arguments`` follow it. Where ``data`` is nothing, ``arguments`` are the command.
-    ``name`` is what messages call it.
+    ``name`` is what messages call it. Raises :class:`InputError` for anything else.
     """
 
     name: str
     data: bytes | None = None
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = attrs.field(default=(), converter=_arguments)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot be executed."""
+        given.text("name", self.name)
+        if self.data is not None:
+            given.instance("data", self.data, bytes, "the bytes of a file (Script.text takes a string)")
+        elif not self.arguments or not self.arguments[0]:
+            message = f"{self.name or 'a script'}: a command needs at least one argument, the program"
+            raise InputError(message)
 
     @classmethod
-    def file(cls, path: str | os.PathLike[str]) -> Script:
+    def file(cls, path: StrPath) -> Script:
         """Read a script; raises :class:`InputError` where it cannot be read."""
+        path = given.path("path", path)
         try:
-            return cls(os.fspath(path), Path(path).read_bytes())
+            return cls(path, Path(path).read_bytes())
         except OSError as error:
-            message = f"{os.fspath(path)}: the script cannot be read: {error.strerror}"
+            message = f"{path}: the script cannot be read: {error.strerror}"
             raise InputError(message) from error
 
     @classmethod
     def text(cls, text: str, name: str = "script") -> Script:
         """Take a script's text as it is."""
-        return cls(name, text.encode("utf-8", "surrogateescape"))
+        return cls(name, given.instance("text", text, str, "a string").encode("utf-8", "surrogateescape"))
 
     @classmethod
-    def command(cls, arguments: Sequence[str]) -> Script:
+    def command(cls, arguments: Iterable[str]) -> Script:
         """Take a command; the first argument is searched in ``PATH`` of the view."""
-        if not arguments or not arguments[0]:
-            message = "a command needs at least one argument, the program"
-            raise InputError(message)
-        return cls(arguments[0], None, tuple(arguments))
+        words = _arguments(arguments)
+        return cls(words[0] if words else "", None, words)
 
 
-def _one_of(kind: object) -> Callable[[object, attrs.Attribute[str], str], None]:
-    choices = get_args(kind)
+class Variables(Mapping[str, str]):
+    """Variables of an environment, in an order, that nobody changes any more."""
 
-    def check(_spec: object, attribute: attrs.Attribute[str], value: str) -> None:
-        if value not in choices:
-            message = f"{attribute.name}: {value!r} is none of {', '.join(choices)}"
-            raise InputError(message)
+    def __init__(self, values: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Copy them; raises :class:`InputError` for what cannot be set, all of it at once."""
+        if not isinstance(values, Mapping):
+            given.refuse("environment", values, "a mapping of names to values")
+        self._values: dict[str, str] = dict(values)
+        problems = [
+            f"environment: {name!r} cannot be set to {value!r:.60}"
+            for name, value in values.items()
+            if not _may_be_set(name, value)
+        ]
+        if problems:
+            raise InputError(*problems, hint="A name is a string without = and NUL, a value a string without NUL.")
+
+    def __getitem__(self, name: str) -> str:
+        """Give a variable's value."""
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        """Hash what is compared, which the order is not."""
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        """Show them as a dict."""
+        return repr(self._values)
+
+
+def _may_be_set(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not isinstance(value, str):
+        return False
+    return bool(name) and "=" not in name and "\0" not in name + value
+
+
+def _contents(value: Iterable[StrPath]) -> tuple[str, ...]:
+    trees = given.several("contents", value, "paths")
+    return tuple(given.path(f"contents[{number}]", tree) for number, tree in enumerate(trees))
+
+
+def _scripts(value: Iterable[Script]) -> tuple[Script, ...]:
+    scripts = given.several("scripts", value, "Script")
+    return tuple(given.instance(f"scripts[{n}]", script, Script, "a Script") for n, script in enumerate(scripts))
+
+
+def _rootfs(value: StrPath | None) -> str | None:
+    return None if value is None else given.path("rootfs", value)
+
+
+def _rootfs_listing(value: StrPath | None) -> str | None:
+    return None if value is None else given.path("rootfs_listing", value)
+
+
+def _one_of(literal: object) -> _Validator:
+    return lambda _spec, attribute, value: given.one_of(attribute.name, value, literal)
+
+
+def _whole(most: int) -> _Validator:
+    return lambda _spec, attribute, value: given.whole(attribute.name, value, 0, most)
+
+
+def _an(kind: type) -> _Validator:
+    def check(_spec: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is not None or attribute.default is not None:
+            given.instance(attribute.name, value, kind, f"a {kind.__name__}")
 
     return check
 
 
-def _id(_spec: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if not 0 <= value <= _LARGEST_ID:
-        message = f"{attribute.name}: {value} is no id; they go from 0 to {_LARGEST_ID}"
-        raise InputError(message)
-
-
-def _epoch(_spec: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if not 0 <= value < 2**63:
-        message = f"{attribute.name}: {value} is no time in seconds since 1970"
-        raise InputError(message)
+def _flag(_spec: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    given.instance(attribute.name, value, bool, "True or False")
 
 
 def _timeout(_spec: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
-    if value is not None and not (value > 0 and math.isfinite(value)):
-        message = f"{attribute.name}: {value} is not a number of seconds above 0"
-        raise InputError(message)
-
-
-def _environment(_spec: object, _attribute: object, value: Mapping[str, str]) -> None:
-    problems = [
-        f"environment: {name!r} cannot be set" for name, text in value.items() if not name or "=" in name or "\0" in name + text
-    ]
-    if problems:
-        raise InputError(*problems)
+    if value is None:
+        return
+    seconds = given.instance(attribute.name, value, int | float, "a number of seconds")
+    if not (seconds > 0 and math.isfinite(seconds)):
+        given.refuse(attribute.name, value, "a number of seconds above 0")
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -130,7 +202,8 @@ class LayerSpec:
     ``base`` is what the layer is built upon: the scripts see it, and the layer is the
     difference.
     ``closure`` is put in the layer under its own store paths; ``contents`` are trees
-    (absolute paths, in the store or not) merged into the root, where ``link`` says how a
+    (paths in the store or not; a relative one is below the working directory of whoever
+    builds) merged into the root, where ``link`` says how a
     root file stands for a store file, and ``keep_dirlinks`` lets a directory of one go
     where another has a symbolic link to a directory; with ``follow_dirlinks`` such a link of
     a tree becomes a directory of what it leads to, and ``conflict`` says whose file counts
@@ -147,34 +220,37 @@ class LayerSpec:
 
     ``left_out`` has the places that are no part of an input that they lie in: outputs, the
     cache. :func:`rootless_layer.build_layer` adds its own output.
+
+    Raises :class:`InputError` for a value of another type, or that no layer can have; it
+    names the field.
     """
 
-    base: Base | None = None
-    closure: Closure | None = None
-    tools: Closure | None = None
-    contents: tuple[str, ...] = ()
-    rootfs: str | None = None
-    rootfs_listing: str | None = None
-    scripts: tuple[Script, ...] = ()
+    base: Base | None = attrs.field(default=None, validator=_an(Base))
+    closure: Closure | None = attrs.field(default=None, validator=_an(Closure))
+    tools: Closure | None = attrs.field(default=None, validator=_an(Closure))
+    contents: tuple[str, ...] = attrs.field(default=(), converter=_contents)
+    rootfs: str | None = attrs.field(default=None, converter=_rootfs)
+    rootfs_listing: str | None = attrs.field(default=None, converter=_rootfs_listing)
+    scripts: tuple[Script, ...] = attrs.field(default=(), converter=_scripts)
     view: View = attrs.field(default="root", validator=_one_of(View))
-    environment: Mapping[str, str] = attrs.field(factory=dict, validator=_environment)
+    environment: Mapping[str, str] = attrs.field(factory=Variables, converter=Variables)
     timeout: float | None = attrs.field(default=None, validator=_timeout)
-    writable_closure: bool = False
+    writable_closure: bool = attrs.field(default=False, validator=_flag)
     link: Link = attrs.field(default="hard", validator=_one_of(Link))
-    keep_dirlinks: bool = False
-    follow_dirlinks: bool = False
+    keep_dirlinks: bool = attrs.field(default=False, validator=_flag)
+    follow_dirlinks: bool = attrs.field(default=False, validator=_flag)
     conflict: Conflict = attrs.field(default="error", validator=_one_of(Conflict))
-    uid: int = attrs.field(default=0, validator=_id)
-    gid: int = attrs.field(default=0, validator=_id)
-    epoch: int = attrs.field(default=1, validator=_epoch)
-    compression: Compression = Compression()
-    left_out: Places = attrs.field(factory=Places)
+    uid: int = attrs.field(default=0, validator=_whole(LARGEST_ID))
+    gid: int = attrs.field(default=0, validator=_whole(LARGEST_ID))
+    epoch: int = attrs.field(default=1, validator=_whole(_LARGEST_TIME))
+    compression: Compression = attrs.field(default=Compression(), validator=_an(Compression))
+    left_out: Places = attrs.field(factory=Places, validator=_an(Places))
 
     def inputs(self) -> tuple[str, ...]:
         """Give the paths of the trees that are read: contents, and a root filesystem."""
         return (*self.contents, *filter(None, [self.rootfs]))
 
-    def apart_from(self, *outputs: str | os.PathLike[str], caches: tuple[str | os.PathLike[str], ...] = ()) -> LayerSpec:
+    def apart_from(self, *outputs: StrPath, caches: tuple[StrPath, ...] = ()) -> LayerSpec:
         """Have outputs and caches left out of the inputs that they lie in.
 
         Raises :class:`OutputError` for an input that is an output, or lies in one.

@@ -48,3 +48,5 @@ class ToolStager(Stager):
             self.scaffold[path] = tool.source
         else:
             self._scaffold_file(path, tool.source)
+        status = os.lstat(self.top + b"/" + path)
+        self.points[path] = status.st_dev, status.st_ino

@@ -33,6 +33,8 @@ _MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
 _MOST_TIME = 1 << 55
 """Far more than any file system keeps; utimensat(2) and libarchive take no more than 2^63."""
 ROOT_MODE = stat.S_IFDIR | 0o755
+LARGEST_ID = 2**32 - 2
+"""The largest uid and gid that Linux has: 2**32 - 1 stands for "leave it as it is" (chown(2))."""
 
 
 @attrs.frozen(kw_only=True, slots=True)

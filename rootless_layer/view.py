@@ -30,6 +30,7 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 """The devices of this machine that a script finds in /dev."""
 DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+_MOST_SAID = 4000
 _TREE_SHOWN_AT = "/tmp/root"  # noqa: S108 - below a /tmp of the session's own
 
 
@@ -63,7 +64,7 @@ def be_script(plan: dict[str, Any], script: dict[str, Any], daemon: Daemon, call
 
 
 def _exec(script: dict[str, Any], environment: dict[str, str]) -> bytes:
-    """Become the script; come back with an exit status and what is wrong where that cannot be."""
+    """Become the script; come back with what is wrong where that cannot be, as JSON: a status, a kind, what it is about."""
     arguments = list(script["arguments"])
     search = environment["PATH"].split(":")
     problem = ""
@@ -72,18 +73,26 @@ def _exec(script: dict[str, Any], environment: dict[str, str]) -> bytes:
             os.execve(candidate, arguments, environment)  # noqa: S606
         except FileNotFoundError:
             if os.path.exists(candidate):
-                return _said(NOT_FOUND, f"{script['shown']}: the interpreter that its first line names is not there")
+                return _said(NOT_FOUND, "interpreter", "")
         except NotADirectoryError:
             continue
         except OSError as error:
+            if error.errno == errno.E2BIG:
+                return _said(NOT_EXECUTABLE, "too long", _longest(arguments, environment))
             problem = problem or f"{candidate}: cannot be executed: {os.strerror(error.errno or errno.EIO)}"
-    if problem:
-        return _said(NOT_EXECUTABLE, problem)
-    return _said(NOT_FOUND, f"{arguments[0]}: not found in the view of the script (PATH={environment['PATH']})")
+    return _said(NOT_EXECUTABLE, "refused", problem) if problem else _said(NOT_FOUND, "absent", arguments[0])
 
 
-def _said(status: int, problem: str) -> bytes:
-    return bytes((status,)) + problem.encode("utf-8", "replace")
+def _longest(arguments: list[str], environment: dict[str, str]) -> str:
+    """Say which of the variables and arguments is the longest, as Linux limits each and the sum of them (execve(2))."""
+    lengths = {f"the variable {name}": len(os.fsencode(f"{name}={value}")) for name, value in environment.items()}
+    lengths |= {f"argument {number}": len(os.fsencode(argument)) for number, argument in enumerate(arguments)}
+    longest = max(lengths, key=lambda name: lengths[name])
+    return f"{longest} has {lengths[longest]} bytes, of {sum(lengths.values())} in all"
+
+
+def _said(status: int, kind: str, about: str) -> bytes:
+    return json.dumps([status, kind, about[:_MOST_SAID]]).encode()
 
 
 def _enter_view(plan: dict[str, Any]) -> None:

@@ -197,7 +197,8 @@ class _Session:
     def _collect(self, daemon: Daemon, upper: str = "", known: Plan | None = None) -> Plan:
         """Have the extended attributes read, where they are the daemon's."""
         tops = [self.plan["tree"], *(source for source, _ in self.plan["binds"])]
-        return self._agent(daemon, "collect", {"tops": tops, "upper": upper, "known": known or {}})
+        tools = [source for source, _ in self.plan["tools"]]
+        return self._agent(daemon, "collect", {"tops": tops, "tools": tools, "upper": upper, "known": known or {}})
 
     def _collect_above(self, daemon: Daemon, overlay: Overlay) -> Plan:
         """Do so above a base, and say how the overlay showed what has a row."""
@@ -211,8 +212,8 @@ class _Session:
         shown = {"device": overlay.device, "paths": paths, "moved": [[path.decode("latin-1"), n] for path, n in moved.items()]}
         return result | {"overlay": shown}
 
-    def _script(self, daemon: Daemon, script: Plan) -> tuple[str, int] | None:
-        """Run one script to its end, and everything it started; nothing is success."""
+    def _script(self, daemon: Daemon, script: Plan) -> tuple[int, str, str] | None:
+        """Run one script to its end, and everything it started; give a number, a kind and what it is about where it failed."""
         ours, theirs = socket.socketpair()
         child = os.fork()
         if child == 0:
@@ -240,12 +241,12 @@ class _Session:
             message_ = "faked, which keeps the record, was ended by something else"
             raise DaemonError(message_, hint="Does a script kill processes that are not its own?")
         if failure:
-            return failure[1:].decode("utf-8", "replace"), failure[0]
+            return tuple(json.loads(failure))
         if not ended:
-            return "timeout", TIMED_OUT
+            return TIMED_OUT, "timeout", ""
         if status < 0:
-            return "signal", -status
-        return ("exit", status) if status else None
+            return -status, "signal", ""
+        return (status, "exit", "") if status else None
 
     def _attend(self, listener: int, handle: int, daemon: Daemon) -> bool:
         """Answer the listener until the script ends; false when its time is up."""

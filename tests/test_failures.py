@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from conftest import COMMAND, SOMEBODY, Result, Store, User, fingerprint, make_store, remove
 from programs.aftermath import (
@@ -262,7 +263,25 @@ def test_a_script_that_cannot_start(user: User, small: Store, view: str) -> None
     assert_said(user.build(*options, "--", "no-such-command"), 127, "no-such-command", "PATH")
     folder = "/nix" if view == "root" else "/etc"
     assert_said(user.build(*options, "--", folder), 126, folder)
+    long = user.build(*options, "--env", f"PATH={'/some/where:' * 9000}", "--", "no-such-command")
+    assert_said(long, 127, "no-such-command", "PATH", "--copy-to-root")
+    assert len(long.err) < 1000
     assert not (user.home / "layer").exists()
+
+
+LONG = """\
+from rootless_layer import LayerSpec, RootlessLayerError, Script, build_layer
+try:
+    build_layer(LayerSpec(scripts=(Script.command(["/bin/true"]),), view="directory", environment={"A": "b", "LONG": "x" * (130 << 10)}), "layer")
+except RootlessLayerError as error:
+    print(error.status, error)
+"""
+
+
+def test_a_variable_that_is_too_long_is_named(user: User) -> None:
+    """Linux takes 128 KiB for one variable: 126, and the variable is named, with its size."""
+    result = user.run([sys.executable, "-c", LONG])
+    assert_said(attrs.evolve(result, status=int(result.out[:3]), err=result.out), 126, "LONG", "133125 bytes")
 
 
 def test_scripts_that_are_hardly_one(user: User, small: Store) -> None:

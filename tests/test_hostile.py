@@ -339,6 +339,33 @@ def test_a_wish_to_change_the_store_fails(field: Field, wish: str, view: str) ->
     assert_nothing_left(field.user)
 
 
+def test_a_wish_to_change_a_tool_fails(field: Field) -> None:
+    """What scripts only see is as immutable as what is in the layer: 77 for every wish, and for a move, each path named."""
+    user, before = field.user, fingerprint(field.store.root)
+    options = ["--tools", field.store.graph, "--store-root", field.store.root, *marked(user)]
+    granted = f"chown -R 0:0 {VICTIM}; chmod 0444 {VICTIM}/data || :; ln -s {VICTIM} /seen"
+    assert user.build(*options, "--", "sh", "-c", granted).status == 0
+    assert sorted(members(user)) == ["seen"]
+    remove(user.home / "layer")
+    wishes = {
+        f"chown 33 /seen/data; chmod u+s {VICTIM}/program; chown -h 33 {LINK}; chgrp 5 {FILE}": (
+            f"{VICTIM}/(data|twin)",
+            f"{VICTIM}/program",
+            LINK,
+            FILE,
+        ),
+        f"setfattr -n user.wish -v 1 {VICTIM}/data; rm -f {LINK}": (f"{VICTIM}/(data|twin)", LINK),
+        f"setcap cap_net_raw+ep {VICTIM}/program": (f"{VICTIM}/program",),
+        "mv /nix/store /elsewhere": (VICTIM, FILE),
+    }
+    for text, named in wishes.items():
+        result = user.build(*options, "--", "sh", "-c", f"ln -s {VICTIM} /seen; {text}; true", output="changed")
+        assert_said(result, 77, *named)
+        assert not (user.home / "changed").exists()
+    assert fingerprint(field.store.root) == before
+    assert_nothing_left(user)
+
+
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("stage", ["bind", "copy"])
 def test_a_wish_for_what_is_already_so_is_granted(field: Field, stage: str, view: str) -> None:

@@ -1,0 +1,81 @@
+"""The scripts' environment: the same on every machine, and what the spec adds."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .closure import StorePath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .closure import Closure
+    from .spec import LayerSpec
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MOST_PATH_BYTES = (124 << 10) - len("PATH=")
+"""Linux takes 128 KiB for one variable (MAX_ARG_STRLEN, execve(2)); 4 KiB are left for what a script puts before."""
+
+
+@attrs.frozen(slots=True)
+class Environment:
+    """The variables of each script; ``left_out`` counts the store paths whose programs ``PATH`` has no room for."""
+
+    variables: Mapping[str, str]
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, spec: LayerSpec, *, mounted: bool) -> Environment:
+        """Give the variables that every script has, and over them those that the spec adds.
+
+        In the root view ``PATH`` ends with the ``bin`` directories of the closure and of the
+        tools, so that a script finds its programs there when they are not linked into the root.
+        ``mounted`` says whether the session has a ``/tmp`` of its own.
+        """
+        folders, left_out = _program_folders(spec) if spec.view == "root" else ([], 0)
+        fixed = {
+            "HOME": "/root",
+            "LOGNAME": "root",
+            "USER": "root",
+            "PATH": ":".join((_PATH, *folders)),
+            "SOURCE_DATE_EPOCH": str(spec.epoch),
+            "TERM": "dumb",
+        }
+        if spec.view == "directory" and mounted:
+            fixed["TMPDIR"] = "/tmp"  # noqa: S108 - the session's own
+        return cls(fixed | dict(spec.environment), 0 if "PATH" in spec.environment else left_out)
+
+
+def _program_folders(spec: LayerSpec) -> tuple[list[str], int]:
+    """Give the ``bin`` directories in the order in which they are searched, and how many store paths have no room.
+
+    Where not all fit, those of the store paths that nothing else refers to come first, as the
+    caller asked for them; then what they need; and last what ``contents`` merges into the root,
+    since ``/bin`` has its programs already.
+    """
+    several = [(closure, spec.writable_closure and closure is spec.closure) for closure in (spec.closure, spec.tools) if closure]
+    seen = (stored for closure, writable in several for stored in closure.paths if writable or _has_programs(closure, stored))
+    found = list(dict.fromkeys(seen))
+    needed = {other for closure, _ in several for others in closure.references.values() for other in others}
+    merged = {StorePath.containing(os.path.abspath(content)) for content in spec.contents}
+    by_use = sorted(found, key=lambda stored: (stored in merged, stored in needed))  # else in their order
+    fitting = set(_fitting(by_use))
+    return [f"{stored.path}/bin" for stored in found if stored in fitting], len(found) - len(fitting)
+
+
+def _has_programs(closure: Closure, stored: StorePath) -> bool:
+    location = closure.location(stored)
+    # Where a link leads is seen in the view only.
+    return os.path.islink(location) or os.path.lexists(f"{location}/bin")
+
+
+def _fitting(ordered: Iterable[StorePath]) -> Iterable[StorePath]:
+    room = _MOST_PATH_BYTES - len(_PATH)
+    for stored in ordered:
+        room -= len(stored.path) + len(":/bin")
+        if room < 0:
+            return
+        yield stored
