@@ -62,7 +62,7 @@ RANKS = (
     {"built", "nix_image", "lookup", "record", "makefile", "recipe", "job", "foreign"},
     {"validate", "upkeep", "make"},
     {"board"},
-    {"cli_layered", "cli_progress"},
+    {"cli_layered", "cli_progress", "cli_command"},
     {"cli_images", "cli_cache", "cli_make"},
     {"cli_reports", "cli_nix"},
     {"cli"},
