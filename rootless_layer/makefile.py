@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError
-from .fields import IMAGE, LAYER, NO_DEFAULT, OF_CLOSURE, Wrong
+from .fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class _Reader:
             except Wrong as problem:
                 self.blame(place, f"{name}: {problem}")
                 continue
+            if name in NAMES and "" in (new if isinstance(new, tuple) else (new,)):
+                self.blame(place, f"{name}: an empty value names nothing")
             taken[name] = taken[name] | new if isinstance(new, dict) and isinstance(taken.get(name), dict) else new
         if place.startswith("image.") and "closure" not in taken:
             for name in [name for name in OF_CLOSURE if name in given]:
@@ -122,6 +125,9 @@ class _Reader:
         place, needs = f"{kind}.{name}", []
         base = given.get("base", ())
         for key, names in (("base", (base,) if isinstance(base, str) else base), ("layers", given.get("layers", ()))):
+            places = Counter(each if each in there else os.path.realpath(os.path.join(folder, each)) for each in names)
+            for twice in [each for each, count in places.items() if count > 1]:
+                self.blame(place, f"{key}: {twice} is given twice")
             for each in names:
                 if each in there:
                     needs.append(each)

@@ -12,6 +12,9 @@ from click.testing import CliRunner, Result
 from conftest import COMMAND, User
 
 from rootless_layer.cli import main
+from rootless_layer.errors import InputError
+from rootless_layer.makefile import load
+from rootless_layer.recipe import Recipes
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
@@ -123,3 +126,35 @@ def test_the_command_itself_refuses(user: User) -> None:
     assert (result.status, result.out) == (2, "")
     assert "--output" in result.err
     assert not (user.home / "-").exists()
+
+
+MADE = """\
+[layer.nothing]
+output = "out"
+[layer.empty]
+copy-to-root = ["tree", ""]
+rootfs = ""
+[layer.twice]
+base = ["nothing", "nothing"]
+run = "true"
+[image.twice-as-well]
+layers = ["layer", "./link"]
+tag = ""
+"""
+
+
+def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty names and what is given twice are said of a file at once, and a layer of nothing when what it names is read."""
+    (folder / "wrong.toml").write_text(MADE)
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError) as raised:
+        load("wrong.toml")
+    said = "\n".join(raised.value.problems)
+    for wanted in (
+        "layer.empty: copy-to-root: an empty value", "layer.empty: rootfs: an empty value", "image.twice-as-well: tag: an empty value",
+        "layer.twice: base: nothing is given twice", f"image.twice-as-well: layers: {folder}/layer is given twice",
+    ):  # fmt: skip
+        assert wanted in said
+    (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n')
+    with pytest.raises(InputError, match=r"layer\.nothing: there is nothing to make a layer of"):
+        Recipes().read(load("wrong.toml").select(()))
