@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["layer", "image"]
 _FIELDS = {"layer": LAYER, "image": IMAGE}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_READ = ("base", "layers", "script", "closure", "tools", "rootfs-listing", "config", "layering")
 _HINT = "A file has [layer.NAME], [image.NAME], [defaults.layer] and [defaults.image]; see `rootless-layer make --help`."
 
 
@@ -157,8 +158,8 @@ class _Reader:
                 holders[name, node.options.get("platform", "")] = place
 
     def _outputs(self, nodes: Mapping[str, Node], folder: str) -> None:
-        """Refuse outputs that would take each other's place, and bases that are an output."""
-        places: dict[str, str] = {}
+        """Refuse outputs that would take each other's place or this file's, and what is read that is an output."""
+        places = {os.path.realpath(self.path): "this file"}
         for node in nodes.values():
             given = node.options.get("output")
             if given is None:
@@ -170,11 +171,13 @@ class _Reader:
             for other, holder in places.items():
                 if os.path.commonpath((place, other)) in {place, other}:
                     how = "is" if place == other else "lies within, or holds,"
-                    self.blame(f"{node.kind}.{node.name}", f"output: {given} {how} the output of {holder}")
-            places.setdefault(place, f"{node.kind}.{node.name}")
+                    self.blame(f"{node.kind}.{node.name}", f"output: {given} {how} {holder}")
+            places.setdefault(place, f"the output of {node.kind}.{node.name}")
         for node in nodes.values():
-            bases = node.options.get("base", ())
-            for base in (bases,) if isinstance(bases, str) else bases:
-                place = os.path.realpath(os.path.join(folder, base.partition("#")[0]))
-                if base not in nodes and place in places:
-                    self.blame(f"{node.kind}.{node.name}", f"base: {base} is the output of {places[place]}: name that instead")
+            for key in _READ:
+                values = node.options.get(key, ())
+                for each in (values,) if isinstance(values, str) else values:
+                    place = os.path.realpath(os.path.join(folder, each.partition("#")[0])) if isinstance(each, str) else ""
+                    if place in places and each not in nodes:
+                        hint = ": name that instead" if key in {"base", "layers"} else ""
+                        self.blame(f"{node.kind}.{node.name}", f"{key}: {each} is {places[place]}{hint}")

@@ -140,6 +140,12 @@ run = "true"
 [image.twice-as-well]
 layers = ["layer", "./link"]
 tag = ""
+output = "wrong.toml"
+[layer.reads]
+script = ["same", { text = "true" }]
+[image.takes]
+output = "graph"
+format = "archive"
 """
 
 
@@ -153,6 +159,7 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
     for wanted in (
         "layer.empty: copy-to-root: an empty value", "layer.empty: rootfs: an empty value", "image.twice-as-well: tag: an empty value",
         "layer.twice: base: nothing is given twice", f"image.twice-as-well: layers: {folder}/layer is given twice",
+        "image.twice-as-well: output: wrong.toml is this file", "layer.reads: script: same is the output of image.takes",
     ):  # fmt: skip
         assert wanted in said
     (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n')
