@@ -16,6 +16,7 @@ import click
 from . import __version__
 from .child import ENDING, abandon
 from .cli_cache import cache
+from .cli_command import Strict, check_different
 from .cli_images import base_image, find_base, image, merge
 from .cli_layered import environment_epoch, parse_compression
 from .cli_make import make
@@ -75,7 +76,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     main.add_command(_command)
 
 
-@main.command(epilog=EXIT_STATUS)
+@main.command(cls=Strict, epilog=EXIT_STATUS)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.option(
     "--closure",
@@ -160,7 +161,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     show_default=True,
     help="Take the layer from the cache where nothing changed, else keep it there.",
 )
-@click.option("-o", "--output", required=True, metavar="DIR", help="Put the layer here.")
+@click.option("-o", "--output", required=True, metavar="DIR", help="Put the layer here, in the place of an earlier one.")
 @click.option("--json", "as_json", is_flag=True, help="Print layer.json.")
 @click.option("--list", "as_list", is_flag=True, help="Print the layer's listing, with owners.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -174,6 +175,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     from .lookup import build_cached  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 
+    _check(output, options)
     cache = cache_directory()
     show = Shower(quiet=options["quiet"])
     with contextlib.ExitStack() as stack:
@@ -203,6 +205,14 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
         _print(listing(layer.tree))
     elif not options["as_json"] and not options["quiet"]:
         _print([layer.descriptor.digest])
+
+
+def _check(output: str, options: dict[str, Any]) -> None:
+    """Refuse what cannot be meant, before any work."""
+    if output == "-":
+        message = "a layer is a directory, so it cannot go to stdout; `image --layer DIR -o -` writes an archive to a pipe"
+        raise click.BadParameter(message, param_hint="--output")
+    check_different(options["bases"], "--base")
 
 
 def _may_end() -> None:
@@ -246,10 +256,10 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
     environment = {}
     for pair in options["environment"]:
         name, separator, value = pair.partition("=")
-        if not separator:
+        if not (separator and name):
             raise click.BadParameter(f"{pair}: write it as NAME=VALUE", param_hint="--env")
         environment[name] = value
-    return LayerSpec(
+    spec = LayerSpec(
         base=base,
         closure=closures[0].merge(*closures[1:]) if closures else None,
         tools=tools[0].merge(*tools[1:]) if tools else None,
@@ -270,6 +280,10 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         epoch=epoch,
         compression=parse_compression(options["compression"]),
     )
+    if not (spec.closure or spec.inputs() or spec.scripts or options["bases"]):
+        message = "there is nothing to make a layer of: name a closure, a tree, a root filesystem, a base or a script"
+        raise click.UsageError(message)
+    return spec
 
 
 def run() -> NoReturn:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from .cli_command import Strict, check_different
 from .cli_layered import closure_layers, with_closure
 from .cli_progress import Shower
 from .errors import InputError, OutputError
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from .layout import Stored
 
 _OUTPUT = (
-    click.option("-o", "--output", required=True, metavar="OUT", help="Write it there; - is stdout."),
+    click.option(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="Write it there; - is stdout. A layout replaces a layout, an archive any file.",
+    ),
     click.option(
         "-f",
         "--format",
@@ -45,7 +52,7 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.option(
     "--base",
     metavar="IMAGE",
@@ -82,6 +89,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     from .layout import Stored  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
 
+    check_different(options["layers"], "--layer")
     several = [*map(_config, options["configs"]), _flags(options)]
     check_config(*several)
     names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
@@ -107,7 +115,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
         _write([Stored(made, names)], options, show, several_platforms=False)
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--index", "name", metavar="NAME:TAG", help="They are one image for several platforms, of this name.")
 @_with_output
@@ -116,6 +124,7 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
     from .index import tag_of  # noqa: PLC0415
     from .layout import Stored, is_named, read_images  # noqa: PLC0415
 
+    check_different(images, "IMAGE...")
     _check_output(options)
     with spooling() as spool:
         found: list[Stored] = []

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .cli_command import Strict
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Strict, context_settings={"show_default": True})
 @click.argument("file", metavar="FILE.toml")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="How many to work on at a time.  [default: the cores]")

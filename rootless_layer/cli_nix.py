@@ -13,6 +13,7 @@ from .cli_images import spooling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
     from typing import BinaryIO
 
     from .base import Base
@@ -44,6 +45,7 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
             spec = attrs.evolve(spec, closure=_less(request, stack))
         if request.bases:
             spec = attrs.evolve(spec, base=_base(request.bases, request.platform, request.output, stack))
+        spec = spec.apart_from(caches=(_cache(request.output),))
         layer = build_layer(spec, request.output, stage=request.stage, blob=request.blob, progress=_teller(quiet=quiet))
     click.echo(f"{layer.descriptor.digest} {request.output}", err=True)
 
@@ -131,24 +133,29 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
 
 def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
-    from pathlib import Path  # noqa: PLC0415
-
     from .derived import base_of  # noqa: PLC0415
     from .nix_image import choose  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
-    from .snapshot import cache_directory, open_base  # noqa: PLC0415
+    from .snapshot import open_base  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
 
-    top = os.environ.get("NIX_BUILD_TOP")
-    own = top and "ROOTLESS_LAYER_CACHE" not in os.environ
-    cache = Path(f"{top}/.rootless-layer-cache-{os.path.basename(output)}") if own else cache_directory()
     spool = stack.enter_context(spooling())
     wanted = Platform.parse(platform) if platform else None
     first, *more = [choose(path, spool, name, wanted) for path, _, name in (one.partition("#") for one in given)]
     for image in more:
         for layer in image.layers:
             first = first.append(layer)
-    return base_of(first) or open_base(first, cache, stack.enter_context(Temporary()))
+    return base_of(first) or open_base(first, _cache(output), stack.enter_context(Temporary()))
+
+
+def _cache(output: str) -> Path:
+    from pathlib import Path  # noqa: PLC0415
+
+    from .snapshot import cache_directory  # noqa: PLC0415
+
+    top = os.environ.get("NIX_BUILD_TOP")
+    own = top and "ROOTLESS_LAYER_CACHE" not in os.environ
+    return Path(f"{top}/.rootless-layer-cache-{os.path.basename(output)}") if own else cache_directory()
 
 
 def _teller(*, quiet: bool) -> Callable[[Progress], None] | None:

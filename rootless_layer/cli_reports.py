@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_command import Strict
 from .cli_images import open_image, spooling
 from .errors import InputError, OutputError
 
@@ -47,7 +48,7 @@ def _print(lines: Iterable[str]) -> None:
         raise OutputError(message) from error
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("outputs", nargs=-1, required=True, metavar="OUT...")
 @_JSON
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but problems.")
@@ -90,7 +91,7 @@ def _say(*lines: str) -> None:
         click.echo(f"rootless-layer: {line}", err=True)
 
 
-@click.command()
+@click.command(cls=Strict)
 @click.argument("subject", metavar="IMAGE|DIR")
 @_JSON
 @click.option("--list", "listed", is_flag=True, help="List what each layer adds (+), changes (~), repeats (=) and removes (-).")
@@ -114,7 +115,9 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
         _print(one.lines(listed=listed))
 
 
-@click.command(epilog="Exit status: 0 where both are equal, 1 where they are not, 2 or more where they cannot be compared.")
+@click.command(
+    cls=Strict, epilog="Exit status: 0 where both are equal, 1 where they are not, 2 or more where they cannot be compared."
+)
 @click.argument("left", metavar="A")
 @click.argument("right", metavar="B")
 @_JSON

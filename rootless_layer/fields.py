@@ -155,5 +155,11 @@ IMAGE: Mapping[str, Taking] = {
 OF_CLOSURE = ("store-root", "max-layers", "layering", "compression", "source-date-epoch", "uid", "gid")
 """What an image's key ``closure`` goes with, and nothing else."""
 
+NAMES = frozenset({
+    "base", "platform", "layers", "tag", "closure", "store-path", "store-root", "copy-to-root", "tools", "rootfs",
+    "rootfs-listing", "compression", "layering", "script", "config", "volume", "stop-signal",
+})  # fmt: skip
+"""Whose value names something, so that an empty one cannot be meant."""
+
 NO_DEFAULT = frozenset({"output", "tag"})
 """What two of a kind may not share."""

@@ -7,6 +7,7 @@ are not read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -128,8 +129,11 @@ def _layer(folder: Path) -> set[str]:
     names = {LAYER_JSON, LISTING}
     if said["blob"] == "stored":
         return names | {blob}
-    if (folder / FILES).is_dir() and (folder / LISTING).is_file():
+    files = folder / FILES
+    if files.is_dir() and (folder / LISTING).is_file():
         names |= {name.decode() for name in _OWN_FILE.findall(_read(folder / LISTING))}
+    elif files.is_dir():  # what a layer is that lost its listing, and is made again
+        names |= {f"{FILES}/{name}" for name in os.listdir(files) if hashlib.sha256(_read(files / name)).hexdigest() == name}
     return names
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError
-from .fields import IMAGE, LAYER, NO_DEFAULT, OF_CLOSURE, Wrong
+from .fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["layer", "image"]
 _FIELDS = {"layer": LAYER, "image": IMAGE}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_READ = ("base", "layers", "script", "closure", "tools", "rootfs-listing", "config", "layering")
 _HINT = "A file has [layer.NAME], [image.NAME], [defaults.layer] and [defaults.image]; see `rootless-layer make --help`."
 
 
@@ -109,6 +111,8 @@ class _Reader:
             except Wrong as problem:
                 self.blame(place, f"{name}: {problem}")
                 continue
+            if name in NAMES and "" in (new if isinstance(new, tuple) else (new,)):
+                self.blame(place, f"{name}: an empty value names nothing")
             taken[name] = taken[name] | new if isinstance(new, dict) and isinstance(taken.get(name), dict) else new
         if place.startswith("image.") and "closure" not in taken:
             for name in [name for name in OF_CLOSURE if name in given]:
@@ -122,6 +126,9 @@ class _Reader:
         place, needs = f"{kind}.{name}", []
         base = given.get("base", ())
         for key, names in (("base", (base,) if isinstance(base, str) else base), ("layers", given.get("layers", ()))):
+            places = Counter(each if each in there else os.path.realpath(os.path.join(folder, each)) for each in names)
+            for twice in [each for each, count in places.items() if count > 1]:
+                self.blame(place, f"{key}: {twice} is given twice")
             for each in names:
                 if each in there:
                     needs.append(each)
@@ -151,8 +158,8 @@ class _Reader:
                 holders[name, node.options.get("platform", "")] = place
 
     def _outputs(self, nodes: Mapping[str, Node], folder: str) -> None:
-        """Refuse outputs that would take each other's place, and bases that are an output."""
-        places: dict[str, str] = {}
+        """Refuse outputs that would take each other's place or this file's, and what is read that is an output."""
+        places = {os.path.realpath(self.path): "this file"}
         for node in nodes.values():
             given = node.options.get("output")
             if given is None:
@@ -164,11 +171,13 @@ class _Reader:
             for other, holder in places.items():
                 if os.path.commonpath((place, other)) in {place, other}:
                     how = "is" if place == other else "lies within, or holds,"
-                    self.blame(f"{node.kind}.{node.name}", f"output: {given} {how} the output of {holder}")
-            places.setdefault(place, f"{node.kind}.{node.name}")
+                    self.blame(f"{node.kind}.{node.name}", f"output: {given} {how} {holder}")
+            places.setdefault(place, f"the output of {node.kind}.{node.name}")
         for node in nodes.values():
-            bases = node.options.get("base", ())
-            for base in (bases,) if isinstance(bases, str) else bases:
-                place = os.path.realpath(os.path.join(folder, base.partition("#")[0]))
-                if base not in nodes and place in places:
-                    self.blame(f"{node.kind}.{node.name}", f"base: {base} is the output of {places[place]}: name that instead")
+            for key in _READ:
+                values = node.options.get(key, ())
+                for each in (values,) if isinstance(values, str) else values:
+                    place = os.path.realpath(os.path.join(folder, each.partition("#")[0])) if isinstance(each, str) else ""
+                    if place in places and each not in nodes:
+                        hint = ": name that instead" if key in {"base", "layers"} else ""
+                        self.blame(f"{node.kind}.{node.name}", f"{key}: {each} is {places[place]}{hint}")

@@ -108,6 +108,8 @@ class Recipes:
                 **{field: options[name] for name, field in _SAME.items() if name in options},
             ).apart_from(*self.outputs, caches=caches)
         )
+        if spec is not None and not (spec.closure or spec.inputs() or spec.scripts or options.get("base")):
+            gathered.problems.append(f"{gathered.place}: there is nothing to make a layer of")
         return spec if len(gathered.problems) == before else None
 
     def _closures(self, options: Mapping[str, Any], root: str) -> Closure | None:

@@ -15,7 +15,7 @@ import rootless_layer
 PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
-    {"agent", "changes", "descendants", "errors", "fields", "findings", "header", "lease", "progress", "removal"},
+    {"agent", "changes", "cli_command", "descendants", "errors", "fields", "findings", "header", "lease", "progress", "removal"},
     {
         "attributes",
         "capi",

@@ -152,6 +152,15 @@ def test_a_layout_that_another_tool_extended(copied: Callable[[str], Path]) -> N
     assert IMAGE_LAYOUT.foreign(top) == "index.json"
 
 
+def test_a_derived_layer_without_its_listing(copied: Callable[[str], Path]) -> None:
+    """Files that the layer keeps are known by their digests as well, so that it can be made again in its place."""
+    top = copied("scripted")
+    (top / "layer.mtree").unlink()
+    assert LAYER.foreign(top) is None
+    (top / "files" / ("0" * 64)).write_text("mine")
+    assert LAYER.foreign(top) == f"files/{'0' * 64}"
+
+
 def test_names_out_of_a_directory_are_none_of_its_files(copied: Callable[[str], Path]) -> None:
     """A description that names files elsewhere, as a damaged one may, makes nothing ours but itself."""
     top = copied("stored")

@@ -1,0 +1,84 @@
+"""Commands whose arguments say one thing each: what cannot be meant is refused before any work."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MAY_BE_EMPTY = frozenset({"author", "user", "workdir", "command"})
+"""Whose empty value is a value: that of no author, of the image's own user, of a program's argument."""
+_READ = ("closures", "tools", "scripts", "rootfs_listing", "layering", "configs")
+"""Whose files are read, and are not what an output is made to replace, as a base may be."""
+_SEPARATOR = "--"
+
+
+class Strict(click.Command):
+    """A command that takes an option of one value once, and no empty path or name.
+
+    What it takes as a command of others, ``[-- COMMAND...]``, stands behind ``--``: in ``--copy-to-root a b``
+    the ``b`` is no program.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; raises :class:`click.UsageError`."""
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            _, _, read = self.make_parser(ctx).parse_args(list(given))
+            self._check_once(ctx, read)
+            self._check_empty(ctx, read)
+            self._check_separated(ctx, given)
+            self._check_kept(ctx)
+        return rest
+
+    @staticmethod
+    def _check_once(ctx: click.Context, read: Iterable[click.Parameter]) -> None:
+        for option, count in Counter(read).items():
+            if isinstance(option, click.Option) and count > 1 and not (option.multiple or option.is_flag):
+                message = f"{max(option.opts, key=len)} is given {count} times, and takes one value"
+                raise click.UsageError(message, ctx)
+
+    @staticmethod
+    def _check_empty(ctx: click.Context, read: Iterable[click.Parameter]) -> None:
+        for option in read:
+            value = ctx.params.get(option.name or "")
+            if option.name not in _MAY_BE_EMPTY and "" in (value if isinstance(value, tuple) else (value,)):
+                message = "an empty value names nothing"
+                raise click.BadParameter(message, ctx, option)
+
+    @staticmethod
+    def _check_kept(ctx: click.Context) -> None:
+        output = ctx.params.get("output") or ""
+        for name in _READ:
+            value = ctx.params.get(name) or ()
+            for path in value if isinstance(value, tuple) else (value,):
+                if os.path.isfile(path) and os.path.exists(output) and os.path.samefile(path, output):
+                    message = f"{output}: is the input {path} as well, which would be lost"
+                    raise click.BadParameter(message, ctx, param_hint="--output")
+
+    def _check_separated(self, ctx: click.Context, given: list[str]) -> None:
+        if not any(option.name == "command" for option in self.params):
+            return
+        before = given[: given.index(_SEPARATOR)] if _SEPARATOR in given else given
+        words = self.make_parser(ctx).parse_args(list(before))[0].get("command")
+        if isinstance(words, list | tuple) and words:  # click has a mark of its own for none
+            message = f"{words[0]}: no option takes it. Repeat an option for each of its values; a command stands behind --"
+            raise click.UsageError(message, ctx)
+
+
+def check_different(paths: Iterable[str], option: str) -> None:
+    """Raise :class:`click.UsageError` where two paths, which may end with ``#NAME``, are the same."""
+    seen: dict[tuple[str, str], str] = {}
+    for path in paths:
+        where, _, name = path.partition("#")
+        place = os.path.realpath(where), name
+        if place in seen:
+            message = f"{path}: is given twice" + (f", first as {seen[place]}" if seen[place] != path else "")
+            raise click.BadParameter(message, param_hint=option)
+        seen[place] = path

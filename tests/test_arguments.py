@@ -1,0 +1,167 @@
+"""Arguments that cannot be meant are refused before any work, in place of a success that nobody asked for."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from conftest import COMMAND, User
+
+from rootless_layer.cli import main
+from rootless_layer.errors import InputError
+from rootless_layer.makefile import load
+from rootless_layer.recipe import Recipes
+
+REFUSED: dict[str, tuple[str, str]] = {
+    "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
+    "tools, which are no part of a layer": ("build --tools graph -o out", "nothing to make a layer of"),
+    "two root filesystems": ("build --rootfs tree --rootfs other -o out", "--rootfs is given 2 times"),
+    "two outputs": ("build --copy-to-root tree -o out -o another", "--output is given 2 times"),
+    "one of them by its short name": ("image --layer layer -o out --output another", "--output is given 2 times"),
+    "two platforms": ("image --layer layer --platform linux/amd64 --platform linux/arm64 -o out", "--platform is given 2 times"),
+    "a layer on stdout": ("build --copy-to-root tree -o -", "image --layer DIR -o -"),
+    "a second tree without its option": ("build --copy-to-root tree other -o out", "other: no option takes it"),
+    "a command without its mark": ("build --copy-to-root tree -o out true", "true: no option takes it"),
+    "a tree before a command": ("build --copy-to-root tree other -o out -- true", "other: no option takes it"),
+    "a layer twice": ("image --layer layer --layer layer -o out", "layer: is given twice"),
+    "a layer by two names": ("image --layer layer --layer ./link -o out", "./link: is given twice, first as layer"),
+    "an image twice": ("merge image.tar ./image.tar -o out", "./image.tar: is given twice, first as image.tar"),
+    "a base twice": ("build --base layer --base layer/ -o out -- true", "layer/: is given twice"),
+    "a variable without a name": ("build --copy-to-root tree --env =x -o out -- true", "=x: write it as NAME=VALUE"),
+    "a closure that the archive would replace": (
+        "image --closure graph -o graph -f archive",
+        "graph: is the input graph as well",
+    ),
+    "a config by another name": ("image --layer layer --config graph -o same -f archive", "same: is the input graph as well"),
+}
+EMPTY = (
+    "build --copy-to-root tree -o ''", "build --rootfs '' -o out", "build --copy-to-root '' -o out", "build --closure '' -o out",
+    "build --base '' -o out", "build --copy-to-root tree --script '' -o out", "build --store-path '' -o out",
+    "build --copy-to-root tree --compression '' -o out", "image --layer '' -o out", "image --layer layer --tag '' -o out",
+    "image --layer layer --config '' -o out", "image --base '' -o out", "image --layer layer --entrypoint '' -o out",
+    "merge '' -o out", "merge image.tar --index '' -o out", "make ''", "make make.toml ''", "validate ''", "inspect ''",
+    "diff layer ''",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with what the arguments name."""
+    folder = tmp_path_factory.mktemp("given")
+    for name in ("tree", "other", "layer"):
+        (folder / name).mkdir()
+    for name in ("graph", "image.tar", "make.toml"):
+        (folder / name).touch()
+    (folder / "link").symlink_to("layer")
+    (folder / "same").symlink_to("graph")
+    return folder
+
+
+def run(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """Run the command in this process: what is refused does no work."""
+    monkeypatch.chdir(folder)
+    return CliRunner().invoke(main, shlex.split(text))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_meant_is_refused(folder: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status is 2, the message names what is wrong, and nothing is there that was not there before."""
+    before = sorted(os.listdir(folder))
+    text, said = REFUSED[case]
+    result = run(folder, text, monkeypatch)
+    assert result.exit_code == 2, result.output
+    assert said in " ".join(result.output.split())
+    assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize("text", EMPTY)
+def test_an_empty_value_names_nothing(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty path, name or word is refused with its option, 2: a shell's unset variable gives one."""
+    result = run(folder, text, monkeypatch)
+    assert result.exit_code == 2, result.output
+    assert "an empty value names nothing" in result.output
+    words = shlex.split(text)
+    option = words[words.index("") - 1]
+    assert not option.startswith("-") or option in result.output
+
+
+def test_what_may_be_empty_or_repeated() -> None:
+    """A command's words may be empty, options of several values come again, and a flag may be said twice."""
+    context = click.Context(main.commands["build"], info_name="build")
+    words = [
+        "-q",
+        "-q",
+        "--copy-to-root",
+        "a",
+        "--copy-to-root",
+        "b",
+        "-o",
+        "out",
+        "--env",
+        "A=",
+        "--",
+        "sh",
+        "-c",
+        "",
+        "--",
+        "-o",
+    ]
+    with context:
+        main.commands["build"].parse_args(context, words)
+    assert context.params["command"] == ("sh", "-c", "", "--", "-o")
+    assert context.params["contents"] == ("a", "b")
+    image = click.Context(main.commands["image"], info_name="image")
+    with image:
+        main.commands["image"].parse_args(image, ["--user", "", "--workdir", "", "--author", "", "--layer", "a", "-o", "out"])
+    assert image.params["user"] == ""
+
+
+def test_the_command_itself_refuses(user: User) -> None:
+    """As a command it says so in a line with status 2, and leaves nothing."""
+    result = user.run([*COMMAND, "build", "--copy-to-root", user.home, "-o", "-"])
+    assert (result.status, result.out) == (2, "")
+    assert "--output" in result.err
+    assert not (user.home / "-").exists()
+
+
+MADE = """\
+[layer.nothing]
+output = "out"
+[layer.empty]
+copy-to-root = ["tree", ""]
+rootfs = ""
+[layer.twice]
+base = ["nothing", "nothing"]
+run = "true"
+[image.twice-as-well]
+layers = ["layer", "./link"]
+tag = ""
+output = "wrong.toml"
+[layer.reads]
+script = ["same", { text = "true" }]
+[image.takes]
+output = "graph"
+format = "archive"
+"""
+
+
+def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty names and what is given twice are said of a file at once, and a layer of nothing when what it names is read."""
+    (folder / "wrong.toml").write_text(MADE)
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError) as raised:
+        load("wrong.toml")
+    said = "\n".join(raised.value.problems)
+    for wanted in (
+        "layer.empty: copy-to-root: an empty value", "layer.empty: rootfs: an empty value", "image.twice-as-well: tag: an empty value",
+        "layer.twice: base: nothing is given twice", f"image.twice-as-well: layers: {folder}/layer is given twice",
+        "image.twice-as-well: output: wrong.toml is this file", "layer.reads: script: same is the output of image.takes",
+    ):  # fmt: skip
+        assert wanted in said
+    (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n')
+    with pytest.raises(InputError, match=r"layer\.nothing: there is nothing to make a layer of"):
+        Recipes().read(load("wrong.toml").select(()))
