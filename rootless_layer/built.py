@@ -11,6 +11,7 @@ from .blob import Piece, open_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
 from .derived import IMAGE_JSON, read_derived
 from .errors import InputError, RootlessLayerError
+from .machine import NOBODYS_FAULT, unreadable
 from .oci import MEDIA_TYPES
 from .schema import Document, is_digest, parse
 from .soundness import Soundness
@@ -51,9 +52,11 @@ def _described(folder: str, finder: Finder) -> Document:
     try:
         with open(f"{folder}/{_JSON}", "rb") as file:
             said = parse(file.read(), _JSON, finder)
-    except OSError as error:
+    except FileNotFoundError as error:
         finder.problem(_JSON, f"cannot be read: {error.strerror}")
         said = None
+    except OSError as error:
+        raise unreadable(error, f"{folder}/{_JSON}") from error
     return Document({} if said is None else said, _JSON, finder)
 
 
@@ -98,6 +101,8 @@ def _derived(folder: str, kind: str | None, finder: Finder) -> Reading | None:
     """Make the blob again, and have it compared on its way."""
     try:
         layer = open_layer(folder)
+    except NOBODYS_FAULT:
+        raise
     except (RootlessLayerError, OverflowError) as error:
         finder.problem(_JSON, str(error).splitlines()[0])
         return None
@@ -105,6 +110,8 @@ def _derived(folder: str, kind: str | None, finder: Finder) -> Reading | None:
     if reading.whole and kind != "none":
         try:
             layer.copy(len)
+        except NOBODYS_FAULT:
+            raise
         except RootlessLayerError as error:
             finder.problem("the layer", "; ".join(error.problems))
     return reading
@@ -120,7 +127,9 @@ def _listed(folder: str, given: Document, finder: Finder) -> list[Entry] | None:
     try:
         with open(os.path.join(folder, name), "rb") as file:
             entries = listing.read(file, os.fsencode(folder), name)
-    except (InputError, OSError, OverflowError) as error:
+    except OSError as error:
+        raise unreadable(error, os.path.join(folder, name)) from error
+    except (InputError, OverflowError) as error:
         finder.problem(name, getattr(error, "problems", (str(error),))[0].removeprefix(f"{name}: "))
         return None
     count = given.get("entries", int, required=True)
@@ -169,6 +178,8 @@ def check_derived(folder: str, finder: Finder) -> None:
     finder.images += 1
     try:
         image, _names = read_derived(folder)
+    except NOBODYS_FAULT:
+        raise
     except InputError as error:
         for problem in error.problems:
             finder.problem(IMAGE_JSON, problem)
@@ -178,6 +189,8 @@ def check_derived(folder: str, finder: Finder) -> None:
         try:
             layer.copy(len)
             layer.copy_plain(len)
+        except NOBODYS_FAULT:
+            raise
         except RootlessLayerError as error:
             for problem in error.problems:
                 finder.problem(layer.descriptor.digest, problem)
