@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from . import capi
-from .errors import SourceError
+from .errors import RootlessLayerError, SourceError
+from .machine import unreadable
 from .tree import Entry, shown, stamp
 
 if TYPE_CHECKING:
@@ -240,16 +241,14 @@ def _is_utf8(entry: Entry) -> bool:
     return True
 
 
-def _unreadable(entry: Entry, error: OSError) -> SourceError:
-    return SourceError(
-        f"{os.fsdecode(entry.source or b'')}: cannot be read for {shown(entry.path)}: {error.strerror}",
-        hint="Make it readable for the user who builds, or leave it out.",
-    )
+def _unreadable(entry: Entry, error: OSError) -> RootlessLayerError:
+    doing = f"cannot be read for {shown(entry.path)}"
+    return unreadable(error, os.fsdecode(entry.source or b""), doing, hint="Build again when nothing else removes files.")
 
 
 @contextlib.contextmanager
 def _reading(entry: Entry) -> Iterator[None]:
-    """Raise :class:`SourceError` where an entry's file cannot be read."""
+    """Raise :func:`unreadable`'s error where an entry's file cannot be read."""
     try:
         yield
     except OSError as error:

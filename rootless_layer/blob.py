@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import attrs
 from . import given, listing
 from .compression import BlobWriter, decompressed
 from .errors import InputError, SourceError
+from .machine import unreadable
 from .oci import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
 from .pipeline import Streams
 from .spec import Compression
@@ -55,8 +57,7 @@ class Piece:
                     remaining -= count
                     yield buffer[:count]
         except OSError as error:
-            message = f"{self.name}: cannot be read: {error.strerror}"
-            raise SourceError(message) from error
+            raise unreadable(error, self.name) from error
 
     def read(self) -> bytes:
         """Give the bytes at once: they are a document's, so :class:`InputError` where they are too many."""
@@ -142,8 +143,7 @@ class LayerBlob:
                 entries = listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing)
                 return Tree.of(entries, whiteouts=True, root_stands=stands)
         except OSError as error:
-            message = f"{self.listing}: cannot be read: {error.strerror}"
-            raise SourceError(message, hint="Build the layer again.") from error
+            raise unreadable(error, self.listing, hint="Build the layer again.") from error
 
     def _check(self, writer: BlobWriter, digest: str, size: int) -> None:
         if (writer.digest, writer.size) == (digest, size):
@@ -183,8 +183,13 @@ def open_layer(folder: str | os.PathLike[str]) -> LayerBlob:
     path = Path(folder, "layer.json")
     try:
         said = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        message = f"{folder}: is not a layer: {path.name} cannot be read: {getattr(error, 'strerror', None) or error}"
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+            raise unreadable(error, str(path)) from error
+        message = f"{folder}: is not a layer: {path.name} cannot be read: {error.strerror}"
+        raise InputError(message, hint="Give a directory that `rootless-layer build -o` made.") from error
+    except (ValueError, RecursionError) as error:
+        message = f"{folder}: is not a layer: {path.name} cannot be read: {error}"
         raise InputError(message, hint="Give a directory that `rootless-layer build -o` made.") from error
     try:
         layer = _described(said, path)

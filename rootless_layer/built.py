@@ -11,6 +11,7 @@ from .blob import Piece, open_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
 from .derived import read_derived
 from .errors import InputError, RootlessLayerError
+from .machine import NOBODYS_FAULT, unreadable
 from .made import IMAGE_JSON
 from .oci import MEDIA_TYPES
 from .schema import Document, is_digest, parse
@@ -52,9 +53,11 @@ def _described(folder: str, finder: Finder) -> Document:
     try:
         with open(f"{folder}/{_JSON}", "rb") as file:
             said = parse(file.read(), _JSON, finder)
-    except OSError as error:
+    except FileNotFoundError as error:
         finder.problem(_JSON, f"cannot be read: {error.strerror}")
         said = None
+    except OSError as error:
+        raise unreadable(error, f"{folder}/{_JSON}") from error
     return Document({} if said is None else said, _JSON, finder)
 
 
@@ -99,6 +102,8 @@ def _derived(folder: str, kind: str | None, finder: Finder) -> Reading | None:
     """Make the blob again, and have it compared on its way."""
     try:
         layer = open_layer(folder)
+    except NOBODYS_FAULT:
+        raise
     except (RootlessLayerError, OverflowError) as error:
         finder.problem(_JSON, str(error).splitlines()[0])
         return None
@@ -106,6 +111,8 @@ def _derived(folder: str, kind: str | None, finder: Finder) -> Reading | None:
     if reading.whole and kind != "none":
         try:
             layer.copy(len)
+        except NOBODYS_FAULT:
+            raise
         except RootlessLayerError as error:
             finder.problem("the layer", "; ".join(error.problems))
     return reading
@@ -121,7 +128,9 @@ def _listed(folder: str, given: Document, finder: Finder) -> list[Entry] | None:
     try:
         with open(os.path.join(folder, name), "rb") as file:
             entries = listing.read(file, os.fsencode(folder), name)
-    except (InputError, OSError, OverflowError) as error:
+    except OSError as error:
+        raise unreadable(error, os.path.join(folder, name)) from error
+    except (InputError, OverflowError) as error:
         finder.problem(name, getattr(error, "problems", (str(error),))[0].removeprefix(f"{name}: "))
         return None
     count = given.get("entries", int, required=True)
@@ -170,6 +179,8 @@ def check_derived(folder: str, finder: Finder) -> None:
     finder.images += 1
     try:
         image, _names = read_derived(folder)
+    except NOBODYS_FAULT:
+        raise
     except InputError as error:
         for problem in error.problems:
             finder.problem(IMAGE_JSON, problem)
@@ -179,6 +190,8 @@ def check_derived(folder: str, finder: Finder) -> None:
         try:
             layer.copy(len)
             layer.copy_plain(len)
+        except NOBODYS_FAULT:
+            raise
         except RootlessLayerError as error:
             for problem in error.problems:
                 finder.problem(layer.descriptor.digest, problem)

@@ -20,6 +20,7 @@ import attrs
 from .copying import Flowing, transfer
 from .errors import OutputError, SourceError
 from .lease import Lease
+from .machine import unwritable
 from .made import ASIDE, LAYER, LAYER_JSON
 from .output import aside, check_replaceable, make_folder, umask, writing
 from .removal import remove
@@ -203,8 +204,8 @@ def keeping(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{place}: the cache cannot be written: {error.strerror or error}"
-        raise OutputError(message, hint="Make room there, or name another place in ROOTLESS_LAYER_CACHE.") from error
+        hint = "Name another place in ROOTLESS_LAYER_CACHE."
+        raise unwritable(error, str(place), "the cache cannot be written", hint=hint) from error
 
 
 def is_whole(folder: Path) -> bool:

@@ -10,6 +10,7 @@ import attrs
 from .compression import decompressed, kind_of
 from .contents import Contents
 from .errors import RootlessLayerError, SourceError
+from .machine import NOBODYS_FAULT
 from .members import Member, read_members
 from .soundness import check_ending
 
@@ -52,12 +53,17 @@ class _Passing:
 
 
 def read_tar(give: Give, where: str, finder: Finder) -> Reading:
-    """Read a layer's tar as far as that is possible; what is wrong with it as a tar is a problem at ``where``."""
+    """Read a layer's tar as far as that is possible; what is wrong with it as a tar is a problem at ``where``.
+
+    Raises :data:`NOBODYS_FAULT`: what this machine cannot read is no problem of the tar's.
+    """
     members: list[Member] = []
     passing = _Passing(give)
     whole = True
     try:
         ending = read_members(passing, where, members.append)
+    except NOBODYS_FAULT:
+        raise
     except RootlessLayerError as error:
         finder.problem(where, "; ".join(error.problems))
         whole = False
@@ -81,8 +87,10 @@ def check_compression(piece: Piece, kind: str, where: str, finder: Finder) -> No
     """Compare how a blob begins with how its media type says that it is compressed."""
     try:
         found = kind_of(piece.path, piece.offset)
-    except OSError as error:
-        finder.problem(where, f"cannot be read: {error.strerror}")
+    except NOBODYS_FAULT:
+        raise
+    except SourceError as error:
+        finder.problem(where, "; ".join(error.problems))
         return
     if found != kind:
         told = {"none": "not compressed"}
@@ -98,6 +106,8 @@ def check_digest(piece: Piece, digest: str, where: str, finder: Finder) -> None:
     found = hashlib.new(algorithm)
     try:
         piece.copy(found.update)
+    except NOBODYS_FAULT:
+        raise
     except SourceError as error:
         finder.problem(where, "; ".join(error.problems))
         return

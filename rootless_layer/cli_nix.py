@@ -10,6 +10,7 @@ import attrs
 import click
 
 from .cli_images import spooling
+from .errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +97,9 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     names = (tag_of(tag),) if tag else ()
     last = images[-1].partition("#")[0]
     kind: Any = _KINDS.get(compressor) or ("none" if os.path.isdir(last) else kind_of(last))
+    if kind not in _KINDS.values():
+        message = f"{last}: is compressed by {kind}, which this program reads and does not write"
+        raise InputError(message, hint="Compress it with gzip or zstd, or name a --compressor.")
     with spooling() as spool, _written(output) as file, _compressed(file, kind) as into:
         found = images_of(images, spool)
         if names and len(found) != 1:

@@ -82,13 +82,14 @@ def read_contents(layer: LayerBlob) -> Contents:
         size = layer.copy_plain(consume)
 
     ending = read_members(give, where, members.append)
-    if ending.damage:
-        message = f"{where}: {ending.damage}"
-        raise InputError(message, hint="It is damaged: get or build it again.")
     for member in members:
         if member.fault:
             message = f"{where}: {shown(member.entry.path)}: {member.fault}"
             raise InputError(message, hint="Build the layer again with numbers that Linux has.")
+    if ending.damage:
+        message = f"{where}: {ending.damage}"
+        raise InputError(message, hint="It is damaged: get or build it again.")
+    for member in members:
         if leaves_root(member.name.lstrip(b"/")) or (member.target is not None and leaves_root(member.target.lstrip(b"/"))):
             message = f"{where}: the name {legible(member.name)} leaves the root"
             raise InputError(message, hint="Such a layer is not to be trusted.")

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError
+from .machine import unreadable
 from .namespace import begin_writeback
 from .tree import stamp
 
@@ -29,8 +30,7 @@ def copy_source(entry: Entry, path: bytes) -> None:
         try:
             source = os.open(entry.source or b"", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            message = f"{os.fsdecode(entry.source or b'')}: cannot be read: {error.strerror}"
-            raise SourceError(message, hint="Make it readable for the user who builds, or leave it out.") from error
+            raise unreadable(error, os.fsdecode(entry.source or b"")) from error
         try:
             copied = transfer(source, target)
             same = entry.stamp is None or stamp(os.fstat(source))[:4] == entry.stamp[:4]

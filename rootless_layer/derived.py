@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from . import listing
 from .base import Base
 from .blob import LayerBlob, Piece
-from .contents import Contents
-from .errors import InputError, SourceError
+from .contents import Contents, merge
+from .errors import InputError
 from .image import Image, faults
+from .machine import unreadable
 from .made import BLOBS, IMAGE_JSON, LISTINGS
 from .members import Member
 from .oci import Descriptor, layer_type
@@ -94,8 +94,10 @@ def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
         image = Image(config, tuple(_layer(layer, folder) for layer in said["layers"]))
         names = tuple(map(str, said["names"]))
         wanted = said["manifestDigest"]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        message = f"{path}: does not describe an image: {getattr(error, 'strerror', None) or repr(error)}"
+    except OSError as error:
+        raise unreadable(error, path, hint=_HINT) from error
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path}: does not describe an image: {error!r}"
         raise InputError(message, hint=_HINT) from error
     if image.manifest_digest != wanted:
         message = f"{path}: describes the image {image.manifest_digest}, and should describe {wanted}"
@@ -119,12 +121,9 @@ def base_of(image: Image, store_dir: str = "/nix/store") -> Base | None:
     they were when the layers were made, as what lies in a Nix store is. Raises
     :class:`InputError` and :class:`SourceError` for a listing that is damaged or not there.
     """
-    merged: dict[bytes, Member] = {}
-    for layer in image.layers:
-        if layer.piece is not None:
-            return None
-        listed = sorted(_listed(layer.listing), key=lambda entry: entry.link is not None)  # as in the archive
-        merged = Contents.of(Member(name=entry.path, entry=entry) for entry in listed).over(merged)
+    if any(layer.piece is not None for layer in image.layers):
+        return None
+    merged = merge(_archived(layer) for layer in image.layers)
     entries: dict[bytes, Entry] = {}
     first: dict[int, bytes] = {}  # by a file, the name that carries it: its own, while that is there
     for path, member in sorted(merged.items()):
@@ -140,13 +139,9 @@ def base_of(image: Image, store_dir: str = "/nix/store") -> Base | None:
     return Base.of(tree, image.chain_ids[-1] if image.layers else "", tuple((path, b"/" + path) for path in sorted(mounted)))
 
 
-def _listed(path: str) -> list[Entry]:
-    try:
-        with open(path, "rb") as file:
-            return listing.read(file, os.fsencode(os.path.dirname(path)), path)
-    except OSError as error:
-        message = f"{path}: cannot be read: {error.strerror}"
-        raise SourceError(message, hint=_HINT) from error
+def _archived(layer: LayerBlob) -> Contents:
+    """Give what the layer's tar has: of its listing's root nothing, where the tar has none."""
+    return Contents.of(Member(name=entry.path, entry=entry) for entry in layer.read_tree().archived())
 
 
 def _mounted(entries: Mapping[bytes, Entry], below: bytes) -> set[bytes]:

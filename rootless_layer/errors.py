@@ -7,7 +7,7 @@
     │   ├── ClosureError          store paths, references graphs
     │   ├── ConflictError         two inputs give the same path
     │   ├── SourceError           a source changed meanwhile, or is not what it should be
-    │   │   └── UnreadableError   a source is not there, or this user may not read it
+    │   │   └── UnreadableError   this user may not read a source
     │   └── UnrepresentableError  a tree that no OCI layer can hold
     ├── UnavailableError          this machine lacks a program or a kernel feature
     ├── OutputError               the output cannot be written
@@ -70,7 +70,7 @@ class SourceError(InputError):
 
 
 class UnreadableError(SourceError):
-    """A source is not there, or the user who builds may not read it: its bytes are not known to be wrong."""
+    """The user who builds may not read a source, so that nothing is known of its bytes."""
 
 
 class UnrepresentableError(InputError):

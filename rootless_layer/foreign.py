@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .blob import open_layer
-from .errors import OutputError
 from .image import Image
 from .layout import choose, read_images
+from .machine import unwritable
 from .temporary import Temporary
 
 if TYPE_CHECKING:
@@ -45,6 +45,6 @@ class Foreign:
             try:
                 self._folder = self.stack.enter_context(Temporary()).make(place, "rootless-layer-")
             except OSError as error:
-                message = f"{place}: nothing can be unpacked there: {error.strerror}"
-                raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
+                hint = "Set TMPDIR to a directory that is there."
+                raise unwritable(error, place, "nothing can be unpacked there", hint=hint) from error
         return f"{self._folder}/{len(os.listdir(self._folder))}"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, capi
 from .closure import StorePath
-from .errors import SourceError
+from .machine import unreadable
 from .plan import locate, read_directory
 from .source import entry_of, walk
 
@@ -151,8 +151,7 @@ def _file(path: bytes) -> str:
         with open(path, "rb", buffering=0) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        message = f"{os.fsdecode(path)}: cannot be read: {error.strerror}"
-        raise SourceError(message, hint="Make it readable for the user who builds, or leave it out.") from error
+        raise unreadable(error, os.fsdecode(path)) from error
 
 
 def _sha256(data: bytes) -> str:

@@ -13,11 +13,13 @@ archive's bytes, and no name in an archive is ever a path on this machine.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import posixpath
 import re
+import stat
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +27,11 @@ import attrs
 
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
-from .derived import read_derived
-from .errors import InputError, SourceError
+from .derived import IMAGE_JSON, read_derived
+from .errors import InputError
 from .given import path as given_path
 from .image import Image, faults
+from .machine import is_of_machine, unreadable
 from .made import IMAGE_JSON
 from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
 
@@ -39,6 +42,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
 _BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """How docker-archives name a config: by its digest, all but a few."""
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _MOST_LINKS = 8
 _MOST_NESTED = 4
 _MOST_IMAGES = 10_000
@@ -58,15 +62,14 @@ def read_images(path: str | os.PathLike[str], spool: Callable[[], str]) -> list[
 
     ``spool`` gives the path of a new file in a directory that lasts as long as the images
     are used; it is called where an archive is compressed. Raises :class:`InputError`,
-    naming what is wrong with it, for what is no image, and :class:`SourceError` for what
-    cannot be read.
+    naming what is wrong with it, for what is no image, :class:`SourceError` and
+    :class:`MachineError` for what cannot be read.
     """
     path = given_path("path", path)
     try:
         return _read(path, spool)
     except OSError as error:
-        message = f"{error.filename or path}: cannot be read: {error.strerror}"
-        raise SourceError(message) from error
+        raise unreadable(error, str(error.filename or path)) from error
 
 
 def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
@@ -114,9 +117,13 @@ def in_directory(top: str) -> Callable[[str], Piece | None]:
     def find(name: str) -> Piece | None:
         path = os.path.join(top, *clean(name).split("/"))
         # A link could point anywhere on this machine; image layouts have none within.
-        if os.path.realpath(path) != path or not os.path.isfile(path):
-            return None
-        return Piece(path, os.path.getsize(path))
+        try:
+            status = os.stat(path) if os.path.realpath(path) == path else None
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise unreadable(error, path) from error
+        return Piece(path, status.st_size) if status is not None and stat.S_ISREG(status.st_mode) else None
 
     return find
 
@@ -160,7 +167,9 @@ def headers(path: str, where: str = "") -> list[tarfile.TarInfo]:
                 found.append(header)
                 if header.size < 0:  # the next one would stand before it, for ever
                     problem = f"{header.name} has a size of {header.size}"
-        except Exception as error:  # noqa: BLE001 - of a damaged header tarfile raises whatever comes of it
+        except Exception as error:
+            if isinstance(error, OSError) and is_of_machine(error.errno):
+                raise unreadable(error, where or path) from error
             problem = error
     if problem:
         message = f"{where or path}: cannot be read as a tar archive: {problem}"

@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from .errors import InputError
-from .tree import Entry
+from .tree import Entry, shown, unrepresentable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -114,7 +114,11 @@ def read(listed: Iterable[bytes], folder: bytes, name: str) -> list[Entry]:
                 key, _, value = line[7:].partition(b",")
                 xattrs.append((_plain(key), base64.b64decode(value, validate=False)))
             elif not line.startswith(b"#"):
-                entries.append(_entry(line.split(), link, tuple(xattrs), folder))
+                entry = _entry(line.split(), link, tuple(xattrs), folder)
+                if fault := unrepresentable(entry):
+                    message = f"{name}: line {number}: {shown(entry.path)}: {fault}"
+                    raise InputError(message, hint="Build the layer again.")
+                entries.append(entry)
                 link, xattrs = None, []
         except (ValueError, KeyError, TypeError, OverflowError) as error:  # the last two are of a device's numbers
             message = f"{name}: line {number} is not one of a layer's listing"

@@ -11,7 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from .errors import MachineError, OutputError, RootlessLayerError, UnreadableError
+from .errors import MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,9 @@ _FULL = {
 }
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
+NOBODYS_FAULT = (MachineError, UnreadableError)
+"""What says nothing of an input: it may be right."""
+
 
 def is_of_machine(number: int | None) -> bool:
     """Say whether an error number tells what this machine could not do, and not that an input is damaged."""
@@ -41,15 +44,16 @@ def is_of_machine(number: int | None) -> bool:
 def unreadable(error: OSError, path: str, doing: str = "cannot be read", *, hint: str = "") -> RootlessLayerError:
     """Give the error for a file at ``path`` that the kernel would not open or read.
 
-    It is a :class:`MachineError` where the machine ran out of something, else a :class:`UnreadableError`;
-    ``hint`` then says what to do about a file that is not there.
+    It is a :class:`MachineError` where the machine ran out of something, an :class:`UnreadableError` where
+    this user has no permission, else a :class:`SourceError`, for which ``hint`` says what to do: the file is not
+    there, or is no file.
     """
     exhausted = _exhausted(error, path, doing)
     if exhausted is not None:
         return exhausted
     if error.errno in _FORBIDDEN:
-        hint = "Make it readable for the user who builds, or leave it out."
-    return UnreadableError(_message(error, path, doing), hint=hint)
+        return UnreadableError(_message(error, path, doing), hint="Make it readable for the user who builds, or leave it out.")
+    return SourceError(_message(error, path, doing), hint=hint)
 
 
 def unwritable(error: OSError, path: str, doing: str = "cannot be written", *, hint: str = "") -> RootlessLayerError:

@@ -8,7 +8,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from .errors import SourceError
+from .machine import unreadable
 from .places import OF_A_BUILD
 from .tree import Entry, stamp
 
@@ -73,9 +73,7 @@ def _reading(top: bytes) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = os.fsdecode(error.filename or top)
-        message = f"{named}: cannot be read: {error.strerror}"
-        raise SourceError(message, hint=_HINT) from error
+        raise unreadable(error, os.fsdecode(error.filename or top), hint=_HINT) from error
 
 
 def entry_of(path: bytes, on_disk: bytes, status: os.stat_result, epoch: int, owner: tuple[int, int]) -> Entry:
@@ -134,6 +132,5 @@ def same_data(one: bytes | None, other: bytes | None, size: int, other_size: int
                 if not data:
                     return True
     except OSError as error:
-        message = f"{os.fsdecode(error.filename or one)}: cannot be read: {error.strerror}"
-        raise SourceError(message) from error
+        raise unreadable(error, os.fsdecode(error.filename or one)) from error
     return False

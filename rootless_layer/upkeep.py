@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .cache import LayerCache, is_whole
-from .errors import InputError, RootlessLayerError
+from .cache import ASIDE, LAYER_JSON, LayerCache, is_whole
+from .errors import InputError, MachineError, RootlessLayerError
 from .lease import Lease
 from .made import ASIDE, LAYER_JSON
 from .record import Outputs
@@ -144,26 +144,39 @@ def _remove(path: Path) -> bool:
     return True
 
 
+def _damage(folder: Path) -> str:
+    """Say what is wrong with a layer; raises :class:`MachineError` where that cannot be seen."""
+    from .blob import open_layer  # noqa: PLC0415 - to list and to collect takes less
+
+    if not is_whole(folder):
+        return "its files are not as they were written"
+    try:
+        open_layer(str(folder)).copy(len)
+    except MachineError:
+        raise
+    except RootlessLayerError as error:
+        return "; ".join(error.problems)
+    return ""
+
+
 def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     """Read each layer and compare it with its digest; give those that are right, and those dropped with the reason.
 
     A derived layer is made again from its sources. Where these changed, it goes as well. A snapshot is compared
     with its index. One that is in use is not dropped, but said to be wrong.
     """
-    from .blob import open_layer  # noqa: PLC0415 - to list and to collect takes less
-    from .snapshot import damage  # noqa: PLC0415
+    from .snapshot import damage  # noqa: PLC0415 - to list and to collect takes less
 
     layers = LayerCache.within(cache)
     right, wrong = [], []
     for kept in _in(layers.place, "layer"):
         if kept.kind == "rubbish" or (lease := Lease.shared(kept.path)) is None:
             continue
-        problem = "" if is_whole(kept.path) else "its files are not as they were written"
-        if not problem:
-            try:
-                open_layer(str(kept.path)).copy(len)
-            except RootlessLayerError as error:
-                problem = "; ".join(error.problems)
+        try:
+            problem = _damage(kept.path)
+        except MachineError:
+            lease.release()
+            raise
         if problem:
             layers.drop(kept.path, lease)
             wrong.append((kept, problem))
@@ -173,8 +186,10 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     for kept in _in(cache / "snapshots", "snapshot"):
         if kept.kind == "rubbish" or (lease := Lease.shared(kept.path)) is None:
             continue
-        problem = damage(kept.path)
-        lease.release()
+        try:
+            problem = damage(kept.path)
+        finally:
+            lease.release()
         if not problem:
             right.append(kept)
         elif _remove(kept.path):

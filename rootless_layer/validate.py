@@ -13,6 +13,7 @@ from .compression import decompress, kind_of
 from .errors import InputError
 from .findings import Finder
 from .layout import clean, headers, in_archive, in_directory
+from .machine import NOBODYS_FAULT
 from .oci import layer_type
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .soundness import Soundness
@@ -107,6 +108,8 @@ class _Stored:
     def _json(self, piece: Piece, name: str) -> Any:  # noqa: ANN401 - JSON
         try:
             return parse(piece.read(), name, self.finder)
+        except NOBODYS_FAULT:
+            raise
         except InputError as error:
             self.finder.problem(name, "; ".join(error.problems))
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import tarfile
 from collections.abc import Callable
@@ -76,6 +77,40 @@ def test_the_listings_make_the_tree_that_the_layers_make(user: User, chain: list
     assert "d/e" not in trees[0]
     assert "a/one" not in trees[0]
     assert len({trees[0][name][-1] for name in ("bin/cat", "a/two")}) == 2
+
+
+def test_a_layer_that_says_nothing_of_the_root_leaves_it(user: User) -> None:
+    """A root that a lower layer made 1777 stays so below a layer of which the tar has no root: for Nix as for the command."""
+    cache = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
+    below: list[str] = []
+    for number, script in enumerate(("chmod 1777 .; touch a", "touch b")):
+        words = [*below, "--blob", "derived", "--view", "directory", "--script", user.script(script, f"script-{number}")]
+        assert user.build(*words, output=f"layer-{number}", env=cache).status == 0
+        below += ["--base", str(user.home / f"layer-{number}")]
+    layers = [str(user.home / "layer-0"), str(user.home / "layer-1")]
+    top = user.build(*below, "--view", "directory", "--script", user.script("chmod 0755 .", "last"), output="top", env=cache)
+    same = {"layerBases": layers, "layerView": "directory", "layerScript": "chmod 0755 .", "layerBlob": "stored"}
+    good(run(user, "nix-build", same, "nix-top"))
+    assert json.loads((user.home / "nix-top/layer.json").read_bytes())["digest"] == top.out.strip()
+    good(run(user, "nix-image", {"imageName": "x", "imageTag": "1", "imageLayers": layers}, "image"))
+    good(
+        run(user, "nix-image", {"imageName": "x", "imageTag": "1", "imageLayers": [*layers, str(user.home / "nix-top")]}, "whole")
+    )
+    for image, mode in (("image", 0o1777), ("whole", 0o755)):
+        good(user.run([*COMMAND, "nix-export", user.home / image, "-o", user.home / f"{image}.tar"], env=cache))
+        with tarfile.open(user.home / f"{image}.tar") as tar:
+            roots = [member.mode for member in tar if member.name in {".", "./", ""}]
+        assert (roots or [0o755]) == [mode]  # without an entry it is 0755
+
+
+def test_an_archive_is_not_compressed_as_this_program_cannot(user: User) -> None:
+    """Of an archive that xz compressed none comes that is compressed as that is: the error names the archive."""
+    assert user.build("--view", "directory", "--script", user.script("touch a")).status == 0
+    good(user.run([*COMMAND, "image", "--layer", "layer", "-t", "x", "-o", "x.tar"]))
+    (user.home / "x.tar.xz").write_bytes(lzma.compress((user.home / "x.tar").read_bytes()))
+    refused = user.run([*COMMAND, "nix-archive", "--compressor", "last", user.home / "x.tar.xz", "-o", "y.tar"])
+    assert refused.status == 65
+    assert "x.tar.xz" in refused.err
 
 
 def tree_of(archive: Path) -> dict[str, tuple[object, ...]]:

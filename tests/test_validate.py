@@ -668,14 +668,14 @@ def test_a_source_that_changed_is_found(user: User) -> None:
 
 
 def test_a_blob_that_may_not_be_read(user: User, folder: Path) -> None:
-    """What this user may not read is a problem that names the blob; root reads it."""
+    """Of a blob that this user may not read nothing is known: 66, and it is named; root reads it."""
     made = Made(folder / "layout").write()
     made.layer(0).chmod(0)
     done = user.run([*COMMAND, "validate", made.folder])
     if user.is_root:
         assert done.status == 0
     else:
-        assert_said(done, 65, made.layer(0).name, "Permission denied")
+        assert_said(done, 66, made.layer(0).name, "Permission denied")
 
 
 def test_a_layer_upon_a_base_is_not_blamed_for_it(user: User) -> None:

@@ -1,0 +1,165 @@
+"""Numbers in headers: what a tar says of a member is what every reader takes, or an error that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rootless_layer.blob import LayerBlob, Piece
+from rootless_layer.claims import read_blob
+from rootless_layer.contents import read_contents
+from rootless_layer.errors import InputError
+from rootless_layer.findings import Finder
+from rootless_layer.listing import read
+from rootless_layer.oci import MEDIA_TYPES, Descriptor
+from rootless_layer.soundness import Soundness
+from rootless_layer.tarball import read_layer, read_listing, read_tar
+from rootless_layer.tree import Entry
+
+UID, GID, SIZE, MTIME, TYPE = slice(108, 116), slice(116, 124), slice(124, 136), slice(136, 148), slice(156, 157)
+MAGIC, MAJOR, PREFIX = slice(257, 265), slice(329, 337), 345
+GNU, STAR = b"ustar  \0", b"ustar\x0000"
+OLD_SPARSE, REAL_SIZE = slice(386, 410), slice(483, 495)
+DATA = b"just 14 bytes\n"
+
+
+def member(*changes: tuple[slice, bytes], data: bytes = DATA, pax: dict[str, str] | None = None) -> bytes:
+    """Make a tar of a directory and a file ``x``, whose header has other bytes in some fields, and a right checksum."""
+    first = tarfile.TarInfo("d")  # of the first header libarchive itself looks whether its numbers are some
+    first.type = tarfile.DIRTYPE
+    info = tarfile.TarInfo("x")
+    info.size = len(data)
+    made = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    for field, content in changes:
+        made[field] = content.ljust(field.stop - field.start, b"\0")
+    made[148:156] = b" " * 8
+    made[148:156] = b"%06o\0 " % sum(made)
+    before = first.tobuf(tarfile.USTAR_FORMAT)
+    if pax:
+        with_pax = tarfile.TarInfo("x")
+        with_pax.pax_headers = pax
+        before += with_pax.tobuf(tarfile.PAX_FORMAT)[:-512]
+    return before + bytes(made) + data + bytes(-len(data) % 512) + bytes(1024)
+
+
+def as_layer(path: Path) -> LayerBlob:
+    """Take a tar for a layer."""
+    data = path.read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return LayerBlob(Descriptor(MEDIA_TYPES["none"], digest, len(data)), digest, Piece(str(path), len(data)))
+
+
+def by_rootfs(path: Path) -> Entry:
+    """Read a file as a root filesystem."""
+    [_folder, entry] = read_tar(str(path), f"{path}.files-{os.urandom(4).hex()}", 1)
+    return entry
+
+
+def by_base(path: Path) -> Entry:
+    """Read a file as a layer that is unpacked."""
+    return read_layer(as_layer(path).copy_plain, str(path), f"{path}.files-{os.urandom(4).hex()}", {}).added[b"x"]
+
+
+def by_contents(path: Path) -> Entry:
+    """Read a file as ``inspect`` and ``diff`` do."""
+    return read_contents(as_layer(path)).members[-1].entry
+
+
+READERS = pytest.mark.parametrize("reader", [by_rootfs, by_base, by_contents])
+Reader = Callable[[Path], Entry]
+
+OLD_GO = (MAGIC, GNU), (slice(476, 488), b"12574544345\0"), (slice(488, 500), b"12574544345\0")
+RIGHT = {
+    "star's times where GNU has a sparse file's size": (OLD_GO, {}, (0, 0)),
+    "nothing for an id": ([(UID, b""), (GID, b"        ")], {}, (0, 0)),
+    "an id that ends in spaces": ([(UID, b" 17  \0 \0")], {}, (0o17, 0)),
+    "an id in base 256": ([(UID, b"\x80\0\0\0\x7f\xff\xff\xff")], {}, (2**31 - 1, 0)),
+    "the largest ids": ([], {"uid": "4294967294", "gid": "4294967294"}, (2**32 - 2, 2**32 - 2)),
+    "pax's id for the header's": ([(UID, b"0000007\0")], {"uid": "70000"}, (70_000, 0)),
+}
+
+
+@READERS
+@pytest.mark.parametrize(("changes", "pax", "owner"), RIGHT.values(), ids=RIGHT)
+def test_odd_headers_that_are_right(
+    tmp_path: Path, reader: Reader, changes: list[tuple[slice, bytes]], pax: dict[str, str], owner: tuple[int, int]
+) -> None:
+    """What other readers take is taken as they take it: the owner, the size, and as many bytes."""
+    (tmp_path / "x.tar").write_bytes(member(*changes, pax=pax))
+    entry = reader(tmp_path / "x.tar")
+    assert (entry.size, entry.uid, entry.gid) == (14, *owner)
+    if entry.source is not None:
+        assert Path(entry.source.decode()).read_bytes() == DATA
+
+
+WRONG: dict[str, tuple[list[tuple[slice, bytes]], dict[str, str], str]] = {
+    "an id of 2^32": ([(UID, b"\x80\0\0\1\0\0\0\0")], {}, "its uid is 4294967296"),
+    "the id that means no change": ([], {"gid": "4294967295"}, "its gid is 4294967295"),
+    "an id of more than 64 bits": ([], {"uid": "1" + "0" * 30}, "its pax uid is no number"),
+    "an id of 63 bits": ([], {"uid": "9223372036854775807"}, "its uid is 9223372036854775807"),
+    "an id below nothing": ([(UID, b"\xff" * 8)], {}, "its uid is -1"),
+    "pax's id below nothing": ([], {"uid": "-1"}, "its uid is -1"),
+    "an id of no digits": ([(GID, b"users")], {}, "its gid is no number"),
+    "an id of the digit 8": ([(UID, b"0001008\0")], {}, "its uid is no number"),
+    "an id behind a nought byte": ([(UID, b"\x00001000\0")], {}, "its uid is no number"),
+    "pax's id with a letter": ([], {"uid": "12a"}, "its pax uid is no number"),
+    "a size of no digits": ([(SIZE, b"fourteen")], {}, "its size is no number"),
+    "a size below nothing": ([(SIZE, b"\xff" * 11 + b"\xfe")], {}, "negative size|its size is -2"),
+    "a time of no digits": ([(MTIME, b"yesterday")], {}, "its mtime is no number"),
+    "pax's time with a letter": ([], {"mtime": "12x"}, "its pax mtime is no number"),
+    "a device of no digits": ([(TYPE, b"3"), (MAJOR, b"tty")], {}, "its devmajor is no number"),
+    "a device of more than 32 bits": ([(TYPE, b"3"), (MAJOR, b"\x80\0\0\1\0\0\0\1")], {}, "it is a device 4294967297, 0"),
+    "holes of a file that is not sparse": (
+        [(MAGIC, GNU), (OLD_SPARSE, b"%011o\0%011o\0" % (512, 14)), (REAL_SIZE, b"%011o\0" % 526)], {}, "holes|its size",
+    ),
+    "star's sparse file": ([(MAGIC, STAR), (TYPE, b"S"), (REAL_SIZE, b"%011o\0" % 526)], {}, "sparse"),
+}  # fmt: skip
+
+
+@READERS
+@pytest.mark.parametrize(("changes", "pax", "expected"), WRONG.values(), ids=WRONG)
+def test_numbers_that_are_none(
+    tmp_path: Path, reader: Reader, changes: list[tuple[slice, bytes]], pax: dict[str, str], expected: str
+) -> None:
+    """A number that no file can have, or that is none, is never cut to one: the error names the member and the number."""
+    device = (TYPE, b"3") in changes
+    (tmp_path / "x.tar").write_bytes(member(*changes, data=b"" if device else DATA, pax=pax))
+    with pytest.raises(InputError, match=expected):
+        reader(tmp_path / "x.tar")
+
+
+def test_a_time_that_no_file_system_keeps(tmp_path: Path) -> None:
+    """A base's time is kept as it is, so one beyond all of them is an error; a root filesystem's is cut to the epoch anyway."""
+    (tmp_path / "x.tar").write_bytes(member(pax={"mtime": str(2**60)}))
+    assert by_rootfs(tmp_path / "x.tar").mtime == 1
+    for reader in (by_base, by_contents):
+        with pytest.raises(InputError, match=r"/x: its time is 1152921504606846976"):
+            reader(tmp_path / "x.tar")
+
+
+def test_validate_lists_each_number(tmp_path: Path) -> None:
+    """What the other commands refuse is a problem of the layer's, each named."""
+    one, other = member(pax={"uid": "-1"})[:-1024], member((GID, b"users"))
+    (tmp_path / "x.tar").write_bytes(one + other)
+    finder = Finder()
+    contents = read_blob(Piece(str(tmp_path / "x.tar"), len(one + other)), "layer", finder).contents
+    Soundness("layer", contents, {}, finder, known=True).check(contents.over({}))
+    said = " ".join(map(str, finder.problems))
+    assert "its uid is -1" in said
+    assert "its gid is no number" in said
+
+
+@pytest.mark.parametrize("number", ["4294967295", "99999999999", "-1"])
+def test_ids_of_an_mtree_file(tmp_path: Path, number: str) -> None:
+    """An id that no file can have in an mtree file, a foreign one or a layer's own, is an error that names the path."""
+    line = f"./x type=file mode=0644 uid={number} gid=0 time=1.0 size=0"
+    (tmp_path / "listing").write_text(f"#mtree\n{line}\n")
+    with pytest.raises(InputError, match="x: its uid is"):
+        read_listing(str(tmp_path / "listing"))
+    with pytest.raises(InputError, match="its uid is"):
+        read([line.encode()], b"/", "name")
