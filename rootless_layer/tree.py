@@ -130,7 +130,8 @@ class Tree:
         """Order and check entries; a missing parent becomes a 0755 directory of root's.
 
         Raises :class:`UnrepresentableError`, with every fault found, for a repeated
-        path, a parent that is no directory, a hard link to nothing or to a link, and,
+        path, a parent that is no directory, a hard link to nothing or to a link, an owner
+        that Linux cannot have, and,
         unless they are ``whiteouts``, a name that begins with ``.wh.`` (image-spec
         ``layer.md``).
         """
@@ -140,6 +141,7 @@ class Tree:
         if len(by_path) < len(listed):
             counts = Counter(entry.path for entry in listed)
             problems += [f"{shown(path)}: the path occurs twice" for path, count in counts.items() if count > 1]
+        problems += wrong_ids(listed)
         by_path.setdefault(b"", Entry(path=b"", mode=ROOT_MODE))
         problems += _complete(by_path)
         ordered = sorted(by_path)
@@ -183,6 +185,15 @@ class Tree:
         if (root.mode, root.uid, root.gid, root.xattrs) == (ROOT_MODE, 0, 0, ()) and not self.root_stands:
             del plain[0]
         return plain + links
+
+
+def wrong_ids(entries: Iterable[Entry]) -> list[str]:
+    """Say what is wrong with the owners of entries that no file on Linux can have, nor fakeroot remember."""
+    return [
+        f"{shown(entry.path)}: the owner {entry.uid}:{entry.gid}: ids go from 0 to {LARGEST_ID}"
+        for entry in entries
+        if not (0 <= entry.uid <= LARGEST_ID and 0 <= entry.gid <= LARGEST_ID)
+    ]
 
 
 def _whiteouts_first(entry: Entry) -> bytes:

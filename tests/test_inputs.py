@@ -773,6 +773,15 @@ def test_devices_and_queues_are_kept(user: User) -> None:
         assert found["queue"].info.isfifo()
 
 
+def test_owners_are_kept_or_refused_and_never_cut(user: User) -> None:
+    """The largest id that Linux has is kept, with a script and without; a larger one is refused in both cases, by its path."""
+    for words in ([], ["--view", "directory", "--", "true"]):
+        found = members(user, user.build("--rootfs", archive_of(user, member("f", uid=2**32 - 2, gid=2**31)), *words))
+        assert found["f"].owner == f"{2**32 - 2}:{2**31}:644"
+        refused = user.build("--rootfs", archive_of(user, member("f", uid=2**32 + 5)), *words)
+        assert (refused.status, "/f: " in refused.err, str(2**32 + 5) in refused.err) == (65, True, True), refused.err
+
+
 @pytest.mark.parametrize("form", ["gnu", "posix"])
 def test_a_sparse_file_is_its_data(user: User, form: str) -> None:
     """Holes of GNU's sparse members come out as the zeros that they are: at the beginning, inside, at the end."""

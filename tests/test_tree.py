@@ -77,6 +77,15 @@ def test_a_name_that_only_looks_like_a_whiteout_is_kept(name: bytes) -> None:
     assert name in Tree.of([file(name)]).entries
 
 
+@pytest.mark.parametrize("number", [-1, 2**32 - 1, 2**32, 2**32 + 5, 2**40, -(2**63)])
+def test_an_owner_that_linux_cannot_have_is_refused(number: int) -> None:
+    """Ids are 32 bits, and the last one means "as it is" (chown(2)): no value is cut, the path and it are named."""
+    for said in problems(file(b"f", uid=number), file(b"ok", uid=3)), problems(folder(b"d", gid=number)):
+        assert len(said) == 1
+        assert str(number) in said[0]
+    assert len(Tree.of([file(b"f", uid=2**32 - 2, gid=2**32 - 2)])) == 2
+
+
 def test_a_hard_links_target_is_no_link() -> None:
     """A hard link names a regular file directly: not a directory, not a symbolic link, not itself."""
     assert Tree.of([file(b"b", link=b"a"), file(b"a")]).entries[b"b"].link == b"a"
