@@ -27,7 +27,7 @@ import attrs
 
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
-from .derived import IMAGE_JSON, read_derived
+from .derived import read_derived
 from .errors import InputError
 from .given import path as given_path
 from .image import Image, faults

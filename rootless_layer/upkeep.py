@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .cache import ASIDE, LAYER_JSON, LayerCache, is_whole
+from .cache import LayerCache, is_whole
 from .errors import InputError, MachineError, RootlessLayerError
 from .lease import Lease
 from .made import ASIDE, LAYER_JSON
