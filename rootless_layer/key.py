@@ -109,7 +109,7 @@ def _content(content: str, spec: LayerSpec, *, derived: bool) -> list[Any]:
     found = ["tree", _digest(entries), *place]
     for entry in entries if spec.follow_dirlinks else ():
         linked = os.fsdecode(on_disk + b"/" + entry.path)
-        if entry.target is not None and os.path.isdir(linked):
+        if entry.target is not None and os.path.isdir(linked) and not spec.left_out.holds(linked):
             found += _content(linked, spec, derived=derived)
     return found
 

@@ -49,6 +49,12 @@ class Places:
         if problems:
             raise OutputError(*problems, hint="Name another output.")
 
+    def holds(self, path: str) -> bool:
+        """Say whether a path is one of the places, or lies in one."""
+        real = os.path.realpath(path)
+        kept = {f"{cache}/{name}" for cache in self.caches for name in CACHE_FOLDERS}
+        return any(_relative(real, place) is not None for place in self.outputs | kept)
+
     def notes(self, inputs: Iterable[str]) -> Iterator[str]:
         """Say what is there and is left out, naming the input as well."""
         for given in inputs:

@@ -255,7 +255,7 @@ class _Merge:
         if (within + b"/").startswith(location + b"/"):
             message = f"{linked}: this link leads back to a directory that it is in"
             raise SourceError(message, hint="Leave it out, or do not have links to directories followed.")
-        return os.path.isdir(location)
+        return os.path.isdir(location) and not self.spec.left_out.holds(os.fsdecode(location))
 
     def _is_in_base(self, entry: Entry) -> bool:
         """Say whether the base has the same file there."""

@@ -116,6 +116,18 @@ def test_an_output_does_not_take_an_inputs_place(tmp_path: Path, option: str, gi
     assert not (tmp_path / "cache").exists()
 
 
+def test_links_to_what_is_left_out_are_not_followed(tmp_path: Path) -> None:
+    """A link to the output stays one with follow_dirlinks, before the output is there and after."""
+    tree = tree_at(tmp_path / "tree")
+    (tree / "latest").symlink_to("out")
+    (tree / "kept").symlink_to("cache/layers")
+    spec = LayerSpec(contents=(str(tree),), follow_dirlinks=True).apart_from(caches=(tree / "cache",))
+    first = build_layer(spec, tree / "out")
+    delivered = [build_cached(spec, tree / "out", tree / "cache").descriptor for _ in range(2)]
+    assert {*delivered, build_layer(spec, tree / "out").descriptor} == {first.descriptor}
+    assert first.tree.entries[b"latest"].target == b"out"
+
+
 def test_hard_links_to_what_is_left_out(tmp_path: Path) -> None:
     """A file whose other name is left out is a file with one name."""
     tree = tree_at(tmp_path / "tree")
