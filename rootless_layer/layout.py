@@ -44,6 +44,8 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.E
 _MOST_LINKS = 8
 _MOST_NESTED = 4
 _MOST_IMAGES = 10_000
+MOST_LAYERS = 1_000
+"""docker runs 127 layers, overlayfs shows 500; each costs a look at what those below it have."""
 _DAMAGED = "It is damaged or is no image: get or build it again."
 
 
@@ -186,7 +188,11 @@ class _Files:
         self.where = where
         self.find = find
         self.listed = 0
+        # Each is listed for each of its names, and an index may list one any number of times.
         self.known: dict[tuple[str, int], Image] = {}
+        self.indexes: dict[tuple[str, int], Any] = {}
+        self.configs: dict[str, tuple[bytes, list[str]]] = {}
+        self.layers: dict[tuple[str, str], LayerBlob] = {}
 
     def images(self) -> list[Stored]:
         try:
@@ -238,7 +244,10 @@ class _Files:
             named = _text(annotations.get(FULL_NAME) or annotations.get(REF_NAME) or name)
             kind = descriptor.get("mediaType") or MANIFEST
             if kind in {INDEX, DOCKER_INDEX}:
-                yield from self._index(json.loads(self._document(descriptor)), named, depth + 1)
+                key = descriptor["digest"], descriptor["size"]
+                if key not in self.indexes:
+                    self.indexes[key] = json.loads(self._document(descriptor))
+                yield from self._index(self.indexes[key], named, depth + 1)
             elif kind in {MANIFEST, DOCKER_MANIFEST} and not descriptor.get("artifactType"):
                 if (descriptor.get("platform") or {}).get("architecture") == "unknown":
                     continue  # an attestation, as buildkit adds
@@ -246,7 +255,7 @@ class _Files:
 
     def _image(self, listed: Mapping[str, Any]) -> Image:
         key = listed["digest"], listed["size"]
-        if key not in self.known:  # it is listed for each of its names
+        if key not in self.known:
             self.known[key] = self._of(json.loads(self._document(listed)))
         return self.known[key]
 
@@ -256,6 +265,7 @@ class _Files:
         if len(diff_ids) != len(manifest["layers"]):
             message = f"{self.where}: a manifest has {len(manifest['layers'])} layers, and its config {len(diff_ids)} diff IDs"
             raise InputError(message, hint=_DAMAGED)
+        self._check_count(len(diff_ids))
         layers = []
         for given, diff_id in zip(manifest["layers"], diff_ids, strict=True):
             descriptor = Descriptor(layer_type(given["mediaType"]), given["digest"], given["size"])
@@ -269,28 +279,43 @@ class _Files:
         return Image(config, tuple(layers))
 
     def _docker(self, row: Mapping[str, Any]) -> Stored:
-        config = self._piece(row["Config"]).read()
-        named = _BY_DIGEST.fullmatch(row["Config"])
-        if named and sha256(config) != f"sha256:{named[1]}":
-            message = f"{self.where}: {row['Config']} is not what its name says"
-            raise InputError(message, hint=_DAMAGED)
-        diff_ids = self._diff_ids(config)
+        config, diff_ids = self._docker_config(row["Config"])
         if len(diff_ids) != len(row["Layers"]):
             message = f"{self.where}: manifest.json lists {len(row['Layers'])} layers, and the config {len(diff_ids)} diff IDs"
             raise InputError(message, hint=_DAMAGED)
-        layers = []
-        for name, diff_id in zip(row["Layers"], diff_ids, strict=True):
+        self._check_count(len(diff_ids))
+        layers = [self._docker_layer(name, diff_id) for name, diff_id in zip(row["Layers"], diff_ids, strict=True)]
+        names: list[str] = row.get("RepoTags") or []
+        return Stored(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
+
+    def _docker_config(self, name: str) -> tuple[bytes, list[str]]:
+        if name not in self.configs:
+            config = self._piece(name).read()
+            named = _BY_DIGEST.fullmatch(name)
+            if named and sha256(config) != f"sha256:{named[1]}":
+                message = f"{self.where}: {name} is not what its name says"
+                raise InputError(message, hint=_DAMAGED)
+            self.configs[name] = config, self._diff_ids(config)
+        return self.configs[name]
+
+    def _docker_layer(self, name: str, diff_id: str) -> LayerBlob:
+        if (name, diff_id) not in self.layers:
             piece = self._piece(name)
             kind = kind_of(piece.path, piece.offset)
             if kind not in MEDIA_TYPES:
                 message = f"{self.where}: {name} is compressed by {kind}, of which OCI knows nothing"
                 raise InputError(message, hint="Unpack the layer, or get the image again.")
             digest = diff_id if kind == "none" else _digest(piece)
-            layers.append(LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece))
+            layer = LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece)
             if kind != "none":  # nothing else here says what the blob should be
-                layers[-1].copy_plain(len)
-        names: list[str] = row.get("RepoTags") or []
-        return Stored(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
+                layer.copy_plain(len)
+            self.layers[name, diff_id] = layer
+        return self.layers[name, diff_id]
+
+    def _check_count(self, layers: int) -> None:
+        if layers > MOST_LAYERS:
+            message = f"{self.where}: an image has {layers} layers, and {MOST_LAYERS} are the most that are read"
+            raise InputError(message, hint="No engine runs an image of so many: build it again with fewer.")
 
     def _diff_ids(self, config: bytes) -> list[str]:
         problems = faults(config)
