@@ -12,7 +12,8 @@ import attrs
 
 from .contents import Contents, Merged, read_contents
 from .errors import InputError
-from .layout import in_archive, in_directory, is_named, read_images
+from .files import in_archive, in_directory
+from .layout import is_named, read_images
 from .oci import sha256
 from .report import line
 from .tree import Entry, legible, shown

@@ -13,14 +13,10 @@ archive's bytes, and no name in an archive is ever a path on this machine.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import posixpath
 import re
-import stat
-import tarfile
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -29,9 +25,21 @@ from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
 from .derived import IMAGE_JSON, read_derived
 from .errors import InputError
+from .files import DAMAGED, in_archive, in_directory
 from .image import Image, faults
-from .machine import is_of_machine, unreadable
-from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
+from .machine import unreadable
+from .oci import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    INDEX,
+    MANIFEST,
+    MEDIA_TYPES,
+    Descriptor,
+    Platform,
+    check_digest,
+    layer_type,
+    sha256,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,13 +48,10 @@ REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
 _BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """How docker-archives name a config: by its digest, all but a few."""
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
-_MOST_LINKS = 8
 _MOST_NESTED = 4
 _MOST_IMAGES = 10_000
 MOST_LAYERS = 1_000
 """docker runs 127 layers, overlayfs shows 500; each costs a look at what those below it have."""
-_DAMAGED = "It is damaged or is no image: get or build it again."
 
 
 @attrs.frozen(slots=True)
@@ -109,78 +114,6 @@ def is_named(stored: Stored, name: str) -> bool:
     return any(one in full or one.rpartition(":")[2] == name for one in stored.names)
 
 
-def in_directory(top: str) -> Callable[[str], Piece | None]:
-    """Give what finds a directory's files by their names, which may be any."""
-    top = os.path.realpath(top)
-
-    def find(name: str) -> Piece | None:
-        path = os.path.join(top, *clean(name).split("/"))
-        # A link could point anywhere on this machine; image layouts have none within.
-        try:
-            status = os.stat(path) if os.path.realpath(path) == path else None
-        except OSError as error:
-            if error.errno in _NOT_THERE:
-                return None
-            raise unreadable(error, path) from error
-        return Piece(path, status.st_size) if status is not None and stat.S_ISREG(status.st_mode) else None
-
-    return find
-
-
-def in_archive(path: str, where: str = "") -> Callable[[str], Piece | None]:
-    """Give what finds an archive's files, without unpacking it; links within it are followed. Messages may call it ``where``."""
-    where = where or path
-    files: dict[str, Piece] = {}
-    links: dict[str, str] = {}
-    whole = os.path.getsize(path)
-    for member in headers(path, where):
-        name = clean(member.name)
-        if member.isreg() and not member.issparse():
-            files[name] = Piece(path, member.size, member.offset_data, name=where)
-            if member.offset_data + member.size > whole:
-                message = f"{where}: ends within {name}"
-                raise InputError(message, hint=_DAMAGED)
-        elif member.islnk() or member.issym():
-            above = posixpath.dirname(name) if member.issym() else ""
-            links[name] = clean(posixpath.join(above, member.linkname))
-
-    def find(name: str) -> Piece | None:
-        name = clean(name)
-        for _ in range(_MOST_LINKS):
-            if name not in links:
-                break
-            name = links[name]
-        return files.get(name)
-
-    return find
-
-
-def headers(path: str, where: str = "") -> list[tarfile.TarInfo]:
-    """Read an archive's headers, the members' data passed over; raises :class:`InputError`, which may call it ``where``."""
-    found: list[tarfile.TarInfo] = []
-    problem: object = None
-    with open(path, "rb") as file:
-        try:
-            archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the file is closed
-            while not problem and (header := archive.next()) is not None:
-                found.append(header)
-                if header.size < 0:  # the next one would stand before it, for ever
-                    problem = f"{header.name} has a size of {header.size}"
-        except Exception as error:
-            if isinstance(error, OSError) and is_of_machine(error.errno):
-                raise unreadable(error, where or path) from error
-            problem = error
-    if problem:
-        message = f"{where or path}: cannot be read as a tar archive: {problem}"
-        raise InputError(message, hint=_DAMAGED)
-    return found
-
-
-def clean(name: str) -> str:
-    """Give the path, relative to the top, that a name in an archive or a layout stands for; none leads out of it."""
-    return posixpath.normpath("/" + name).lstrip("/")
-
-
 class _Files:
     """The files of an image, by their names, and what they say."""
 
@@ -202,11 +135,11 @@ class _Files:
                 return [self._docker(row) for row in self._json("manifest.json")]
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             message = f"{self.where}: a document in it is not of the form that it should have: {error!r}"
-            raise InputError(message, hint=_DAMAGED) from error
+            raise InputError(message, hint=DAMAGED) from error
         except InputError as error:
             if all(self.where in problem for problem in error.problems):
                 raise
-            raise InputError(*(f"{self.where}: {problem}" for problem in error.problems), hint=error.hint or _DAMAGED) from error
+            raise InputError(*(f"{self.where}: {problem}" for problem in error.problems), hint=error.hint or DAMAGED) from error
         message = f"{self.where}: holds neither index.json nor manifest.json"
         raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
 
@@ -214,7 +147,7 @@ class _Files:
         piece = self.find(name)
         if piece is None:
             message = f"{self.where}: {name} is missing, or is no file"
-            raise InputError(message, hint=_DAMAGED)
+            raise InputError(message, hint=DAMAGED)
         return piece
 
     def _json(self, name: str) -> Any:  # noqa: ANN401 - JSON
@@ -223,15 +156,16 @@ class _Files:
             return json.loads(data)
         except (ValueError, RecursionError) as error:
             message = f"{self.where}: {name} is not JSON: {error}"
-            raise InputError(message, hint=_DAMAGED) from error
+            raise InputError(message, hint=DAMAGED) from error
 
     def _document(self, descriptor: Mapping[str, Any]) -> bytes:
         """Read a document that a descriptor names, and check it."""
+        check_digest(None, attrs.fields(Descriptor).digest, descriptor["digest"])
         name = _blob_name(descriptor["digest"])
         data = self._piece(name).read()
         if sha256(data) != descriptor["digest"] or len(data) != descriptor["size"]:
             message = f"{self.where}: {name} is not what its descriptor says"
-            raise InputError(message, hint=_DAMAGED)
+            raise InputError(message, hint=DAMAGED)
         return data
 
     def _index(self, index: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[Stored]:
@@ -264,17 +198,20 @@ class _Files:
         diff_ids = self._diff_ids(config)
         if len(diff_ids) != len(manifest["layers"]):
             message = f"{self.where}: a manifest has {len(manifest['layers'])} layers, and its config {len(diff_ids)} diff IDs"
-            raise InputError(message, hint=_DAMAGED)
+            raise InputError(message, hint=DAMAGED)
         self._check_count(len(diff_ids))
         layers = []
         for given, diff_id in zip(manifest["layers"], diff_ids, strict=True):
             descriptor = Descriptor(layer_type(given["mediaType"]), given["digest"], given["size"])
+            if given.get("urls") and self.find(_blob_name(descriptor.digest)) is None:
+                message = f"{self.where}: the layer {descriptor.digest} is a foreign one, and not in the image"
+                raise InputError(message, hint="Foreign layers are not supported: have the image copied with all of its layers.")
             piece = self._piece(_blob_name(descriptor.digest))
             if piece.size != descriptor.size:
                 message = (
                     f"{self.where}: {_blob_name(descriptor.digest)} has {piece.size} bytes, and should have {descriptor.size}"
                 )
-                raise InputError(message, hint=_DAMAGED)
+                raise InputError(message, hint=DAMAGED)
             layers.append(LayerBlob(descriptor, diff_id, piece))
         return Image(config, tuple(layers))
 
@@ -282,7 +219,7 @@ class _Files:
         config, diff_ids = self._docker_config(row["Config"])
         if len(diff_ids) != len(row["Layers"]):
             message = f"{self.where}: manifest.json lists {len(row['Layers'])} layers, and the config {len(diff_ids)} diff IDs"
-            raise InputError(message, hint=_DAMAGED)
+            raise InputError(message, hint=DAMAGED)
         self._check_count(len(diff_ids))
         layers = [self._docker_layer(name, diff_id) for name, diff_id in zip(row["Layers"], diff_ids, strict=True)]
         names: list[str] = row.get("RepoTags") or []
@@ -294,7 +231,7 @@ class _Files:
             named = _BY_DIGEST.fullmatch(name)
             if named and sha256(config) != f"sha256:{named[1]}":
                 message = f"{self.where}: {name} is not what its name says"
-                raise InputError(message, hint=_DAMAGED)
+                raise InputError(message, hint=DAMAGED)
             self.configs[name] = config, self._diff_ids(config)
         return self.configs[name]
 
@@ -320,7 +257,7 @@ class _Files:
     def _diff_ids(self, config: bytes) -> list[str]:
         problems = faults(config)
         if problems:
-            raise InputError(*(f"{self.where}: in the config of an image {problem}" for problem in problems), hint=_DAMAGED)
+            raise InputError(*(f"{self.where}: in the config of an image {problem}" for problem in problems), hint=DAMAGED)
         diff_ids: list[str] = json.loads(config)["rootfs"].get("diff_ids") or []
         return diff_ids
 

@@ -11,8 +11,9 @@ from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .compression import decompress, kind_of
 from .errors import InputError
+from .files import clean, headers, in_archive, in_directory
 from .findings import Finder
-from .layout import MOST_LAYERS, clean, headers, in_archive, in_directory
+from .layout import MOST_LAYERS
 from .machine import NOBODYS_FAULT
 from .oci import layer_type
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse

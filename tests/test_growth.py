@@ -26,7 +26,7 @@ from rootless_layer.temporary import Temporary
 from rootless_layer.validate import validate
 
 PACKAGE = str(Path(rootless_layer.__file__).parent)
-MOST = 2.4
+MOST = 2.2
 """Of what is in proportion twice as much, and some for what grows with the logarithm or happens to be one more."""
 
 

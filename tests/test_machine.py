@@ -6,7 +6,9 @@ import bz2
 import contextlib
 import errno
 import gzip
+import hashlib
 import io
+import json
 import lzma
 import os
 import re
@@ -24,7 +26,9 @@ from programs.aftermath import assert_said
 
 from rootless_layer import compression
 from rootless_layer.errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
+from rootless_layer.layout import read_images
 from rootless_layer.machine import failed, unreadable, unwritable
+from rootless_layer.oci import MANIFEST, MEDIA_TYPES
 from rootless_layer.spec import Compression
 from rootless_layer.tarball import read_tar
 
@@ -165,3 +169,33 @@ def test_a_base_that_may_not_be_read(user: User) -> None:
             assert_said(result, 66, str(path), "Permission denied", "readable")
             assert "damaged" not in result.err
         path.chmod(mode)
+
+
+UNSUPPORTED = {
+    "sha512": (lambda row: row.update(digest=f"sha512:{'a' * 128}"), "sha512"),
+    "an encrypted layer": (lambda row: row.update(mediaType=f"{MEDIA_TYPES['gzip']}+encrypted"), "encrypted"),
+    "a foreign layer": (lambda row: row.update(digest=f"sha256:{'a' * 64}", urls=["https://example.org/x"]), "foreign"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "word"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_what_is_only_unsupported(tmp_path: Path, change: Callable[[dict[str, Any]], object], word: str) -> None:
+    """An image that this program cannot read is told to be unsupported, by what it has, and not to be damaged."""
+    folder = tmp_path / "blobs/sha256"
+    folder.mkdir(parents=True)
+
+    def put(value: object) -> dict[str, Any]:
+        data = json.dumps(value).encode()
+        name = hashlib.sha256(data).hexdigest()
+        (folder / name).write_bytes(data)
+        return {"digest": f"sha256:{name}", "size": len(data), "mediaType": MEDIA_TYPES["none"]}
+
+    layer = put("no tar")
+    config = put({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}})
+    change(layer)
+    row = put({"schemaVersion": 2, "config": config, "layers": [layer]}) | {"mediaType": MANIFEST}
+    (tmp_path / "index.json").write_text(json.dumps({"manifests": [row]}))
+    with pytest.raises(InputError, match=word) as caught:
+        read_images(str(tmp_path), str)
+    assert "supported" in str(caught.value)
+    assert "damaged" not in str(caught.value)

@@ -52,7 +52,7 @@ RANKS = (
     },
     {"stage", "worker", "pipeline", "tarball", "members"},
     {"tools", "scan", "session", "blob", "changeset", "unpacking"},
-    {"layer", "image", "contents", "key"},
+    {"layer", "image", "contents", "key", "files"},
     {"derived"},
     {"report", "layout", "snapshot", "schema", "soundness", "compare", "layered", "chain"},
     {"index"},
