@@ -12,7 +12,7 @@ import attrs
 from .tree import Entry, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Collection, Iterable
 
 Facts = tuple[int, int, int, int, int, int, bytes | None, tuple[tuple[bytes, bytes], ...], bytes]
 """Mode, uid, gid, mtime, size, rdev, target, xattrs, and the directory that the path lies below on disk."""
@@ -110,8 +110,7 @@ class Base:
         """Give those of the paths wanted that are left of this base; of a file's names the first that is carries it."""
         delta = Delta(there)
         left = {path: self.entries[path] for path in wanted if path not in there and delta.leaves(path)}
-        for path in [path for path in left if path in self.links]:
-            first = self.carrier(path, left)
+        for path, first in self.carriers(left).items():
             if left[path].link != first:
                 left[path] = attrs.evolve(left[path], link=first)
         return left
@@ -121,10 +120,17 @@ class Base:
         assert isinstance(self.entries, Entries)  # noqa: S101 - whoever has trees has these
         return self.entries.on_disk(path)
 
-    def carrier(self, path: bytes, among: Container[bytes]) -> bytes | None:
-        """Give the first of a file's names that is ``among`` those given; ``None`` where that is ``path`` itself."""
-        first = next(name for name in self.links[path] if name in among)
-        return None if first == path else first
+    def carriers(self, among: Collection[bytes]) -> dict[bytes, bytes | None]:
+        """Give, by each name of a file with several, the first of them ``among`` those given; ``None`` where that is the name."""
+        firsts: dict[int, bytes] = {}  # by the names of a file, of which there may be many
+        found: dict[bytes, bytes | None] = {}
+        for path in among:
+            names = self.links.get(path)
+            if names is not None:
+                if id(names) not in firsts:
+                    firsts[id(names)] = next(name for name in names if name in among)
+                found[path] = None if firsts[id(names)] == path else firsts[id(names)]
+        return found
 
 
 @attrs.frozen(slots=True)

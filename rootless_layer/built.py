@@ -44,7 +44,7 @@ def check_layer(folder: str, finder: Finder) -> None:
         return
     finder.layers += 1
     based = made is not None and bool(made.given.get("base"))
-    Soundness(where, reading.contents, {}, finder, known=not based).check(reading.contents.over({}))
+    Soundness(where, reading.contents, {}, finder, known=not based).check(reading.contents.changes({}).added)
     if listed is not None and reading.whole:
         _compare(listed, reading, finder)
 

@@ -86,20 +86,18 @@ class Changes(Generic[T]):
 
         What is added at a path takes the place of what was there, which is not counted.
         """
-        removed = self.removed & below.keys()
+        removed, emptied = self.removed & below.keys(), self.emptied & below.keys()
         covered = {path for path, what in self.added.items() if not what.is_dir and path in below and below[path].is_dir}
-        if not removed and not covered and not self.emptied:
+        if not removed and not covered and not emptied:
             return frozenset()
 
         def hidden(path: bytes) -> bool:
-            if path in removed:
-                return True
-            return any(above in removed or above in covered or above in self.emptied for above in parents(path))
+            return path in removed or any(above in removed or above in covered or above in emptied for above in parents(path))
 
         return frozenset(path for path in below if path and path not in self.added and hidden(path))
 
-    def over(self, below: Mapping[bytes, T]) -> dict[bytes, T]:
-        """Give the tree that comes of the one below."""
-        gone = self.hides(below)
-        left = {path: what for path, what in below.items() if path not in gone} if gone else below
-        return {**left, **self.added}
+    def apply(self, tree: dict[bytes, T]) -> None:
+        """Make of a tree the one that comes of it; what this takes is in proportion to the layer, where it removes nothing."""
+        for path in self.hides(tree):
+            del tree[path]
+        tree.update(self.added)

@@ -40,9 +40,8 @@ def changeset(base: Base, delta: Delta, epoch: int) -> Tree:
     entries = {path: there[path] for path in changed}
     for path in _with_their_links(changed, base, delta):
         entries[path] = there[path] if path in there else below[path]
-    kept = [path for path in entries if path not in there]
-    for path in kept:
-        entries[path] = attrs.evolve(entries[path], link=base.carrier(path, kept))
+    for path, first in base.carriers({path for path in entries if path not in there}).items():
+        entries[path] = attrs.evolve(entries[path], link=first)
     for path in delta.gone:
         parent, _, name = path.rpartition(b"/")
         hidden = parent + b"/" + WHITEOUT_PREFIX + name if parent else WHITEOUT_PREFIX + name
@@ -83,9 +82,9 @@ def _with_their_links(changed: set[bytes], base: Base, delta: Delta) -> set[byte
             now.setdefault(entry.link, [entry.link]).append(path)
     found: set[bytes] = set()
     for names in now.values():
-        if not changed.isdisjoint(names) or len({_first(links, name) for name in names}) > 1:
+        if any(name in changed for name in names) or len({_first(links, name) for name in names}) > 1:
             found.update(names)
-    for every in {links[path] for path in there if path in links}:
+    for every in {id(links[path]): links[path] for path in there if path in links}.values():
         split = {there[name].link or name for name in every if name in there and there[name].is_regular}
         kept = [name for name in every if name not in there and delta.leaves(name)]
         if len(split) + bool(kept) > 1:

@@ -146,9 +146,7 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
     spool = stack.enter_context(spooling())
     wanted = Platform.parse(platform) if platform else None
     first, *more = [choose(path, spool, name, wanted) for path, _, name in (one.partition("#") for one in given)]
-    for image in more:
-        for layer in image.layers:
-            first = first.append(layer)
+    first = first.append(*(layer for image in more for layer in image.layers))
     return base_of(first) or open_base(first, _cache(output), stack.enter_context(Temporary()))
 
 

@@ -59,6 +59,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     65. Notes are about what is allowed, and may surprise.
     """
     from .findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
+    from .machine import NOBODYS_FAULT  # noqa: PLC0415
     from .validate import validate as check  # noqa: PLC0415
 
     found = {}
@@ -66,6 +67,8 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
         for path in outputs:
             try:
                 found[path] = check(path, spool)
+            except NOBODYS_FAULT:
+                raise
             except InputError as error:
                 _say(*str(error).splitlines())
                 found[path] = Findings(tuple(Finding(path, problem.removeprefix(f"{path}: ")) for problem in error.problems))

@@ -50,8 +50,8 @@ class Contents:
             size,
         )
 
-    def over(self, below: Mapping[bytes, Member]) -> Merged:
-        """Give the tree that comes of the one below (image-spec ``layer.md``, "Applying Changesets").
+    def changes(self, below: Mapping[bytes, Member]) -> Changes[Member]:
+        """Say what the layer does to the tree below it (image-spec ``layer.md``, "Applying Changesets").
 
         Whiteouts hide what lower layers have, wherever in the layer they stand. A hard
         link is to the file of that name in the layer so far, else in a lower one; where
@@ -64,7 +64,7 @@ class Contents:
             link = member.entry.link
             file = None if link is None else added.get(link) or below.get(link)
             added.add(member.entry.path, member if file is None or file.is_dir else file)
-        return Changes(added.all(), self.removed, self.emptied).over(below)
+        return Changes(added.all(), self.removed, self.emptied)
 
 
 def read_contents(layer: LayerBlob) -> Contents:
@@ -129,7 +129,7 @@ def merge(layers: Iterable[Contents]) -> Merged:
     """Give the tree that layers make, the lowest first; the root is in it."""
     tree: Merged = {b"": ROOT}
     for contents in layers:
-        tree = contents.over(tree)
+        contents.changes(tree).apply(tree)
     return tree
 
 

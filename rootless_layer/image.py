@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,6 +45,12 @@ class Image:
         config = {"created": created, **platform.to_json(), "config": {}, "rootfs": {"type": "layers", "diff_ids": []}}
         return cls(canonical(config | {"history": []}))
 
+    @functools.cached_property
+    def platform(self) -> Platform:
+        """Give the platform that the config names; what is missing is ``""``."""
+        said = self.described
+        return Platform(*(str(said.get(name) or "") for name in ("os", "architecture", "variant")))
+
     @property
     def described(self) -> dict[str, Any]:
         """Give what the config says; raises :class:`InputError` where it is no object."""
@@ -53,13 +60,7 @@ class Image:
             raise InputError(message)
         return said
 
-    @property
-    def platform(self) -> Platform:
-        """Give the platform that the config names; what is missing is ``""``."""
-        said = self.described
-        return Platform(*(str(said.get(name) or "") for name in ("os", "architecture", "variant")))
-
-    @property
+    @functools.cached_property
     def chain_ids(self) -> list[str]:
         """Give each layer's chain ID, the lowest first."""
         return chain_ids(layer.diff_id for layer in self.layers)
@@ -69,17 +70,17 @@ class Image:
         """Give the chain ID of all layers, ``""`` where there is none."""
         return self.chain_ids[-1] if self.layers else ""
 
-    def append(self, layer: LayerBlob, *, created: str = EPOCH, created_by: str = "rootless-layer build") -> Image:
-        """Put a layer on top, with a row of the history for it."""
+    def append(self, *layers: LayerBlob, created: str = EPOCH, created_by: str = "rootless-layer build") -> Image:
+        """Put layers on top, the lowest first, with a row of the history for each."""
         said = self.described
         rootfs = said.setdefault("rootfs", {"type": "layers"})
-        rootfs["diff_ids"] = [*(rootfs.get("diff_ids") or ()), layer.diff_id]
+        rootfs["diff_ids"] = [*(rootfs.get("diff_ids") or ()), *(layer.diff_id for layer in layers)]
         history = said.get("history") or []
         # Readers count: there is a row for each layer, or there is an error.
         unrecorded = len(self.layers) - sum(not row.get("empty_layer") for row in history)
         history += [{"comment": "not recorded"}] * unrecorded
-        said["history"] = [*history, {"created": created, "created_by": created_by}]
-        return Image(canonical(said), (*self.layers, layer))
+        said["history"] = [*history, *({"created": created, "created_by": created_by} for _ in layers)]
+        return Image(canonical(said), (*self.layers, *layers))
 
     def configured(
         self, changes: Mapping[str, Any], *, created: str | None = None, platform: Platform | None = None, author: str = ""
@@ -112,7 +113,7 @@ class Image:
             said["author"] = author
         return attrs.evolve(self, config=canonical(said))
 
-    @property
+    @functools.cached_property
     def manifest(self) -> bytes:
         """Give the manifest (image-spec ``manifest.md``)."""
         return canonical(
@@ -124,7 +125,7 @@ class Image:
             }
         )
 
-    @property
+    @functools.cached_property
     def manifest_digest(self) -> str:
         """Give the digest by which a registry knows the image."""
         return sha256(self.manifest)

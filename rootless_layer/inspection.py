@@ -12,7 +12,8 @@ import attrs
 
 from .contents import Contents, Merged, read_contents
 from .errors import InputError
-from .layout import in_archive, in_directory, is_named, read_images
+from .files import in_archive, in_directory
+from .layout import is_named, read_images
 from .oci import sha256
 from .report import line
 from .tree import Entry, legible, shown
@@ -20,6 +21,7 @@ from .tree import Entry, legible, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from .changes import Changes
     from .image import Image
     from .layout import Stored
     from .members import Member
@@ -231,11 +233,13 @@ def _manifest_digests(path: str) -> dict[_Key, str]:
     """Give the digest of each manifest that is stored, by the digests of its config and layers."""
     find = in_directory(path) if os.path.isdir(path) else in_archive(path)
     found: dict[_Key, str] = {}
+    seen: set[str] = set()  # a manifest is listed for each of its names
 
     def look(name: str, depth: int) -> None:
         piece = find(name)
-        if piece is None or depth > _MOST_NESTED:
+        if piece is None or depth > _MOST_NESTED or name in seen:
             return
+        seen.add(name)
         said = json.loads(piece.read())
         for row in said.get("manifests") or ():
             look("blobs/" + row["digest"].replace(":", "/", 1), depth + 1)
@@ -257,26 +261,27 @@ def _inspected(stored: Stored, read: dict[str, Contents], digests: Mapping[_Key,
         if digest not in read:
             read[digest] = read_contents(layer)
         contents = read[digest]
-        merged = contents.over(below)
+        changes = contents.changes(below)
         described = layer.descriptor.to_json() | {"diffId": layer.diff_id, "uncompressedSize": contents.size}
-        reports.append(_report(described, contents, below, merged))
+        reports.append(_report(described, contents, below, changes))
         every.append(contents)
-        below = merged
+        changes.apply(below)
     key = (sha256(stored.image.config), *(layer.descriptor.digest for layer in stored.image.layers))
     return Inspection(stored.image, stored.names, is_layer, digests.get(key), tuple(reports), _copies(every))
 
 
-def _report(described: dict[str, Any], contents: Contents, below: Merged, merged: Merged) -> LayerReport:
+def _report(described: dict[str, Any], contents: Contents, below: Merged, changes: Changes[Member]) -> LayerReport:
     members = {member.entry.path: member for member in contents.members if not member.is_whiteout}
-    again = [path for path in members if path in below and path in merged]
-    same = {path for path in again if unchanged(below[path], merged[path])}
+    added = changes.added
+    again = [path for path in members if path in below and path in added]
+    same = {path for path in again if unchanged(below[path], added[path])}
     return LayerReport(
         described,
         len(contents.members),
-        tuple(sorted(merged.keys() - below.keys())),
+        tuple(sorted(path for path in added if path not in below)),
         tuple(sorted(path for path in again if path not in same)),
         tuple(sorted(same)),
-        tuple(sorted(below.keys() - merged.keys())),
+        tuple(sorted(changes.hides(below))),
         members,
     )
 

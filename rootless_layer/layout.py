@@ -13,14 +13,10 @@ archive's bytes, and no name in an archive is ever a path on this machine.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import posixpath
 import re
-import stat
-import tarfile
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -29,11 +25,23 @@ from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
 from .derived import read_derived
 from .errors import InputError
+from .files import DAMAGED, in_archive, in_directory
 from .given import path as given_path
 from .image import Image, faults
-from .machine import is_of_machine, unreadable
+from .machine import unreadable
 from .made import IMAGE_JSON
-from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
+from .oci import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    INDEX,
+    MANIFEST,
+    MEDIA_TYPES,
+    Descriptor,
+    Platform,
+    check_digest,
+    layer_type,
+    sha256,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,11 +50,10 @@ REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
 _BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """How docker-archives name a config: by its digest, all but a few."""
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
-_MOST_LINKS = 8
 _MOST_NESTED = 4
 _MOST_IMAGES = 10_000
-_DAMAGED = "It is damaged or is no image: get or build it again."
+MOST_LAYERS = 1_000
+"""docker runs 127 layers, overlayfs shows 500; each costs a look at what those below it have."""
 
 
 @attrs.frozen(slots=True)
@@ -110,78 +117,6 @@ def is_named(stored: Stored, name: str) -> bool:
     return any(one in full or one.rpartition(":")[2] == name for one in stored.names)
 
 
-def in_directory(top: str) -> Callable[[str], Piece | None]:
-    """Give what finds a directory's files by their names, which may be any."""
-    top = os.path.realpath(top)
-
-    def find(name: str) -> Piece | None:
-        path = os.path.join(top, *clean(name).split("/"))
-        # A link could point anywhere on this machine; image layouts have none within.
-        try:
-            status = os.stat(path) if os.path.realpath(path) == path else None
-        except OSError as error:
-            if error.errno in _NOT_THERE:
-                return None
-            raise unreadable(error, path) from error
-        return Piece(path, status.st_size) if status is not None and stat.S_ISREG(status.st_mode) else None
-
-    return find
-
-
-def in_archive(path: str, where: str = "") -> Callable[[str], Piece | None]:
-    """Give what finds an archive's files, without unpacking it; links within it are followed. Messages may call it ``where``."""
-    where = where or path
-    files: dict[str, Piece] = {}
-    links: dict[str, str] = {}
-    whole = os.path.getsize(path)
-    for member in headers(path, where):
-        name = clean(member.name)
-        if member.isreg() and not member.issparse():
-            files[name] = Piece(path, member.size, member.offset_data, name=where)
-            if member.offset_data + member.size > whole:
-                message = f"{where}: ends within {name}"
-                raise InputError(message, hint=_DAMAGED)
-        elif member.islnk() or member.issym():
-            above = posixpath.dirname(name) if member.issym() else ""
-            links[name] = clean(posixpath.join(above, member.linkname))
-
-    def find(name: str) -> Piece | None:
-        name = clean(name)
-        for _ in range(_MOST_LINKS):
-            if name not in links:
-                break
-            name = links[name]
-        return files.get(name)
-
-    return find
-
-
-def headers(path: str, where: str = "") -> list[tarfile.TarInfo]:
-    """Read an archive's headers, the members' data passed over; raises :class:`InputError`, which may call it ``where``."""
-    found: list[tarfile.TarInfo] = []
-    problem: object = None
-    with open(path, "rb") as file:
-        try:
-            archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the file is closed
-            while not problem and (header := archive.next()) is not None:
-                found.append(header)
-                if header.size < 0:  # the next one would stand before it, for ever
-                    problem = f"{header.name} has a size of {header.size}"
-        except Exception as error:
-            if isinstance(error, OSError) and is_of_machine(error.errno):
-                raise unreadable(error, where or path) from error
-            problem = error
-    if problem:
-        message = f"{where or path}: cannot be read as a tar archive: {problem}"
-        raise InputError(message, hint=_DAMAGED)
-    return found
-
-
-def clean(name: str) -> str:
-    """Give the path, relative to the top, that a name in an archive or a layout stands for; none leads out of it."""
-    return posixpath.normpath("/" + name).lstrip("/")
-
-
 class _Files:
     """The files of an image, by their names, and what they say."""
 
@@ -189,7 +124,11 @@ class _Files:
         self.where = where
         self.find = find
         self.listed = 0
+        # Each is listed for each of its names, and an index may list one any number of times.
         self.known: dict[tuple[str, int], Image] = {}
+        self.indexes: dict[tuple[str, int], Any] = {}
+        self.configs: dict[str, tuple[bytes, list[str]]] = {}
+        self.layers: dict[tuple[str, str], LayerBlob] = {}
 
     def images(self) -> list[Stored]:
         try:
@@ -199,11 +138,11 @@ class _Files:
                 return [self._docker(row) for row in self._json("manifest.json")]
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             message = f"{self.where}: a document in it is not of the form that it should have: {error!r}"
-            raise InputError(message, hint=_DAMAGED) from error
+            raise InputError(message, hint=DAMAGED) from error
         except InputError as error:
             if all(self.where in problem for problem in error.problems):
                 raise
-            raise InputError(*(f"{self.where}: {problem}" for problem in error.problems), hint=error.hint or _DAMAGED) from error
+            raise InputError(*(f"{self.where}: {problem}" for problem in error.problems), hint=error.hint or DAMAGED) from error
         message = f"{self.where}: holds neither index.json nor manifest.json"
         raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
 
@@ -211,7 +150,7 @@ class _Files:
         piece = self.find(name)
         if piece is None:
             message = f"{self.where}: {name} is missing, or is no file"
-            raise InputError(message, hint=_DAMAGED)
+            raise InputError(message, hint=DAMAGED)
         return piece
 
     def _json(self, name: str) -> Any:  # noqa: ANN401 - JSON
@@ -220,15 +159,16 @@ class _Files:
             return json.loads(data)
         except (ValueError, RecursionError) as error:
             message = f"{self.where}: {name} is not JSON: {error}"
-            raise InputError(message, hint=_DAMAGED) from error
+            raise InputError(message, hint=DAMAGED) from error
 
     def _document(self, descriptor: Mapping[str, Any]) -> bytes:
         """Read a document that a descriptor names, and check it."""
+        check_digest(None, attrs.fields(Descriptor).digest, descriptor["digest"])
         name = _blob_name(descriptor["digest"])
         data = self._piece(name).read()
         if sha256(data) != descriptor["digest"] or len(data) != descriptor["size"]:
             message = f"{self.where}: {name} is not what its descriptor says"
-            raise InputError(message, hint=_DAMAGED)
+            raise InputError(message, hint=DAMAGED)
         return data
 
     def _index(self, index: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[Stored]:
@@ -241,7 +181,10 @@ class _Files:
             named = _text(annotations.get(FULL_NAME) or annotations.get(REF_NAME) or name)
             kind = descriptor.get("mediaType") or MANIFEST
             if kind in {INDEX, DOCKER_INDEX}:
-                yield from self._index(json.loads(self._document(descriptor)), named, depth + 1)
+                key = descriptor["digest"], descriptor["size"]
+                if key not in self.indexes:
+                    self.indexes[key] = json.loads(self._document(descriptor))
+                yield from self._index(self.indexes[key], named, depth + 1)
             elif kind in {MANIFEST, DOCKER_MANIFEST} and not descriptor.get("artifactType"):
                 if (descriptor.get("platform") or {}).get("architecture") == "unknown":
                     continue  # an attestation, as buildkit adds
@@ -249,7 +192,7 @@ class _Files:
 
     def _image(self, listed: Mapping[str, Any]) -> Image:
         key = listed["digest"], listed["size"]
-        if key not in self.known:  # it is listed for each of its names
+        if key not in self.known:
             self.known[key] = self._of(json.loads(self._document(listed)))
         return self.known[key]
 
@@ -258,47 +201,66 @@ class _Files:
         diff_ids = self._diff_ids(config)
         if len(diff_ids) != len(manifest["layers"]):
             message = f"{self.where}: a manifest has {len(manifest['layers'])} layers, and its config {len(diff_ids)} diff IDs"
-            raise InputError(message, hint=_DAMAGED)
+            raise InputError(message, hint=DAMAGED)
+        self._check_count(len(diff_ids))
         layers = []
         for given, diff_id in zip(manifest["layers"], diff_ids, strict=True):
             descriptor = Descriptor(layer_type(given["mediaType"]), given["digest"], given["size"])
+            if given.get("urls") and self.find(_blob_name(descriptor.digest)) is None:
+                message = f"{self.where}: the layer {descriptor.digest} is a foreign one, and not in the image"
+                raise InputError(message, hint="Foreign layers are not supported: have the image copied with all of its layers.")
             piece = self._piece(_blob_name(descriptor.digest))
             if piece.size != descriptor.size:
                 message = (
                     f"{self.where}: {_blob_name(descriptor.digest)} has {piece.size} bytes, and should have {descriptor.size}"
                 )
-                raise InputError(message, hint=_DAMAGED)
+                raise InputError(message, hint=DAMAGED)
             layers.append(LayerBlob(descriptor, diff_id, piece))
         return Image(config, tuple(layers))
 
     def _docker(self, row: Mapping[str, Any]) -> Stored:
-        config = self._piece(row["Config"]).read()
-        named = _BY_DIGEST.fullmatch(row["Config"])
-        if named and sha256(config) != f"sha256:{named[1]}":
-            message = f"{self.where}: {row['Config']} is not what its name says"
-            raise InputError(message, hint=_DAMAGED)
-        diff_ids = self._diff_ids(config)
+        config, diff_ids = self._docker_config(row["Config"])
         if len(diff_ids) != len(row["Layers"]):
             message = f"{self.where}: manifest.json lists {len(row['Layers'])} layers, and the config {len(diff_ids)} diff IDs"
-            raise InputError(message, hint=_DAMAGED)
-        layers = []
-        for name, diff_id in zip(row["Layers"], diff_ids, strict=True):
+            raise InputError(message, hint=DAMAGED)
+        self._check_count(len(diff_ids))
+        layers = [self._docker_layer(name, diff_id) for name, diff_id in zip(row["Layers"], diff_ids, strict=True)]
+        names: list[str] = row.get("RepoTags") or []
+        return Stored(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
+
+    def _docker_config(self, name: str) -> tuple[bytes, list[str]]:
+        if name not in self.configs:
+            config = self._piece(name).read()
+            named = _BY_DIGEST.fullmatch(name)
+            if named and sha256(config) != f"sha256:{named[1]}":
+                message = f"{self.where}: {name} is not what its name says"
+                raise InputError(message, hint=DAMAGED)
+            self.configs[name] = config, self._diff_ids(config)
+        return self.configs[name]
+
+    def _docker_layer(self, name: str, diff_id: str) -> LayerBlob:
+        if (name, diff_id) not in self.layers:
             piece = self._piece(name)
             kind = kind_of(piece.path, piece.offset)
             if kind not in MEDIA_TYPES:
                 message = f"{self.where}: {name} is compressed by {kind}, of which OCI knows nothing"
                 raise InputError(message, hint="Unpack the layer, or get the image again.")
             digest = diff_id if kind == "none" else _digest(piece)
-            layers.append(LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece))
+            layer = LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece)
             if kind != "none":  # nothing else here says what the blob should be
-                layers[-1].copy_plain(len)
-        names: list[str] = row.get("RepoTags") or []
-        return Stored(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
+                layer.copy_plain(len)
+            self.layers[name, diff_id] = layer
+        return self.layers[name, diff_id]
+
+    def _check_count(self, layers: int) -> None:
+        if layers > MOST_LAYERS:
+            message = f"{self.where}: an image has {layers} layers, and {MOST_LAYERS} are the most that are read"
+            raise InputError(message, hint="No engine runs an image of so many: build it again with fewer.")
 
     def _diff_ids(self, config: bytes) -> list[str]:
         problems = faults(config)
         if problems:
-            raise InputError(*(f"{self.where}: in the config of an image {problem}" for problem in problems), hint=_DAMAGED)
+            raise InputError(*(f"{self.where}: in the config of an image {problem}" for problem in problems), hint=DAMAGED)
         diff_ids: list[str] = json.loads(config)["rootfs"].get("diff_ids") or []
         return diff_ids
 

@@ -40,7 +40,7 @@ def layer_type(media_type: str) -> str:
     kind = _KINDS.get(media_type.replace("nondistributable.", ""))
     if kind is None:
         message = f"{media_type}: not the media type of a layer"
-        raise InputError(message)
+        raise InputError(message, hint="Layers are read as plain tars, and compressed by gzip or zstd; others are not supported.")
     return MEDIA_TYPES[kind]
 
 
@@ -50,6 +50,7 @@ def canonical(value: object) -> bytes:
 
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+([+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{32,256}")
 
 
 def is_digest(value: object) -> bool:
@@ -59,6 +60,9 @@ def is_digest(value: object) -> bool:
 
 def check_digest(_value: object, attribute: attrs.Attribute[str], given: object) -> None:
     """Be the validator of a field; raises :class:`InputError`."""
+    if isinstance(given, str) and _OTHER_DIGEST.fullmatch(given):
+        message = f"{attribute.name}: {given}: no digest but sha256 is supported"
+        raise InputError(message, hint="Have the image copied with sha256 digests.")
     if not is_digest(given):
         message = f"{attribute.name}: {given!r} is not a sha256 digest"
         raise InputError(message)

@@ -12,6 +12,7 @@ import datetime as dt
 import hashlib
 import json
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
@@ -39,9 +40,10 @@ def parse(data: bytes, where: str, finder: Finder) -> Any:  # noqa: ANN401 - JSO
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         given = dict(pairs)
-        for name in given:
-            if len(given) < len(pairs) and sum(name == other for other, _ in pairs) > 1:
-                finder.problem(where, f"an object has {name!r} twice")
+        if len(given) < len(pairs):
+            for name, count in Counter(name for name, _ in pairs).items():
+                if count > 1:
+                    finder.problem(where, f"an object has {name!r} twice")
         return given
 
     try:

@@ -12,7 +12,7 @@ from .tree import legible, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .contents import Contents, Merged
+    from .contents import Contents
     from .findings import Finder
     from .members import Ending, Member
 
@@ -32,8 +32,8 @@ class Soundness:
         self.first: dict[bytes, Member] = {}
         self.gone: set[bytes] = set()
 
-    def check(self, merged: Merged) -> None:
-        """Find what is wrong; ``merged`` is the tree that the layer makes of the one below."""
+    def check(self, added: Mapping[bytes, Member]) -> None:
+        """Find what is wrong; ``added`` is what the layer adds to the tree below."""
         paths = {member.entry.path for member in self.contents.members}
         self.finder.entries += len(self.contents.members)
         missing: set[bytes] = set()
@@ -46,7 +46,7 @@ class Soundness:
                 self._check_whiteout(member)
             elif member.entry.link is not None:
                 self._check_link(member, member.entry.link, paths)
-            self._check_parent(member, merged, missing)
+            self._check_parent(member, added, missing)
             self.first.setdefault(path, member)
             if member.hides is not None:
                 self.gone.add(member.hides)
@@ -112,7 +112,7 @@ class Soundness:
         elif _owned(target) != _owned(member):
             self._note(member, f"the hard link's owner, mode or time is not that of {shown(link)}: readers take one or the other")
 
-    def _check_parent(self, member: Member, merged: Merged, missing: set[bytes]) -> None:
+    def _check_parent(self, member: Member, added: Mapping[bytes, Member], missing: set[bytes]) -> None:
         above = member.entry.path.rpartition(b"/")[0]
         if not above or above in missing:
             return
@@ -122,7 +122,7 @@ class Soundness:
         missing.add(above)
         if there is not None:
             self._problem(member, f"{shown(above)} is not a directory")
-        elif above in merged:
+        elif above in added:
             self._note(member, f"comes before its directory {shown(above)}")
         elif not self.known:
             self._note(member, f"its directory {shown(above)} is not in this layer, and the lower ones are not here")

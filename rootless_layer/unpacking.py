@@ -59,13 +59,19 @@ class _Following:
         return folder + b"/" + name if folder else name if slash else path
 
     def _folder(self, path: bytes) -> bytes:
-        found = self.real.get(path)
-        if found is None:
-            found = self.real[path] = self._resolved(path)
-        return found
+        unknown = []
+        while path not in self.real:
+            unknown.append(path)
+            path = path.rpartition(b"/")[0]
+        real = self.real[path]
+        for folder in reversed(unknown):
+            name = folder.rpartition(b"/")[2]
+            real = self.real[folder] = self._resolved(real, name)
+        return real
 
-    def _resolved(self, path: bytes) -> bytes:
-        current, rest, followed = b"", path.split(b"/")[::-1], 0
+    def _resolved(self, folder: bytes, name: bytes) -> bytes:
+        """Follow a name in a directory to where it leads."""
+        current, rest, followed = folder, [name], 0
         while rest:
             part = rest.pop()
             if part == b"..":
@@ -78,7 +84,7 @@ class _Following:
                     continue
                 followed += 1
                 if followed > _MOST_LINKS:
-                    message = f"{self.name}: {shown(path)}: too many symbolic links"
+                    message = f"{self.name}: {shown(folder + b'/' + name)}: too many symbolic links"
                     raise InputError(message, hint="The layer is damaged, or not for this base.")
                 current = b"" if entry.target.startswith(b"/") else current
                 rest += entry.target.split(b"/")[::-1]
@@ -118,17 +124,21 @@ class Snapshot:
             first = next(source.removeprefix(top + b"/") for top in self.below.trees if source.startswith(top + b"/"))
             copy = self.spool + b"lower-%d" % number
             copy_source(self.below.entries[first], copy)
-            for name in {*new, *self.below.links.get(first, (first,))}:
-                if name in new or (name not in self.added and name not in self.gone):
+            named = frozenset(new)
+            for name in named.union(self.below.links.get(first, (first,))):
+                if name in named or (name not in self.added and name not in self.gone):
                     self.added[name] = attrs.evolve(self.added[new[0]], path=name, source=copy)
 
     def _bring_parents(self, paths: Iterable[bytes]) -> None:
         """Have the directories of all that is here, and of what is marked as gone: as they are below."""
         below = self.below.entries
+        seen: set[bytes] = set()
         for path in paths:
             above = path
             while above:
                 above = above.rpartition(b"/")[0]
+                if above in seen:
+                    break
                 there = self.added.get(above)
                 if there is None and above in below and above not in self.gone:
                     there = self.added[above] = below[above]
@@ -136,7 +146,9 @@ class Snapshot:
                     if path in self.gone:
                         continue  # it went with its directory
                     there = self.added[above] = Entry(path=above, mode=ROOT_MODE)
-                if not there.is_dir:
+                if there.is_dir:
+                    seen.add(above)
+                else:
                     if path in self.gone:
                         break  # a file took the place of its directory
                     message = f"{self.name}: {shown(path)}: {shown(above)} is not a directory"

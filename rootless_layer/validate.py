@@ -11,8 +11,9 @@ from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .compression import decompress, kind_of
 from .errors import InputError
+from .files import clean, headers, in_archive, in_directory
 from .findings import Finder
-from .layout import clean, headers, in_archive, in_directory
+from .layout import MOST_LAYERS
 from .machine import NOBODYS_FAULT
 from .oci import layer_type
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
@@ -58,6 +59,13 @@ def validate(path: str, spool: Callable[[], str]) -> Findings:
     return finder.found()
 
 
+def _check_platform(config: Document, platform: dict[str, Any]) -> None:
+    """Compare the platform of a row of an index with that of the config."""
+    for name in ("os", "architecture", "variant"):
+        if platform.get(name) and config.given.get(name) and platform[name] != config.given[name]:
+            config.problem(name, f"is {config.given[name]!r}, and the index says {platform[name]!r}")
+
+
 def _blobs_of(path: str) -> list[str]:
     return sorted(
         os.path.relpath(os.path.join(here, name), path)
@@ -74,7 +82,10 @@ class _Stored:
         self.hashed: set[str] = set()
         self.entered: set[str] = set()
         self.readings: dict[Piece, Reading] = {}
+        self.documents: dict[Piece, Document] = {}
+        self.manifests: dict[tuple[str, str], Document | None] = {}
         self.images: set[tuple[Piece | None, ...]] = set()
+        self.chains: set[tuple[Piece | None, ...]] = set()
 
     def check(self, names: Iterable[str], path: str) -> None:
         """Check all of it; ``names`` are those of its files, of which the blobs are checked though nothing names them."""
@@ -115,8 +126,11 @@ class _Stored:
             return None
 
     def _document(self, piece: Piece, name: str) -> Document:
-        given = self._json(piece, name)
-        return Document({} if given is None else given, name, self.finder)
+        """Read a document, of which an index may list the same one any number of times."""
+        if piece not in self.documents:
+            given = self._json(piece, name)
+            self.documents[piece] = Document({} if given is None else given, name, self.finder)
+        return self.documents[piece]
 
     def _hash(self, name: str, piece: Piece, digest: str) -> None:
         if name not in self.hashed:
@@ -155,13 +169,20 @@ class _Stored:
             if blob[0] in INDEXES:
                 self._index(blob[2], blob[1], blob[0])
             elif blob[0] in MANIFESTS:
+                config = self._manifest(blob[2], blob[1], blob[0])
                 platform = row.given.get("platform")
-                self._manifest(blob[2], blob[1], blob[0], platform if isinstance(platform, dict) else {})
+                if config is not None and isinstance(platform, dict):
+                    _check_platform(config, platform)
             else:
                 self.finder.note(blob[1], f"{blob[0]!r} is not an image's media type: it was not looked into")
 
-    def _manifest(self, piece: Piece, name: str, media_type: str, platform: dict[str, Any]) -> None:
-        given = self._document(piece, name)
+    def _manifest(self, piece: Piece, name: str, media_type: str) -> Document | None:
+        """Check an image's manifest, once; give its config."""
+        if (name, media_type) not in self.manifests:
+            self.manifests[name, media_type] = self._checked_manifest(self._document(piece, name), name, media_type)
+        return self.manifests[name, media_type]
+
+    def _checked_manifest(self, given: Document, name: str, media_type: str) -> Document | None:
         check_top(given, MANIFESTS, media_type)
         subject = given.document("subject")
         if subject is not None:
@@ -169,6 +190,9 @@ class _Stored:
         described = given.document("config", required=True)
         config = None if described is None else self._blob(described)
         rows = given.documents("layers", required=True)
+        if len(rows) > MOST_LAYERS:
+            given.problem("layers", f"there are {len(rows)}, and {MOST_LAYERS} are the most that are looked into")
+            return None
         image = config is not None and config[0] in CONFIGS and not given.given.get("artifactType")
         layers: list[tuple[str, Piece] | None] = []
         for row in rows:
@@ -177,13 +201,13 @@ class _Stored:
             if blob is not None and image:
                 self._media_type(row, *blob)
         if config is None:
-            return
+            return None
         if not image:
             self.finder.note(name, f"is no image, as its config is {config[0]!r}: its blobs were not looked into")
-            return
+            return None
         if not rows:
             self.finder.note(name, "has no layers, which not every reader takes")
-        self._image(config[1:], layers, platform)
+        return self._image(config[1:], layers)
 
     def _media_type(self, row: Document, media_type: str, name: str, piece: Piece) -> None:
         try:
@@ -201,14 +225,18 @@ class _Stored:
         for number, value in enumerate(given):
             row = Document(value, "manifest.json", self.finder, f"[{number}]")
             config = self._named(row, row.get("Config", str, required=True))
-            layers = [self._named(row, name) for name in row.strings("Layers", required=True)]
+            names = row.strings("Layers", required=True)
+            if len(names) > MOST_LAYERS:
+                row.problem("Layers", f"there are {len(names)}, and {MOST_LAYERS} are the most that are looked into")
+                continue
+            layers = [self._named(row, name) for name in names]
             row.strings("RepoTags")
             if config is None:
                 continue
             digest = _OLD_CONFIG.fullmatch(config[0])
             if digest:
                 self._hash(config[0], config[1], f"sha256:{digest[1]}")
-            self._image(config, layers, {})
+            self._image(config, layers)
 
     def _named(self, row: Document, name: str | None) -> tuple[str, Piece] | None:
         if name is None:
@@ -223,29 +251,35 @@ class _Stored:
             self._hash(name, piece, f"{blob[1]}:{blob[2]}")
         return name, piece
 
-    def _image(self, config: tuple[str, Piece], layers: list[tuple[str, Piece] | None], platform: dict[str, Any]) -> None:
+    def _image(self, config: tuple[str, Piece], layers: list[tuple[str, Piece] | None]) -> Document:
         given = self._document(config[1], config[0])
-        for name in ("os", "architecture", "variant"):
-            if platform.get(name) and given.given.get(name) and platform[name] != given.given[name]:
-                given.problem(name, f"is {given.given[name]!r}, and the index says {platform[name]!r}")
         key = (config[1], *(None if layer is None else layer[1] for layer in layers))
         if key in self.images:
-            return
+            return given
         self.images.add(key)
         self.finder.images += 1
         diff_ids = check_image_config(given, len(layers))
+        for number, layer in enumerate(layers[: len(diff_ids)]):
+            if layer is not None:
+                check_diff_id(self._read(*layer), diff_ids[number], layer[0], self.finder)
+        if key[1:] not in self.chains:
+            self.chains.add(key[1:])
+            self._check_tree(layers)
+        return given
+
+    def _check_tree(self, layers: list[tuple[str, Piece] | None]) -> None:
+        """Check layers one upon the other."""
         below: Merged = {}
         known = True
-        for number, layer in enumerate(layers):
+        for layer in layers:
             if layer is None:
                 known = False
                 continue
             reading = self._read(*layer)
-            if number < len(diff_ids):
-                check_diff_id(reading, diff_ids[number], layer[0], self.finder)
-            merged = reading.contents.over(below)
-            Soundness(layer[0], reading.contents, below, self.finder, known=known).check(merged)
-            below, known = merged, known and reading.whole
+            changes = reading.contents.changes(below)
+            Soundness(layer[0], reading.contents, below, self.finder, known=known).check(changes.added)
+            changes.apply(below)
+            known = known and reading.whole
 
     def _read(self, name: str, piece: Piece) -> Reading:
         if piece not in self.readings:

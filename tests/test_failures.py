@@ -500,6 +500,19 @@ def test_no_room_to_stage(user: User, small: Store, heavy: Path, tiny: Path) -> 
     assert not (user.home / "layer").exists()
 
 
+def test_no_room_to_unpack(user: User, heavy: Path, tiny: Path) -> None:
+    """Where a base or a root filesystem does not fit unpacked, nobody says that it is damaged: 73, and the place is named."""
+    assert user.build("--copy-to-root", heavy, "--compression", "zstd", *marked(user), output="base").status == 0
+    subprocess.run(["tar", "-C", heavy, "-cJf", user.home / "root.tar.xz", "."], check=True)
+    script = ["--view", "directory", "--script", user.script("true\n")]
+    small = {"ROOTLESS_LAYER_CACHE": str(tiny / "cache")}
+    for words, env in ((["--base", user.home / "base"], small), (["--rootfs", user.home / "root.tar.xz"], {"TMPDIR": str(tiny)})):
+        result = user.build(*words, *script, *marked(user), env=env)
+        assert_said(result, 73, "No space left", str(tiny), "room")
+        assert "damaged" not in result.err
+    remove(tiny / "cache")
+
+
 def test_no_room_for_the_record(user: User, small: Store, tiny: Path) -> None:
     """A script that fills the disk never costs a row of the record: the build fails, or every owner is right."""
     bash = small.path("bash")

@@ -148,7 +148,7 @@ def test_validate_lists_each_number(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(one + other)
     finder = Finder()
     contents = read_blob(Piece(str(tmp_path / "x.tar"), len(one + other)), "layer", finder).contents
-    Soundness("layer", contents, {}, finder, known=True).check(contents.over({}))
+    Soundness("layer", contents, {}, finder, known=True).check(contents.changes({}).added)
     said = " ".join(map(str, finder.problems))
     assert "its uid is -1" in said
     assert "its gid is no number" in said

@@ -62,7 +62,7 @@ RANKS = (
     },
     {"compression", "environment", "layering_pipeline", "members", "nix_build", "plan", "worker"},
     {"blob", "key", "stage", "tarball"},
-    {"contents", "image", "scan", "session", "tools"},
+    {"contents", "files", "image", "scan", "session", "tools"},
     {"chain", "compare", "derived", "layer", "schema", "snapshot", "soundness"},
     {"cache", "claims", "layered", "layout"},
     {"built", "foreign", "index", "inspection", "lookup", "recipe", "record"},
