@@ -9,6 +9,8 @@ round trip to the daemon. Run as a script, not as a part of the package.
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import json
 import os
 import re
@@ -19,14 +21,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+HELD = "user.rootless-layer.held"
+"""An attribute that stands for those that fakeroot does not carry."""
 _ROW = re.compile(rb"dev=([0-9a-f]+),ino=(\d+),")
 
 
 def put(subject: list[list[str]]) -> dict[str, object]:
-    """Give files their attributes: a path, a name and a value in base64 each."""
+    """Give files their attributes: a path, a name and a value in base64 each.
+
+    Those of a file of which fakeroot does not carry all are ``held`` back, and the file gets a ``HELD`` instead, which
+    has their place in that list. Wherever that is in the end, be it in a copy, they belong.
+    """
+    files: dict[str, list[tuple[str, str]]] = {}
     for path, name, value in subject:
-        os.setxattr(os.fsencode(path), os.fsencode(name), base64.b64decode(value), follow_symlinks=False)
-    return {"put": len(subject)}
+        files.setdefault(path, []).append((name, value))
+    held: list[list[tuple[str, str]]] = []
+    for path, pairs in files.items():
+        place = os.fsencode(path)
+        try:
+            for name, value in pairs:
+                os.setxattr(place, os.fsencode(name), base64.b64decode(value), follow_symlinks=False)
+            os.listxattr(place, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.ERANGE:
+                raise
+            for name, _ in pairs:
+                with contextlib.suppress(OSError):  # not all of them are there
+                    os.removexattr(place, os.fsencode(name), follow_symlinks=False)
+            os.setxattr(place, HELD, b"%d" % len(held), follow_symlinks=False)
+            held.append(pairs)
+    return {"held": held}
 
 
 def rows(top: str, faked: int, save_file: str) -> set[tuple[int, int]]:

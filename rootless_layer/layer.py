@@ -31,6 +31,7 @@ from .session import Session
 from .spec import Blob, LayerSpec, Stage
 from .temporary import Temporary
 from .tools import ToolStager
+from .tree import overlay_note, without_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -97,6 +98,7 @@ def build_layer(
     check_replaceable(Path(output).absolute(), LAYER)
     with Temporary() as temporary, aside(target, temporary, LAYER) as folder, contextlib.ExitStack() as stack:
         tree, work = _tree(spec, stage, temporary, tell, stack)
+        tree = tree.replacing(_cleaned(tree, tell))
         with writing(target):
             if blob == "derived":
                 trees = () if spec.base is None else spec.base.trees
@@ -148,7 +150,8 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
     with contextlib.ExitStack() as stack:
         work = _work_directory(spec, temporary, overlay=overlay)
         session = stack.enter_context(Session.open(work)) if spec.scripts else None
-        planned = plan(spec, _rootfs(spec, work))
+        rootfs = {entry.path: entry for entry in _rootfs(spec, work)}
+        planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values())
         if session is None:
             tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.epoch)
             return tree, work
@@ -192,6 +195,14 @@ def _run(  # noqa: PLR0913 - as above
     if base is None:
         return tree
     return changeset(base, delta or difference(base, tree), spec.epoch)
+
+
+def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict[bytes, Entry]:
+    """Give what some entries are without overlayfs's own attributes, and say so."""
+    cleaned = without_overlay(entries)
+    if cleaned:
+        tell(Progress("plan", note=overlay_note(cleaned)))
+    return cleaned
 
 
 def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import attrs
 
 from . import errors
+from .agent import HELD
 from .base import Delta
 from .environment import Environment
 from .errors import BypassError, DaemonError, ScriptError, UnavailableError
@@ -225,7 +226,7 @@ class Session:
             xattrs.setdefault((dev, ino), []).append((os.fsencode(name), base64.b64decode(value)))
         return attrs.evolve(
             record,
-            xattrs={inode: tuple(sorted(pairs)) for inode, pairs in xattrs.items()},
+            xattrs={inode: _whole(dict(pairs), result["held"]) for inode, pairs in xattrs.items()},
             tools={(dev, ino): (_path(top), _path(below)) for dev, ino, top, below in result["tools"]},
             unseen={(dev, ino): program for dev, ino, program in result["unseen"]},
             builder=(os.geteuid(), os.getegid()) if self.isolation == "none" else None,
@@ -289,6 +290,14 @@ def _overlay(base: Base, staged: Staged) -> dict[str, object]:
     placed += [[entry.path, entry.mode, entry.uid, entry.gid, entry.rdev] for entry in _special(base, staged)]
     places = {name: work + b"/" + name.encode() for name in ("lowers", "scratch")}
     return {"tree": staged.tree, "upper": staged.top, "placed": placed, **places}
+
+
+def _whole(given: dict[bytes, bytes], held: list[list[tuple[str, str]]]) -> tuple[tuple[bytes, bytes], ...]:
+    """Give a file the attributes that were held back for it, as far as a script gave it no others of their names."""
+    number = given.pop(HELD.encode(), b"")
+    if number.isdigit() and int(number) < len(held):
+        given = {os.fsencode(name): base64.b64decode(value) for name, value in held[int(number)]} | given
+    return tuple(sorted(given.items()))
 
 
 def _path(said: str) -> bytes:

@@ -28,7 +28,7 @@ from .output import make_folder
 from .removal import remove
 from .source import walk
 from .tarball import read_layer
-from .tree import ROOT_MODE, shown
+from .tree import ROOT_MODE, of_overlay, overlay_note, shown
 from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def open_base(
             tell(f"unpacking layer {number} of {len(image.layers)} of the base, once")
             _unpack(layer, folder, merged.base(""), temporary, most_bytes)
         merged.add(folder)
+    if merged.cleaned:
+        tell(overlay_note(merged.cleaned))
     return merged.base(image.chain_ids[-1] if image.layers else "")
 
 
@@ -118,6 +120,8 @@ class _Merged:
         self.links: list[tuple[bytes, list[bytes]]] = []
         self.special: dict[bytes, None] = {}
         self.trees: list[bytes] = []
+        self.cleaned: dict[bytes, None] = {}
+        """Paths of which attributes of overlayfs's own were left out."""
 
     def add(self, folder: Path) -> None:
         """Put a snapshot above those there are."""
@@ -136,7 +140,9 @@ class _Merged:
             special.pop(path, None)
         for path, mode, uid, gid, mtime, size, rdev, target, xattrs in said["entries"]:
             special.pop(_bytes(path), None)
-            pairs = tuple((_bytes(name), base64.b64decode(value)) for name, value in xattrs)
+            pairs = tuple((_bytes(name), base64.b64decode(value)) for name, value in xattrs if not of_overlay(_bytes(name)))
+            if len(pairs) < len(xattrs):
+                self.cleaned[_bytes(path)] = None
             facts[_bytes(path)] = (mode, uid, gid, mtime, size, rdev, None if target is None else _bytes(target), pairs, top)
         special.update((_bytes(path), None) for path in said["special"])
         self.links += [(top, [_bytes(name) for name in names]) for names in said["links"]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .machine import unreadable
 from .places import OF_A_BUILD
-from .tree import Entry, stamp
+from .tree import Entry, of_overlay, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Found = tuple[bytes, bytes, os.stat_result]
 """The path below the top (``b""`` for the top itself), the path on disk, what lstat says."""
 
-# SELinux labels come from the policy of whoever runs the image; overlayfs's are its own.
-_LOCAL = (b"security.selinux", b"trusted.", b"user.overlay.", b"system.nfs4")
+# SELinux labels come from the policy of whoever runs the image.
+_LOCAL = (b"security.selinux", b"trusted.", b"system.nfs4")
 _COMPARED_BYTES = 1 << 20
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENCODING = sys.getfilesystemencoding()
@@ -102,11 +102,10 @@ def entry_of(path: bytes, on_disk: bytes, status: os.stat_result, epoch: int, ow
 
 
 def xattrs_of(on_disk: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Read a file's extended attributes, but for those that belong to the machine it is on."""
-    names = (os.fsencode(name) for name in os.listxattr(on_disk, follow_symlinks=False))
-    return tuple(
-        (name, os.getxattr(on_disk, name, follow_symlinks=False)) for name in sorted(names) if not name.startswith(_LOCAL)
-    )
+    """Read a file's extended attributes, but for those that belong to the machine it is on; overlayfs's own are among them."""
+    names = sorted(os.fsencode(name) for name in os.listxattr(on_disk, follow_symlinks=False))
+    wanted = (name for name in names if of_overlay(name) or not name.startswith(_LOCAL))
+    return tuple((name, os.getxattr(on_disk, name, follow_symlinks=False)) for name in wanted)
 
 
 def agree(one: Entry, other: Entry) -> bool:

@@ -187,6 +187,28 @@ class Tree:
         return plain + links
 
 
+def of_overlay(name: bytes) -> bool:
+    """Say whether an extended attribute is overlayfs's own: what it says is about another mount, and hides files in this one."""
+    return name.startswith((b"trusted.overlay.", b"user.overlay."))
+
+
+def without_overlay(entries: Iterable[Entry]) -> dict[bytes, Entry]:
+    """Give, by path, what the entries that have attributes of overlayfs's own are without those; others are left out."""
+    cleaned = {}
+    for entry in entries:
+        if entry.xattrs and any(of_overlay(name) for name, _ in entry.xattrs):
+            kept = tuple(pair for pair in entry.xattrs if not of_overlay(pair[0]))
+            cleaned[entry.path] = attrs.evolve(entry, xattrs=kept)
+    return cleaned
+
+
+def overlay_note(paths: Iterable[bytes]) -> str:
+    """Tell a person of the paths, one or more, whose attributes of overlayfs's own were left out."""
+    first, *others = paths
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{shown(first)}{more}: attributes of overlayfs's own are left out: they would hide files"
+
+
 def wrong_ids(entries: Iterable[Entry]) -> list[str]:
     """Say what is wrong with the owners of entries that no file on Linux can have, nor fakeroot remember."""
     return [

@@ -173,7 +173,7 @@ class _Session:
             with open(plan["load"], "ab") as file:
                 file.write(overlay.rows())
         daemon = self.daemon = Daemon(plan["faked"], plan["save_file"], plan["load"])
-        result: Plan = {"set_id_refused": refused}
+        result: Plan = {"set_id_refused": refused, "held": []}
         try:
             if plan["xattrs"]:
                 result |= self._agent(daemon, "put", plan["xattrs"])

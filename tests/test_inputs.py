@@ -830,6 +830,37 @@ def test_extended_attributes_are_kept(user: User, form: str) -> None:
             assert kept["SCHILY.xattr.security.capability"].encode("utf-8", "surrogateescape") == CAPABILITY
 
 
+def test_attributes_that_fakeroot_does_not_carry_are_kept(user: User) -> None:
+    """A value of 4000 bytes stays with its file, whatever a script does to that; who takes the file's place does not get it."""
+    large = {"SCHILY.xattr.user.large": "v" * 4000, "SCHILY.xattr.user.small": "s"}
+    given = [member(name, name) for name in ("left", "given", "moved", "replaced")]
+    for info, _ in given:
+        info.pax_headers = large
+    archive = archive_of(user, *given)
+    assert members(user, user.build("--rootfs", archive))["left"].info.pax_headers == large
+    upon = (user.home / "layer").rename(user.home / "base")
+    change = "chown 5 given; mv moved away; rm replaced; echo new > replaced; chown 6 replaced; cp -a given copied; setfattr -n user.other -v o left"
+    for words in (["--rootfs", archive], ["--base", upon]):
+        found = members(user, user.build(*words, "--view", "directory", "--", "sh", "-c", change))
+        assert (found["given"].owner, found["given"].info.pax_headers) == ("5:0:644", large)
+        assert found["away"].info.pax_headers == found["copied"].info.pax_headers == large
+        assert (found["replaced"].owner, found["replaced"].info.pax_headers) == ("6:0:644", {})
+        assert found["left"].info.pax_headers == large | {"SCHILY.xattr.user.other": "o"}
+
+
+def test_overlayfs_own_attributes_are_left_out(user: User) -> None:
+    """Such a mark of another mount would hide a base's files in whoever shows the layer by an overlay: a note names the path."""
+    folder, kept = member("folder", kind=tarfile.DIRTYPE), member("folder/file", "text")
+    folder[0].pax_headers = {"SCHILY.xattr.trusted.overlay.opaque": "y", "SCHILY.xattr.user.overlay.origin": ""}
+    folder[0].pax_headers["SCHILY.xattr.user.own"] = "o"
+    archive = archive_of(user, folder, kept)
+    mark = ["--view", "directory", "--", "setfattr", "-n", "user.overlay.opaque", "-v", "y", "folder"]
+    for words in ([], mark):
+        result = user.build("--rootfs", archive, *words)
+        assert "/folder: " in result.err
+        assert members(user, result)["folder"].info.pax_headers == {"SCHILY.xattr.user.own": "o"}
+
+
 def test_attributes_on_disk_are_kept(users: list[User]) -> None:
     """A directory's attributes are read from the disk, and not those that belong to the machine."""
     user = users[0]
