@@ -18,6 +18,7 @@ from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .copying import Flowing
 from .errors import InputError, OutputError, OverlayError, UnavailableError
+from .hiding import hidden_by_plan, unusual
 from .listing import lines
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, make_folder, writing
@@ -91,6 +92,9 @@ def build_layer(
     check_replaceable(Path(output).absolute(), LAYER_JSON)
     with Temporary() as temporary, aside(target, temporary) as folder, contextlib.ExitStack() as stack:
         tree, work = _tree(spec, stage, temporary, tell, stack)
+        if spec.rootfs and spec.base is None:
+            for note in unusual(tree.entries.get, spec.rootfs):
+                tell(Progress("scan", note=f"warning: {note}"))
         with writing(target):
             if blob == "derived":
                 trees = () if spec.base is None else spec.base.trees
@@ -141,6 +145,8 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
         work = _work_directory(spec, temporary, overlay=overlay)
         session = stack.enter_context(Session.open(work)) if spec.scripts else None
         planned = plan(spec, _rootfs(spec, work))
+        for note in hidden_by_plan(base, planned.tree) if base is not None else ():
+            tell(Progress("plan", note=f"warning: {note}"))
         if session is None:
             tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.epoch)
             return tree, work

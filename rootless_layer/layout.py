@@ -25,16 +25,17 @@ import attrs
 
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
+from .config import read_json
 from .derived import IMAGE_JSON, read_derived
 from .errors import InputError, SourceError
-from .image import Image, faults
+from .image import Image
 from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
+from .reference import FULL_NAME, REF_NAME
+from .schema import config_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-REF_NAME = "org.opencontainers.image.ref.name"
-FULL_NAME = "io.containerd.image.name"
 _BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """How docker-archives name a config: by its digest, all but a few."""
 _MOST_LINKS = 8
@@ -205,8 +206,8 @@ class _Files:
     def _json(self, name: str) -> Any:  # noqa: ANN401 - JSON
         data = self._piece(name).read()
         try:
-            return json.loads(data)
-        except (ValueError, RecursionError) as error:
+            return read_json(data)
+        except ValueError as error:
             message = f"{self.where}: {name} is not JSON: {error}"
             raise InputError(message, hint=_DAMAGED) from error
 
@@ -229,7 +230,7 @@ class _Files:
             named = _text(annotations.get(FULL_NAME) or annotations.get(REF_NAME) or name)
             kind = descriptor.get("mediaType") or MANIFEST
             if kind in {INDEX, DOCKER_INDEX}:
-                yield from self._index(json.loads(self._document(descriptor)), named, depth + 1)
+                yield from self._index(read_json(self._document(descriptor)), named, depth + 1)
             elif kind in {MANIFEST, DOCKER_MANIFEST} and not descriptor.get("artifactType"):
                 if (descriptor.get("platform") or {}).get("architecture") == "unknown":
                     continue  # an attestation, as buildkit adds
@@ -238,7 +239,7 @@ class _Files:
     def _image(self, listed: Mapping[str, Any]) -> Image:
         key = listed["digest"], listed["size"]
         if key not in self.known:  # it is listed for each of its names
-            self.known[key] = self._of(json.loads(self._document(listed)))
+            self.known[key] = self._of(read_json(self._document(listed)))
         return self.known[key]
 
     def _of(self, manifest: Mapping[str, Any]) -> Image:
@@ -251,6 +252,10 @@ class _Files:
         for given, diff_id in zip(manifest["layers"], diff_ids, strict=True):
             descriptor = Descriptor(layer_type(given["mediaType"]), given["digest"], given["size"])
             piece = self._piece(_blob_name(descriptor.digest))
+            # What the bytes are counts, which is what engines look at: a blob that is its own tar is not compressed.
+            kind = "none" if descriptor.digest == diff_id else kind_of(piece.path, piece.offset)
+            if kind in MEDIA_TYPES and (kind != "none" or descriptor.digest == diff_id):
+                descriptor = attrs.evolve(descriptor, media_type=MEDIA_TYPES[kind])
             if piece.size != descriptor.size:
                 message = (
                     f"{self.where}: {_blob_name(descriptor.digest)} has {piece.size} bytes, and should have {descriptor.size}"
@@ -284,9 +289,9 @@ class _Files:
         return Stored(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
 
     def _diff_ids(self, config: bytes) -> list[str]:
-        problems = faults(config)
+        problems = config_faults(config)
         if problems:
-            raise InputError(*(f"{self.where}: in the config of an image {problem}" for problem in problems), hint=_DAMAGED)
+            raise InputError(*(f"{self.where}: in the config of an image: {problem}" for problem in problems), hint=_DAMAGED)
         diff_ids: list[str] = json.loads(config)["rootfs"].get("diff_ids") or []
         return diff_ids
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from .admission import MOST_FOR_DOCKER, look_through
 from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .compression import decompress, kind_of
@@ -14,6 +16,7 @@ from .errors import InputError
 from .findings import Finder
 from .layout import clean, headers, in_archive, in_directory
 from .oci import layer_type
+from .reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .soundness import Soundness
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .blob import Piece
-    from .contents import Merged
+    from .contents import Contents, Merged
     from .findings import Findings
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
@@ -120,7 +123,7 @@ class _Stored:
             self.hashed.add(name)
             check_digest(piece, digest, name, self.finder)
 
-    def _blob(self, given: Document, *, may_miss: bool = False) -> tuple[str, str, Piece] | None:
+    def _blob(self, given: Document, *, may_miss: str = "") -> tuple[str, str, Piece] | None:
         """Check a descriptor and its blob; give the media type, the blob's name and where it is."""
         said = check_descriptor(given)
         if said is None:
@@ -129,7 +132,7 @@ class _Stored:
         name = "blobs/" + digest.replace(":", "/", 1)
         piece = self.find(name)
         if piece is None and may_miss:
-            self.finder.note(name, "is not here, and is to be had elsewhere")
+            self.finder.note(name, f"is not here: {may_miss}")
             return None
         if piece is None:
             self.finder.problem(name, f"is missing, or is no regular file; {given.where} refers to it")
@@ -145,8 +148,13 @@ class _Stored:
         self.entered.add(name)
         given = self._document(piece, name)
         check_top(given, INDEXES, media_type)
-        for row in given.documents("manifests", required=True):
-            blob = self._blob(row)
+        rows = given.documents("manifests", required=True)
+        if not rows:
+            self.finder.note(name, "lists no image")
+        some = any(self._is_here(row) for row in rows)
+        for row in rows:
+            _check_name(row)
+            blob = self._blob(row, may_miss=_ABSENT if some and isinstance(row.given.get("platform"), dict) else "")
             if blob is None:
                 continue
             if blob[0] in INDEXES:
@@ -157,6 +165,10 @@ class _Stored:
             else:
                 self.finder.note(blob[1], f"{blob[0]!r} is not an image's media type: it was not looked into")
 
+    def _is_here(self, row: Document) -> bool:
+        digest = row.given.get("digest")
+        return isinstance(digest, str) and self.find("blobs/" + digest.replace(":", "/", 1)) is not None
+
     def _manifest(self, piece: Piece, name: str, media_type: str, platform: dict[str, Any]) -> None:
         given = self._document(piece, name)
         check_top(given, MANIFESTS, media_type)
@@ -166,17 +178,20 @@ class _Stored:
         described = given.document("config", required=True)
         config = None if described is None else self._blob(described)
         rows = given.documents("layers", required=True)
-        image = config is not None and config[0] in CONFIGS and not given.given.get("artifactType")
+        kinds = {row.given.get("mediaType") for row in rows}
+        attests = platform.get("architecture") == "unknown" or kinds == {_ATTESTATION}
+        image = config is not None and config[0] in CONFIGS and not given.given.get("artifactType") and not attests
         layers: list[tuple[str, Piece] | None] = []
         for row in rows:
-            blob = self._blob(row, may_miss=bool(row.given.get("urls")))
+            blob = self._blob(row, may_miss="it is to be had elsewhere" if row.given.get("urls") else "")
             layers.append(None if blob is None else blob[1:])
             if blob is not None and image:
                 self._media_type(row, *blob)
         if config is None:
             return
         if not image:
-            self.finder.note(name, f"is no image, as its config is {config[0]!r}: its blobs were not looked into")
+            what = "it attests to another" if attests else f"its config is {config[0]!r}"
+            self.finder.note(name, f"is no image, as {what}: its blobs were not looked into")
             return
         if not rows:
             self.finder.note(name, "has no layers, which not every reader takes")
@@ -195,11 +210,16 @@ class _Stored:
         if not isinstance(given, list):
             self.finder.problem("manifest.json", "is a list")
             return
+        if not given:
+            self.finder.problem("manifest.json", "lists no image")
         for number, value in enumerate(given):
             row = Document(value, "manifest.json", self.finder, f"[{number}]")
             config = self._named(row, row.get("Config", str, required=True))
             layers = [self._named(row, name) for name in row.strings("Layers", required=True)]
-            row.strings("RepoTags")
+            for name in row.strings("RepoTags"):
+                _check_text(row, "RepoTags", name)
+                if not is_reference(name):
+                    self.finder.note("manifest.json", f"RepoTags: {name!r} is no name that docker takes")
             if config is None:
                 continue
             digest = _OLD_CONFIG.fullmatch(config[0])
@@ -233,6 +253,7 @@ class _Stored:
         diff_ids = check_image_config(given, len(layers))
         below: Merged = {}
         known = True
+        read: list[tuple[str, Contents]] = []
         for number, layer in enumerate(layers):
             if layer is None:
                 known = False
@@ -243,9 +264,35 @@ class _Stored:
             merged = reading.contents.over(below)
             Soundness(layer[0], reading.contents, below, self.finder, known=known).check(merged)
             below, known = merged, known and reading.whole
+            read.append((layer[0], reading.contents))
+        inner = given.given.get("config")
+        for note in chain(*look_through(read, inner if isinstance(inner, dict) else {}, 1)) if known else ():
+            self.finder.note(*note.split(": ", 1))
+        if len(layers) > MOST_FOR_DOCKER:
+            self.finder.note(config[0], f"has {len(layers)} layers, and docker takes {MOST_FOR_DOCKER} at most")
 
     def _read(self, name: str, piece: Piece) -> Reading:
         if piece not in self.readings:
             self.finder.layers += 1
             self.readings[piece] = read_blob(piece, name, self.finder)
         return self.readings[piece]
+
+
+_ABSENT = "an image for another platform may be left out where images are saved"
+_ATTESTATION = "application/vnd.in-toto+json"
+
+
+def _check_name(row: Document) -> None:
+    """Check the name under which an index lists an image."""
+    names = row.given.get("annotations")
+    for key in (FULL_NAME, REF_NAME):
+        name = names.get(key) if isinstance(names, dict) else None
+        if isinstance(name, str):
+            _check_text(row, "annotations", name)
+            if name.isprintable() and not is_ref_name(name):
+                row.finder.note(row.where, f"{name!r} is no name that other tools take")
+
+
+def _check_text(row: Document, where: str, name: str) -> None:
+    if not name.isprintable():
+        row.problem(where, f"{name!a:.80} is no name")

@@ -17,7 +17,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 RANKS = (
     {"errors"},
     {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
-    {"base", "progress"},
+    {"base", "progress", "config", "reference"},
     {
         "temporary",
         "spec",
@@ -35,6 +35,7 @@ RANKS = (
         "fields",
         "graph",
         "moment",
+        "schema",
     },
     {
         "output",
@@ -52,11 +53,11 @@ RANKS = (
         "overlay",
     },
     {"stage", "worker", "pipeline"},
-    {"tools", "scan", "session", "blob", "changeset", "unpacking"},
+    {"tools", "scan", "session", "blob", "changeset", "unpacking", "hiding"},
     {"layer", "image", "contents", "key"},
     {"derived"},
-    {"report", "layout", "snapshot", "schema", "soundness", "compare", "layered", "chain"},
-    {"index"},
+    {"report", "layout", "snapshot", "soundness", "compare", "layered", "chain"},
+    {"index", "admission"},
     {"export", "claims", "inspection", "cache"},
     {"built", "nix_image", "lookup", "record", "makefile", "recipe", "job", "foreign"},
     {"validate", "upkeep", "make"},
