@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from . import listing
+from .admission import image_problems
 from .blob import Piece, open_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
 from .derived import read_derived
@@ -178,13 +179,15 @@ def check_derived(folder: str, finder: Finder) -> None:
     """Check a derived image: what it says of itself, and that its layers' bytes are what it says."""
     finder.images += 1
     try:
-        image, _names = read_derived(folder)
+        image, names = read_derived(folder)
     except NOBODYS_FAULT:
         raise
     except InputError as error:
         for problem in error.problems:
             finder.problem(IMAGE_JSON, problem)
         return
+    for problem in image_problems(image, names):
+        finder.problem(IMAGE_JSON, problem)
     for layer in image.layers:
         finder.layers += 1
         try:

@@ -65,11 +65,11 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
     "--config", "configs", multiple=True, metavar="JSON|FILE", help="Properties of the image-spec's config; repeatable."
 )
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable.")
-@click.option("--entrypoint", metavar="JSON|WORD", help="A JSON list, or the one word of it.")
-@click.option("--cmd", metavar="JSON|WORD", help="A JSON list, or the one word of it.")
+@click.option("--entrypoint", metavar="JSON|WORD", help="A JSON list, or the one word of it, without blanks.")
+@click.option("--cmd", metavar="JSON|WORD", help="A JSON list, or the one word of it, without blanks.")
 @click.option("--user", metavar="USER[:GROUP]", help="Whom the container runs as.")
 @click.option("--workdir", metavar="DIR", help="Where it runs.")
-@click.option("--expose", multiple=True, metavar="PORT[/PROTOCOL]", help="A port that it listens on; repeatable.")
+@click.option("--expose", multiple=True, metavar="PORT[-PORT][/PROTOCOL]", help="A port that it listens on; repeatable.")
 @click.option("--volume", "volumes", multiple=True, metavar="DIR", help="Where data is kept; repeatable.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label; repeatable.")
 @click.option("--stop-signal", metavar="SIGNAL", help="What ends it.")
@@ -84,10 +84,11 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
 def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
     from .blob import open_layer  # noqa: PLC0415 - for a quick --help
-    from .image import BY_CLOSURE, Image, check_config  # noqa: PLC0415
-    from .index import tag_of  # noqa: PLC0415
+    from .config import check_config  # noqa: PLC0415
+    from .image import BY_CLOSURE, Image  # noqa: PLC0415
     from .layout import Stored  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
+    from .reference import tag_of  # noqa: PLC0415
 
     check_different(options["layers"], "--layer")
     several = [*map(_config, options["configs"]), _flags(options)]
@@ -121,15 +122,15 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
 @_with_output
 def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put several images with their names into one layout or archive."""
-    from .index import tag_of  # noqa: PLC0415
     from .layout import Stored, is_named, read_images  # noqa: PLC0415
+    from .reference import path_and_name, tag_of  # noqa: PLC0415
 
     check_different(images, "IMAGE...")
     _check_output(options)
     with spooling() as spool:
         found: list[Stored] = []
         for path in images:
-            where, _, wanted = path.partition("#")
+            where, wanted = path_and_name(path)
             there = read_images(where, spool)
             chosen = [stored for stored in there if not wanted or is_named(stored, wanted)]
             if not chosen:
@@ -205,8 +206,9 @@ def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # n
     from .blob import open_layer  # noqa: PLC0415
     from .image import Image  # noqa: PLC0415
     from .layout import choose, read_images  # noqa: PLC0415
+    from .reference import path_and_name  # noqa: PLC0415
 
-    path, _, name = given.partition("#")
+    path, name = path_and_name(given)
     if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
         return Image.empty(platform).append(open_layer(path))
     return choose(read_images(path, spool), path, platform, name)
@@ -291,7 +293,7 @@ def _described(stored: Stored) -> dict[str, object]:
 
 def _config(given: str) -> dict[str, Any]:
     """Read properties: JSON itself, or a file of it. A whole image's config gives its ``config``."""
-    from .image import properties  # noqa: PLC0415
+    from .config import properties, read_json  # noqa: PLC0415
 
     text, where = given, "--config"
     if not given.lstrip().startswith("{"):
@@ -303,8 +305,8 @@ def _config(given: str) -> dict[str, Any]:
             message = f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}"
             raise InputError(message) from error
     try:
-        said = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        said = read_json(text.encode())
+    except ValueError as error:
         message = f"{where}: is not JSON: {error}"
         raise InputError(message) from error
     return properties(said, where)
@@ -312,6 +314,8 @@ def _config(given: str) -> dict[str, Any]:
 
 def _flags(options: Mapping[str, Any]) -> dict[str, Any]:
     """Give what the options say, by the config's own names."""
+    from .config import exposed  # noqa: PLC0415
+
     changes: dict[str, Any] = {}
     for name, option in (("User", "user"), ("WorkingDir", "workdir"), ("StopSignal", "stop_signal")):
         if options[option] is not None:
@@ -322,7 +326,7 @@ def _flags(options: Mapping[str, Any]) -> dict[str, Any]:
     if options["environment"]:
         changes["Env"] = list(options["environment"])
     if options["expose"]:
-        changes["ExposedPorts"] = {port if "/" in port else f"{port}/tcp": {} for port in options["expose"]}
+        changes["ExposedPorts"] = exposed(options["expose"])
     if options["volumes"]:
         changes["Volumes"] = {volume: {} for volume in options["volumes"]}
     if options["labels"]:
@@ -332,7 +336,11 @@ def _flags(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(text: str, option: str) -> list[str]:
+    from .config import word_problem  # noqa: PLC0415
+
     if not text.startswith("["):
+        if problem := word_problem(text):
+            raise click.BadParameter(problem, param_hint=option)
         return [text]
     try:
         words = json.loads(text)

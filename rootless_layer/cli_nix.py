@@ -68,7 +68,7 @@ def nix_image(*, quiet: bool) -> None:
 
     request = image_request(Attributes.of_build(os.environ, os.getcwd()))
     with spooling() as spool, Temporary() as temporary:
-        image = assemble(request, Path(request.output), temporary, spool)
+        image = assemble(request, Path(request.output), temporary, spool, _said(quiet=quiet))
     if not quiet:
         click.echo(f"{image.manifest_digest} {request.output}", err=True)
 
@@ -86,16 +86,17 @@ def nix_image(*, quiet: bool) -> None:
 @click.option("-t", "--tag", "--repo_tag", metavar="NAME:TAG", help="Name the one image so, whatever its name is.")
 def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | None) -> None:
     """Make one archive of images, for `docker load` and `podman load`."""
+    from .admission import admit  # noqa: PLC0415
     from .compression import kind_of  # noqa: PLC0415
     from .export import write_archive  # noqa: PLC0415
-    from .index import tag_of  # noqa: PLC0415
     from .nix_image import images_of  # noqa: PLC0415
+    from .reference import path_and_name, tag_of  # noqa: PLC0415
 
     if output == "-" and os.isatty(1):
         message = "an archive is nothing for a terminal: pipe it, or name a file"
         raise click.BadParameter(message, param_hint="--output")
     names = (tag_of(tag),) if tag else ()
-    last = images[-1].partition("#")[0]
+    last, _ = path_and_name(images[-1])
     kind: Any = _KINDS.get(compressor) or ("none" if os.path.isdir(last) else kind_of(last))
     if kind not in _KINDS.values():
         message = f"{last}: is compressed by {kind}, which this program reads and does not write"
@@ -105,7 +106,9 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
         if names and len(found) != 1:
             message = f"one image can have that name, and there are {len(found)}"
             raise click.BadParameter(message, param_hint="--tag")
-        write_archive([attrs.evolve(one, names=names or one.names) for one in found], into)
+        named = [attrs.evolve(one, names=names or one.names) for one in found]
+        admit(named, _said())
+        write_archive(named, into)
 
 
 @click.command("nix-export")
@@ -140,12 +143,13 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
     from .derived import base_of  # noqa: PLC0415
     from .nix_image import choose  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
+    from .reference import path_and_name  # noqa: PLC0415
     from .snapshot import open_base  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
 
     spool = stack.enter_context(spooling())
     wanted = Platform.parse(platform) if platform else None
-    first, *more = [choose(path, spool, name, wanted) for path, _, name in (one.partition("#") for one in given)]
+    first, *more = [choose(path, spool, name, wanted) for path, name in map(path_and_name, given)]
     first = first.append(*(layer for image in more for layer in image.layers))
     return base_of(first) or open_base(first, _cache(output), stack.enter_context(Temporary()))
 
@@ -160,12 +164,19 @@ def _cache(output: str) -> Path:
     return Path(f"{top}/.rootless-layer-cache-{os.path.basename(output)}") if own else cache_directory()
 
 
-def _teller(*, quiet: bool) -> Callable[[Progress], None] | None:
+def _teller(*, quiet: bool) -> Callable[[Progress], None]:
+    say = _said(quiet=quiet)
+
     def tell(progress: Progress) -> None:
         if progress.note:
-            click.echo(f"rootless-layer: {progress.note}", err=True)
+            say(progress.note)
 
-    return None if quiet else tell
+    return tell
+
+
+def _said(*, quiet: bool = False) -> Callable[[str], None]:
+    """Give what says a note, where any is to be said."""
+    return lambda note: None if quiet else click.echo(f"rootless-layer: {note}", err=True)
 
 
 @contextlib.contextmanager

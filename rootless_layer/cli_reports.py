@@ -105,8 +105,9 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     one; DIR is a layer's directory.
     """
     from .inspection import inspect as look  # noqa: PLC0415
+    from .reference import path_and_name  # noqa: PLC0415
 
-    path, _, name = subject.partition("#")
+    path, name = path_and_name(subject)
     with spooling() as spool:
         found = look(path, spool, name)
     if as_json:

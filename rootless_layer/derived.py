@@ -21,12 +21,13 @@ from .base import Base
 from .blob import LayerBlob, Piece
 from .contents import Contents, merge
 from .errors import InputError
-from .image import Image, faults
+from .image import Image
 from .machine import unreadable
 from .made import BLOBS, IMAGE_JSON, LISTINGS
 from .members import Member
 from .oci import Descriptor, layer_type
 from .output import make_folder
+from .schema import config_faults
 from .tree import Tree, stamp
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
             message = f"{path}: is of version {said['version']!r}, and this program reads version {_VERSION}"
             raise InputError(message, hint=_HINT)
         config = said["config"].encode()
-        problems = faults(config)
+        problems = config_faults(config)
         if problems:
-            raise InputError(*(f"{path}: in the config {problem}" for problem in problems), hint=_HINT)
+            raise InputError(*(f"{path}: in the config: {problem}" for problem in problems), hint=_HINT)
         image = Image(config, tuple(_layer(layer, folder) for layer in said["layers"]))
         names = tuple(map(str, said["names"]))
         wanted = said["manifestDigest"]

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from . import given
+from .admission import admit
 from .blob import ahead
 from .child import Tally, each
+from .config import canonical
 from .copying import Flowing
 from .errors import InputError
 from .index import docker_manifest, index
 from .made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
-from .oci import canonical, sha256
+from .oci import MEDIA_TYPES, Platform, canonical, sha256
 from .output import aside, check_file_replaceable, check_replaceable, file_aside, make_folder, umask, writing
 from .progress import Progress
 from .temporary import Temporary
@@ -173,25 +175,57 @@ def write_archive(
 ) -> None:
     """Write an archive that docker, podman and skopeo load, to a file or a pipe.
 
+    Docker before 23 knows no zstd: a layer that is compressed by it stands there once more, as
+    the tar that it is of, for docker's ``manifest.json``; ``progress`` is told so.
     Raises :class:`SourceError` as :func:`write_layout`; what was written then has no end.
     """
     layers = _layers(images)
-    archive = _Archive(file, sum(layer.descriptor.size for layer in layers), progress)
-    with ahead(layers) as streams:  # first: into a codec, whose threads are a reason not to fork
+    for_docker = _for_docker(images, several_platforms=several_platforms)
+    there = {layer.descriptor.digest for layer in layers}
+    twins = {layer.diff_id: layer for layer in _layers(for_docker) if _has_twin(layer) and layer.diff_id not in there}
+    sizes = {diff_id: layer.plain_size() for diff_id, layer in twins.items()}
+    if twins:
+        note = (
+            "docker before 23 does not read layers that are compressed by zstd, so that they stand in the archive again, not"
+            f" compressed ({sum(sizes.values())} bytes); --compression gzip and -f layout do without"
+        )
+        progress(Progress("check", note=f"warning: {note}"))
+    archive = _Archive(file, sum(layer.descriptor.size for layer in layers) + sum(sizes.values()), progress)
+    with ahead([*layers, *twins.values()]) as streams:  # first: into a codec, whose threads are a reason not to fork
         archive.data(OCI_LAYOUT, _LAYOUT)
         archive.folder("blobs")
         archive.folder(BLOBS)
         for layer in layers:
             archive.stream(_blob_name(layer.descriptor.digest), layer.descriptor.size, partial(layer.copy, streams=streams))
+        for diff_id, layer in twins.items():
+            archive.stream(_blob_name(diff_id), sizes[diff_id], partial(layer.copy_plain, streams=streams))
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
         archive.data(_blob_name(sha256(document)), document)
     archive.data(INDEX_JSON, listed)
     archive.data(
         "manifest.json",
-        docker_manifest(images, lambda layer: _blob_name(layer.descriptor.digest), lambda config: _blob_name(sha256(config))),
+        docker_manifest(
+            for_docker,
+            lambda layer: _blob_name(layer.diff_id if _has_twin(layer) else layer.descriptor.digest),
+            lambda config: _blob_name(sha256(config)),
+        ),
     )
     archive.end()
+
+
+def _has_twin(layer: LayerBlob) -> bool:
+    """Say whether docker before 23 cannot read a layer's blob, so that its tar stands beside it, not compressed."""
+    return layer.descriptor.media_type == MEDIA_TYPES["zstd"]
+
+
+def _for_docker(images: Sequence[Stored], *, several_platforms: bool) -> Sequence[Stored]:
+    """Give the images that docker is to find: it knows no platforms here, so of one for several it gets this machine's."""
+    host = Platform.host()
+    if not several_platforms:
+        return images
+    fitting = [stored for stored in images if host.runs(stored.image.platform)]
+    return [stored for stored in fitting if stored.image.platform == host] or fitting[:1] or images
 
 
 def _blob_name(digest: str) -> str:
@@ -252,6 +286,7 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
     """
     given.one_of("kind", kind, Format)
     _check_names(images, several_platforms=several_platforms, kind=kind)
+    admit(images, lambda note: progress(Progress("check", note=note)))
     if stream is not None:
         with contextlib.suppress(OSError):  # no pipe, or a user's share of them is used up
             fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

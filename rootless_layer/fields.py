@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from .config import word_problem
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -39,6 +41,13 @@ def texts(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - TOML
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise Wrong(f"is a string or a list of strings, and not {_shown(value)}")
     return tuple(map(text, value))
+
+
+def _words(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - TOML
+    """Take the words of a command line: a list of them, or the one word of it."""
+    if isinstance(value, str) and (problem := word_problem(value)):
+        raise Wrong(problem)
+    return texts(value)
 
 
 def _flag(value: Any) -> bool:  # noqa: ANN401 - TOML
@@ -145,8 +154,8 @@ LAYER: Mapping[str, Taking] = {
 """``run`` is a script's text, which runs behind those of ``script``; ``command`` comes last."""
 
 IMAGE: Mapping[str, Taking] = {
-    "base": text, "platform": text, "layers": texts, "tag": texts, "config": _config, "env": _pairs, "entrypoint": texts,
-    "cmd": texts, "user": text, "workdir": text, "expose": _ports, "volume": texts, "label": _pairs, "stop-signal": text,
+    "base": text, "platform": text, "layers": texts, "tag": texts, "config": _config, "env": _pairs, "entrypoint": _words,
+    "cmd": _words, "user": text, "workdir": text, "expose": _ports, "volume": texts, "label": _pairs, "stop-signal": text,
     "author": text, "created": _time, "output": text, "format": one_of("layout", "archive", "docker-archive"),
     "closure": texts, "store-root": text, "max-layers": _above_zero, "layering": text, "compression": text,
     "source-date-epoch": _whole, "uid": _whole, "gid": _whole,

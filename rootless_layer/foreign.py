@@ -11,6 +11,7 @@ from .blob import open_layer
 from .image import Image
 from .layout import choose, read_images
 from .machine import unwritable
+from .reference import path_and_name
 from .temporary import Temporary
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Foreign:
     def read(self, given: str, platform: Platform) -> Image:
         """Read ``PATH`` or ``PATH#NAME`` for a platform; raises :class:`InputError`, as :func:`read_images` does."""
         if (given, platform) not in self._images:
-            path, _, name = given.partition("#")
+            path, name = path_and_name(given)
             if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
                 image = Image.empty(platform).append(open_layer(path))
             else:

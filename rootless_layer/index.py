@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
+from .config import canonical
 from .layout import FULL_NAME, REF_NAME
 from .oci import INDEX, MANIFEST, Descriptor, canonical, sha256
+from .reference import FULL_NAME, REF_NAME, full_name, is_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .blob import LayerBlob
     from .layout import Stored
-
-_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}")
-"""distribution's ``reference`` package, by which docker and podman read a name."""
-
-
-def tag_of(name: str) -> str:
-    """Give an image's name with its tag, ``latest`` by default; raises :class:`InputError` for what is no name."""
-    full = name if _has_tag(name) else f"{name}:latest"
-    if not _NAME.fullmatch(full):
-        message = f"{name!r} is not the name of an image: write it as NAME:TAG, in lower case"
-        raise InputError(message)
-    return full
-
-
-def _has_tag(name: str) -> bool:
-    return ":" in name.rpartition("/")[2]
 
 
 def index(images: Sequence[Stored], *, several_platforms: bool) -> tuple[bytes, list[bytes]]:
@@ -58,17 +41,9 @@ def _index(rows: list[dict[str, Any]]) -> bytes:
 
 def _named(row: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
     """Repeat a row for each name; other tools' layouts may have mere tags, which are half a name."""
-    return [row | {"annotations": {REF_NAME: name} | ({FULL_NAME: _full(name)} if _has_tag(name) else {})} for name in names] or [
-        row
-    ]
-
-
-def _full(name: str) -> str:
-    """Write a name as containerd does, with its registry."""
-    first, slash, _ = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return name
-    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
+    return [
+        row | {"annotations": {REF_NAME: name} | ({FULL_NAME: full_name(name)} if is_reference(name) else {})} for name in names
+    ] or [row]
 
 
 def docker_manifest(
@@ -79,7 +54,7 @@ def docker_manifest(
         [
             {
                 "Config": config_name(stored.image.config),
-                "RepoTags": [name for name in stored.names if _has_tag(name)],
+                "RepoTags": [name for name in stored.names if is_reference(name)],
                 "Layers": [layer_name(layer) for layer in stored.image.layers],
             }
             for stored in images

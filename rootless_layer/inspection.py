@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .contents import Contents, Merged, read_contents
+from .derived import IMAGE_JSON
 from .errors import InputError
 from .files import in_archive, in_directory
 from .layout import is_named, read_images
@@ -224,7 +225,12 @@ def inspect(path: str, spool: Callable[[], str], name: str = "") -> list[Inspect
         message = f"{path}: has no image of the name {name}" if name else f"{path}: has no image"
         raise InputError(message)
     is_layer = os.path.isfile(f"{path}/layer.json")
-    digests = {} if is_layer else _manifest_digests(spooled[-1] if spooled else path)
+    if is_layer:
+        digests: dict[_Key, str] = {}
+    elif os.path.isfile(f"{path}/{IMAGE_JSON}"):
+        digests = {_key(stored.image): stored.image.manifest_digest for stored in found}  # by which it was read
+    else:
+        digests = _manifest_digests(spooled[-1] if spooled else path)
     read: dict[str, Contents] = {}
     return [_inspected(stored, read, digests, is_layer=is_layer) for stored in chosen]
 
@@ -266,8 +272,11 @@ def _inspected(stored: Stored, read: dict[str, Contents], digests: Mapping[_Key,
         reports.append(_report(described, contents, below, changes))
         every.append(contents)
         changes.apply(below)
-    key = (sha256(stored.image.config), *(layer.descriptor.digest for layer in stored.image.layers))
-    return Inspection(stored.image, stored.names, is_layer, digests.get(key), tuple(reports), _copies(every))
+    return Inspection(stored.image, stored.names, is_layer, digests.get(_key(stored.image)), tuple(reports), _copies(every))
+
+
+def _key(image: Image) -> _Key:
+    return (sha256(image.config), *(layer.descriptor.digest for layer in image.layers))
 
 
 def _report(described: dict[str, Any], contents: Contents, below: Merged, changes: Changes[Member]) -> LayerReport:

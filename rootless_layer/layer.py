@@ -19,6 +19,7 @@ from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .copying import Flowing
 from .errors import InputError, OutputError, OverlayError, UnavailableError
+from .hiding import hidden_by_plan, unusual
 from .listing import lines
 from .made import BLOBS, FILES, LAYER, LAYER_JSON, LISTING
 from .oci import MEDIA_TYPES, Descriptor
@@ -99,6 +100,9 @@ def build_layer(
     with Temporary() as temporary, aside(target, temporary, LAYER) as folder, contextlib.ExitStack() as stack:
         tree, work = _tree(spec, stage, temporary, tell, stack)
         tree = tree.replacing(_cleaned(tree, tell))
+        if spec.rootfs and spec.base is None:
+            for note in unusual(tree.entries.get, spec.rootfs):
+                tell(Progress("scan", note=f"warning: {note}"))
         with writing(target):
             if blob == "derived":
                 trees = () if spec.base is None else spec.base.trees
@@ -152,6 +156,8 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
         session = stack.enter_context(Session.open(work)) if spec.scripts else None
         rootfs = {entry.path: entry for entry in _rootfs(spec, work)}
         planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values())
+        for note in hidden_by_plan(base, planned.tree) if base is not None else ():
+            tell(Progress("plan", note=f"warning: {note}"))
         if session is None:
             tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.epoch)
             return tree, work

@@ -23,11 +23,12 @@ import attrs
 
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
+from .config import read_json
 from .derived import read_derived
 from .errors import InputError
 from .files import DAMAGED, in_archive, in_directory
 from .given import path as given_path
-from .image import Image, faults
+from .image import Image
 from .machine import unreadable
 from .made import IMAGE_JSON
 from .oci import (
@@ -42,12 +43,12 @@ from .oci import (
     layer_type,
     sha256,
 )
+from .reference import FULL_NAME, REF_NAME
+from .schema import config_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-REF_NAME = "org.opencontainers.image.ref.name"
-FULL_NAME = "io.containerd.image.name"
 _BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """How docker-archives name a config: by its digest, all but a few."""
 _MOST_NESTED = 4
@@ -156,8 +157,8 @@ class _Files:
     def _json(self, name: str) -> Any:  # noqa: ANN401 - JSON
         data = self._piece(name).read()
         try:
-            return json.loads(data)
-        except (ValueError, RecursionError) as error:
+            return read_json(data)
+        except ValueError as error:
             message = f"{self.where}: {name} is not JSON: {error}"
             raise InputError(message, hint=DAMAGED) from error
 
@@ -183,7 +184,7 @@ class _Files:
             if kind in {INDEX, DOCKER_INDEX}:
                 key = descriptor["digest"], descriptor["size"]
                 if key not in self.indexes:
-                    self.indexes[key] = json.loads(self._document(descriptor))
+                    self.indexes[key] = read_json(self._document(descriptor))
                 yield from self._index(self.indexes[key], named, depth + 1)
             elif kind in {MANIFEST, DOCKER_MANIFEST} and not descriptor.get("artifactType"):
                 if (descriptor.get("platform") or {}).get("architecture") == "unknown":
@@ -192,8 +193,8 @@ class _Files:
 
     def _image(self, listed: Mapping[str, Any]) -> Image:
         key = listed["digest"], listed["size"]
-        if key not in self.known:
-            self.known[key] = self._of(json.loads(self._document(listed)))
+        if key not in self.known:  # it is listed for each of its names
+            self.known[key] = self._of(read_json(self._document(listed)))
         return self.known[key]
 
     def _of(self, manifest: Mapping[str, Any]) -> Image:
@@ -210,6 +211,10 @@ class _Files:
                 message = f"{self.where}: the layer {descriptor.digest} is a foreign one, and not in the image"
                 raise InputError(message, hint="Foreign layers are not supported: have the image copied with all of its layers.")
             piece = self._piece(_blob_name(descriptor.digest))
+            # What the bytes are counts, which is what engines look at: a blob that is its own tar is not compressed.
+            kind = "none" if descriptor.digest == diff_id else kind_of(piece.path, piece.offset)
+            if kind in MEDIA_TYPES and (kind != "none" or descriptor.digest == diff_id):
+                descriptor = attrs.evolve(descriptor, media_type=MEDIA_TYPES[kind])
             if piece.size != descriptor.size:
                 message = (
                     f"{self.where}: {_blob_name(descriptor.digest)} has {piece.size} bytes, and should have {descriptor.size}"
@@ -258,9 +263,9 @@ class _Files:
             raise InputError(message, hint="No engine runs an image of so many: build it again with fewer.")
 
     def _diff_ids(self, config: bytes) -> list[str]:
-        problems = faults(config)
+        problems = config_faults(config)
         if problems:
-            raise InputError(*(f"{self.where}: in the config of an image {problem}" for problem in problems), hint=DAMAGED)
+            raise InputError(*(f"{self.where}: in the config of an image: {problem}" for problem in problems), hint=DAMAGED)
         diff_ids: list[str] = json.loads(config)["rootfs"].get("diff_ids") or []
         return diff_ids
 

@@ -189,7 +189,8 @@ class Maker:
             self._have(node, made, "unchanged")
             return None
         from .export import export_images  # noqa: PLC0415 - for those that write
-        from .index import index, tag_of  # noqa: PLC0415
+        from .index import index  # noqa: PLC0415
+        from .reference import tag_of  # noqa: PLC0415
 
         stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.get("tag", ())))))]
         kind: Format = options.get("format") or ("archive" if output.endswith(".tar") else "layout")

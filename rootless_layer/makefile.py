@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .errors import InputError
 from .fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
+from .reference import path_and_name, tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,15 +135,13 @@ class _Reader:
                     needs.append(each)
                     if key == "layers" and there[each][0] == "image":
                         self.blame(place, f"layers: {each} is an image: name it as base")
-                elif not os.path.exists(os.path.join(folder, each.partition("#")[0])):
+                elif not os.path.exists(path_and_name(os.path.join(folder, each))[0]):
                     known = [other for other, (its, _) in there.items() if other != name and (its == "layer" or key == "base")]
                     what = "layer, image or file" if key == "base" else "layer or directory"
                     self.blame(place, f"{key}: {unknown_name(what, each, known)}")
         return tuple(dict.fromkeys(needs))
 
     def _tags(self, nodes: Mapping[str, Node]) -> None:
-        from .index import tag_of  # noqa: PLC0415 - needed where there are images
-
         holders: dict[tuple[str, str], str] = {}
         for node in nodes.values():
             for tag in node.options.get("tag", ()):
@@ -177,7 +176,7 @@ class _Reader:
             for key in _READ:
                 values = node.options.get(key, ())
                 for each in (values,) if isinstance(values, str) else values:
-                    place = os.path.realpath(os.path.join(folder, each.partition("#")[0])) if isinstance(each, str) else ""
+                    place = os.path.realpath(path_and_name(os.path.join(folder, each))[0]) if isinstance(each, str) else ""
                     if place in places and each not in nodes:
                         hint = ": name that instead" if key in {"base", "layers"} else ""
                         self.blame(f"{node.kind}.{node.name}", f"{key}: {each} is {places[place]}{hint}")

@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import posixpath
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import attrs
@@ -114,6 +115,8 @@ def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tupl
                 take(member)
         if stream.damage:
             return Ending(damage=stream.damage), 0
+        if stream.unended:
+            return Ending(), sys.maxsize
         end = stream.position
         return Ending(marker=end - int(capi.read_header_position(stream.archive))), end
 

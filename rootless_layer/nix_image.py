@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .admission import admit
 from .contents import store_paths
 from .derived import write_derived
 from .errors import InputError
 from .image import Image
-from .index import tag_of
 from .layered import build_layers
 from .layering import POPULAR
 from .layering_pipeline import Pipeline
@@ -18,6 +18,7 @@ from .made import DERIVED_IMAGE, LAYERS
 from .nix_build import without
 from .oci import Platform
 from .output import aside, check_replaceable, writing
+from .reference import tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from .temporary import Temporary
 
 
-def assemble(request: ImageRequest, target: Path, temporary: Temporary, spool: Callable[[], str]) -> Image:
+def assemble(
+    request: ImageRequest, target: Path, temporary: Temporary, spool: Callable[[], str], tell: Callable[[str], object]
+) -> Image:
     """Put the image together, and write it as a derived image, whole or not at all.
 
-    ``spool`` names new files in a directory that goes in the end. Raises
+    ``spool`` names new files in a directory that goes in the end; ``tell`` is
+    :func:`rootless_layer.admission.admit`'s. Raises
     :class:`InputError` for what cannot be put together, and what reading and splitting
     raise.
     """
@@ -49,6 +53,7 @@ def assemble(request: ImageRequest, target: Path, temporary: Temporary, spool: C
         for layer in above:
             image = image.append(layer, created=request.created)
         image = image.configured(request.config, created=request.created, platform=_platform(request, image.platform))
+        admit([Stored(image, names)], tell)
         passing = os.path.dirname(spool())
         write_derived(image, names, folder, passing=passing)
     return image
@@ -79,14 +84,14 @@ def images_of(paths: Iterable[str], spool: Callable[[], str]) -> list[Stored]:
 def _base(request: ImageRequest, spool: Callable[[], str]) -> Image | None:
     if not request.base:
         return None
-    platform = Platform("linux", request.architecture) if request.architecture else None
+    platform = Platform.parse(f"linux/{request.architecture}") if request.architecture else None
     return choose(request.base, spool, request.base_name, platform)
 
 
 def _platform(request: ImageRequest, there: Platform) -> Platform | None:
     if not request.architecture or there.architecture == request.architecture:
         return None
-    return Platform("linux", request.architecture)
+    return Platform.parse(f"linux/{request.architecture}")
 
 
 def _closure_layers(

@@ -98,12 +98,19 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``OS/ARCHITECTURE[/VARIANT]``, or the architecture alone; raises :class:`InputError`."""
+        """Read ``OS/ARCHITECTURE[/VARIANT]``, or the architecture alone; raises :class:`InputError`.
+
+        Systems and architectures are Go's, as image-spec ``config.md`` has them; an architecture
+        may have the kernel's name for it.
+        """
         parts = text.split("/")
-        if not all(parts) or len(parts) > _PLATFORM_PARTS:
+        system, machine, *variants = ["linux", *parts] if len(parts) == 1 else parts
+        architecture, own = _MACHINES.get(machine, (machine, ""))
+        known = system in _SYSTEMS and architecture in _ARCHITECTURES
+        if not known or len(variants) > 1 or not all(map(_VARIANT.fullmatch, variants)):
             message = f"{text!r} is not a platform: write it as linux/amd64 or linux/arm/v7"
-            raise InputError(message)
-        return cls("linux", parts[0]) if len(parts) == 1 else cls(*parts)
+            raise InputError(message, hint=f"The architectures are {', '.join(sorted(_ARCHITECTURES))}.")
+        return cls(system, architecture, *(variants or [own]))
 
     @classmethod
     def host(cls) -> Self:
@@ -126,10 +133,21 @@ class Platform:
         return {"os": self.os, "architecture": self.architecture} | ({"variant": self.variant} if self.variant else {})
 
 
-_PLATFORM_PARTS = 3
+_SYSTEMS = frozenset((
+    "aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd", "openbsd", "plan9", "solaris",
+    "wasip1", "windows",
+))  # fmt: skip
+_ARCHITECTURES = frozenset((
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc", "ppc64", "ppc64le", "riscv",
+    "riscv64", "s390", "s390x", "sparc64", "wasm",
+))  # fmt: skip
+_VARIANT = re.compile(r"v[0-9]+(?:\.[0-9]+)?|power[0-9]+|rva[0-9]+[us][0-9]+|sse2|softfloat|hardfloat")
 _MACHINES = {
-    "x86_64": ("amd64", ""), "aarch64": ("arm64", ""), "i686": ("386", ""), "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"),
+    "x86_64": ("amd64", ""), "aarch64": ("arm64", ""), "i386": ("386", ""), "i486": ("386", ""), "i586": ("386", ""),
+    "i686": ("386", ""), "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"), "armv5tel": ("arm", "v5"),
+    "loongarch64": ("loong64", ""),
 }  # fmt: skip
+"""What the kernel calls a machine, by Go's names for architecture and variant."""
 
 
 def sha256(data: bytes) -> str:

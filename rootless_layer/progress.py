@@ -14,7 +14,7 @@ class Progress:
     An image's layers are made in the stage *layers*.
     """
 
-    stage: Literal["plan", "stage", "run", "scan", "layers", "write", "publish", "done"]
+    stage: Literal["plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
     done: int = 0
     total: int = 0
     note: str = ""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from .closure import closure_of_paths, load_closure
+from .config import check_config, exposed, properties
 from .errors import InputError, RootlessLayerError
 from .fields import MOST_LAYERS
-from .image import BY_CLOSURE, Image, check_config, properties
+from .image import BY_CLOSURE, Image
 from .moment import rfc3339
 from .oci import Platform
 from .spec import Compression, LayerSpec, Script
@@ -212,7 +213,7 @@ def changes(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     if "env" in options:
         named["Env"] = [f"{name}={value}" for name, value in options["env"].items()]
     if "expose" in options:
-        named["ExposedPorts"] = {port if "/" in port else f"{port}/tcp": {} for port in options["expose"]}
+        named["ExposedPorts"] = exposed(options["expose"])
     if "volume" in options:
         named["Volumes"] = {volume: {} for volume in options["volume"]}
     if "label" in options:

@@ -12,15 +12,12 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .errors import InputError
-from .image import check_config
+from .config import form_problems, is_known, problems, read_json
+from .findings import Finder
 from .oci import CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
-
-if TYPE_CHECKING:
-    from .findings import Finder
+from .oci import is_digest as is_sha256
 
 INDEXES = (INDEX, DOCKER_INDEX)
 MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
@@ -31,24 +28,15 @@ _NAMES = {str: "a string", dict: "an object", list: "a list", int: "a number", b
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}(;.*)?")
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _LENGTHS = {"sha256": 64, "sha512": 128}
-_PORT = re.compile(r"[0-9]{1,5}(/(tcp|udp|sctp))?")
+_WORD = re.compile(r"[!-~]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
 def parse(data: bytes, where: str, finder: Finder) -> Any:  # noqa: ANN401 - JSON
     """Read JSON; ``None`` where it is none. A name that an object has twice is a problem: readers take one or the other."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        given = dict(pairs)
-        if len(given) < len(pairs):
-            for name, count in Counter(name for name, _ in pairs).items():
-                if count > 1:
-                    finder.problem(where, f"an object has {name!r} twice")
-        return given
-
     try:
-        return json.loads(data.decode(), object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
+        return read_json(data, lambda name: finder.problem(where, f"an object has {name!r} twice"))
+    except ValueError as error:
         finder.problem(where, f"is not JSON: {error}")
         return None
 
@@ -200,56 +188,81 @@ def check_top(given: Document, kinds: tuple[str, ...], media_type: str = "") -> 
 
 def check_image_config(given: Document, layers: int | None) -> list[str]:
     """Check an image's config (image-spec ``config.md``) for that many layers; give its diff IDs."""
-    given.get("architecture", str, required=True)
-    given.get("os", str, required=True)
-    for name in ("author", "variant", "os.version"):
-        given.get(name, str)
-    given.strings("os.features")
-    given.time("created")
-    rootfs = given.document("rootfs", required=True)
-    diff_ids: list[str] = []
-    if rootfs is not None:
-        if rootfs.get("type", str, required=True) not in {None, "layers"}:
-            rootfs.problem("type", "is 'layers'")
-        diff_ids = rootfs.strings("diff_ids", required=True)
-        for diff_id in diff_ids:
-            if not is_digest(diff_id):
-                rootfs.problem("diff_ids", f"{diff_id!r} is not a digest")
-        if layers is not None and len(diff_ids) != layers:
-            rootfs.problem("diff_ids", f"there are {len(diff_ids)} for {layers} layers")
-    _check_history(given, len(diff_ids) if layers is None else layers)
-    inner = given.document("config")
-    if inner is not None:
-        _check_properties(inner)
+    for name in ("architecture", "os"):
+        if given.given.get(name) in (None, ""):
+            given.problem(name, "is required, and missing")
+    rootfs = given.given.get("rootfs")
+    if isinstance(rootfs, dict):
+        for name in ("type", "diff_ids"):
+            if rootfs.get(name) is None:
+                given.problem(f"rootfs.{name}", "is required, and missing")
+    diff_ids = _check_form(given)
+    if layers is None:
+        layers = len(diff_ids)
+    elif len(diff_ids) != layers:
+        given.problem("rootfs.diff_ids", f"there are {len(diff_ids)} for {layers} layers")
+    rows = given.given.get("history")
+    if isinstance(rows, list) and rows:
+        filled = sum(not (isinstance(row, dict) and row.get("empty_layer")) for row in rows)
+        if filled != layers:
+            given.problem("history", f"has {filled} rows that are no empty layers, for {layers} layers")
+    _check_properties(given)
     return diff_ids
 
 
-def _check_history(given: Document, layers: int) -> None:
-    rows = given.documents("history")
-    filled = 0
-    for row in rows:
+def config_faults(config: bytes) -> list[str]:
+    """Say what keeps the config of an image from being one to build upon: it is not of the form by which engines read it."""
+    try:
+        said = read_json(config)
+    except ValueError as error:
+        return [f"it is not JSON: {error}"]
+    finder = Finder()
+    _check_form(Document(said, "", finder))
+    return [problem.what for problem in finder.problems]
+
+
+def _check_form(given: Document) -> list[str]:
+    """Check the types of what an engine reads of a config; give its diff IDs."""
+    _check_about(given)
+    for row in given.documents("history"):
         row.time("created")
         for name in ("author", "created_by", "comment"):
             row.get(name, str)
-        filled += not row.get("empty_layer", bool)
-    if rows and filled != layers:
-        given.problem("history", f"has {filled} rows that are no empty layers, for {layers} layers")
+        row.get("empty_layer", bool)
+    inner = given.document("config")
+    for name, value in inner.given.items() if inner is not None else ():
+        for problem in form_problems(name, value) if is_known(name) else ():
+            given.problem("config", problem)
+    rootfs = given.document("rootfs", required=True)
+    if rootfs is None:
+        return []
+    if rootfs.get("type", str) not in {None, "layers"}:
+        rootfs.problem("type", "is 'layers'")
+    diff_ids = rootfs.strings("diff_ids")
+    for diff_id in diff_ids:
+        if not is_sha256(diff_id):
+            rootfs.problem("diff_ids", f"{diff_id!r} is not a digest by sha256")
+    return diff_ids
+
+
+def _check_about(given: Document) -> None:
+    """Check what a config says of the image, and not of its use."""
+    for name in ("architecture", "os", "variant"):
+        value = given.get(name, str)
+        if value and not _WORD.fullmatch(value):
+            given.problem(name, f"{value!a:.80} is not a word")
+    for name in ("author", "os.version"):
+        given.get(name, str)
+    given.strings("os.features")
+    given.time("created")
 
 
 def _check_properties(given: Document) -> None:
-    """Check what a container is to be run with."""
-    for name, value in given.given.items():
-        try:
-            check_config({name: None})
-        except InputError:
-            given.finder.note(given.where, f"{given.part}.{name}: the image-spec has no such property")
-            continue
-        try:
-            check_config({name: value})
-        except InputError as error:
-            for problem in error.problems:
-                given.problem("", problem.removeprefix("config: "))
-    ports = given.given.get("ExposedPorts")
-    for port in ports if isinstance(ports, dict) else ():
-        if not _PORT.fullmatch(port):
-            given.problem("ExposedPorts", f"{port!r} is not a port")
+    """Check that an engine can run what a config asks for, as far as its form is right."""
+    inner = given.given.get("config")
+    for name, value in inner.items() if isinstance(inner, dict) else ():
+        if not is_known(name):
+            given.finder.note(given.where, f"config.{name}: the image-spec has no such property")
+        elif not form_problems(name, value):
+            for problem in problems(name, value):
+                given.problem("config", problem)

@@ -6,6 +6,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from .changes import parents
+from .contents import parents
+from .hiding import resolve
 from .members import END_MARKER, leaves_root
 from .tree import legible, shown
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from .contents import Contents
     from .findings import Finder
     from .members import Ending, Member
+    from .tree import Entry
 
 _AUFS = (b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk")
 
@@ -41,7 +44,7 @@ class Soundness:
             path = member.entry.path
             self._check_name(member)
             if path in self.first:
-                self._problem(member, "the path occurs twice")
+                self._note(member, "the path occurs twice: the last one counts")
             if member.is_whiteout:
                 self._check_whiteout(member)
             elif member.entry.link is not None:
@@ -60,10 +63,9 @@ class Soundness:
     def _check_name(self, member: Member) -> None:
         if not member.name:
             self._problem(member, "a member has no name")
-        elif leaves_root(member.name):
-            self._problem(member, f"the name {legible(member.name)!r} leaves the root")
-        if member.target is not None and leaves_root(member.target):
-            self._problem(member, f"the hard link's target {legible(member.target)!r} leaves the root")
+        self._check_within(member, "name", member.name)
+        if member.target is not None:
+            self._check_within(member, "hard link's target", member.target)
         if not member.entry.path and not member.entry.is_dir:
             self._problem(member, "the root is not a directory")
         if member.fault:
@@ -73,20 +75,26 @@ class Soundness:
         if member.sparse:
             self._note(member, "the file is sparse, which not every reader of layers knows")
 
+    def _check_within(self, member: Member, what: str, name: bytes) -> None:
+        if leaves_root(name.lstrip(b"/")):
+            self._problem(member, f"the {what} {legible(name)!r} leaves the root")
+        elif name.startswith(b"/"):
+            self._note(member, f"the {what} {legible(name)!r} is absolute: readers take it as relative to the root")
+
     def _check_whiteout(self, member: Member) -> None:
         name = member.entry.path.rpartition(b"/")[2]
         if name in _AUFS:
             self._note(member, "is a file of aufs's own, which means nothing in a layer")
             return
         if not member.entry.is_regular or member.target is not None:
-            self._problem(member, "a whiteout is not a regular file")
+            self._note(member, "a whiteout is not a regular file")
         elif member.entry.size:
-            self._problem(member, f"a whiteout is not empty: it has {member.entry.size} bytes")
+            self._note(member, f"a whiteout is not empty: it has {member.entry.size} bytes")
         if member.empties is not None:
             if self.known and member.empties not in self.below:
                 self._note(member, "empties a directory that no lower layer has")
         elif member.hides is None:
-            self._problem(member, "a whiteout names nothing that can be removed")
+            self._note(member, "a whiteout names nothing that can be removed")
         elif member.hides in self.first:
             self._note(member, f"comes after {shown(member.hides)}: some readers remove that, instead of what lower layers have")
         elif self.known and member.hides not in self.below:
@@ -94,18 +102,26 @@ class Soundness:
 
     def _check_link(self, member: Member, link: bytes, paths: set[bytes]) -> None:
         target = self.first.get(link)
-        if target is None:
-            if link in paths:
-                self._problem(member, f"the hard link's target {shown(link)} comes after it, or is the link itself")
-            elif self._at_that_time(link) is not None and not link.startswith(member.entry.path + b"/"):
-                if self.below[link].entry.is_dir:
-                    self._problem(member, f"the hard link is to a directory, {shown(link)}")
-                self._note(member, f"the hard link is to {shown(link)} of a lower layer, which some readers refuse")
-            elif self.known:
-                self._problem(member, f"the hard link's target {shown(link)} is not there")
+        if target is not None:
+            self._check_target(member, target, link)
+        elif link in paths:
+            self._problem(member, f"the hard link's target {shown(link)} comes after it, or is the link itself")
+        elif (below := self.below.get(link)) is not None:
+            if below.entry.is_dir:
+                self._problem(member, f"the hard link is to a directory, {shown(link)}")
+            if self._at_that_time(link) is None or link.startswith(member.entry.path + b"/"):
+                self._note(member, f"the hard link is to {shown(link)}, which this layer takes away: some readers refuse it")
             else:
-                self._note(member, f"the hard link's target {shown(link)} is not in this layer, and the lower ones are not here")
-        elif target.entry.is_dir:
+                self._note(member, f"the hard link is to {shown(link)} of a lower layer, which some readers refuse")
+        elif (led := resolve(link, self._entry)[0]) is not None and not led.is_dir:
+            self._note(member, f"the hard link is to {shown(link)}, which a link leads to: some readers refuse it")
+        elif self.known:
+            self._problem(member, f"the hard link's target {shown(link)} is not there")
+        else:
+            self._note(member, f"the hard link's target {shown(link)} is not in this layer, and the lower ones are not here")
+
+    def _check_target(self, member: Member, target: Member, link: bytes) -> None:
+        if target.entry.is_dir:
             self._problem(member, f"the hard link is to a directory, {shown(link)}")
         elif target.entry.link is not None:
             self._note(member, f"the hard link is to another, {shown(link)}")
@@ -120,14 +136,16 @@ class Soundness:
         if there is not None and there.entry.is_dir:
             return
         missing.add(above)
-        if there is not None:
+        if there is not None and there.entry.target is not None:
+            self._note(member, f"{shown(above)} is a link, which readers follow")
+        elif there is not None:
             self._problem(member, f"{shown(above)} is not a directory")
         elif above in added:
             self._note(member, f"comes before its directory {shown(above)}")
         elif not self.known:
             self._note(member, f"its directory {shown(above)} is not in this layer, and the lower ones are not here")
         elif not (member.is_whiteout and above in self.below):  # its directory went as well
-            self._problem(member, f"its directory {shown(above)} is in no layer")
+            self._note(member, f"its directory {shown(above)} is in no layer: readers make one")
 
     def _at_that_time(self, path: bytes) -> Member | None:
         """Give what stands at a path once the members so far were unpacked."""
@@ -135,6 +153,10 @@ class Soundness:
             return self.first[path]
         gone = path in self.gone or any(self._went(above) for above in parents(path))
         return None if gone else self.below.get(path)
+
+    def _entry(self, path: bytes) -> Entry | None:
+        there = self._at_that_time(path)
+        return None if there is None else there.entry
 
     def _went(self, above: bytes) -> bool:
         """Say whether what lower layers have in a directory is not there any more."""
@@ -153,7 +175,7 @@ def check_ending(where: str, ending: Ending, finder: Finder) -> None:
     if ending.damage:
         finder.problem(where, f"the tar cannot be read to its end: {ending.damage}")
     elif not ending.marker:
-        finder.problem(where, "the tar has no end marker: it may have been cut off")
+        finder.note(where, "the tar has no end marker: it may have been cut off before it was stored")
     elif ending.marker < END_MARKER:
         finder.note(where, "the tar's end marker is one block of zeros, and should be two")
     if ending.behind:

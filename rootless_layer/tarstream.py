@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _KEPT = 4
 _FILLED = READ_BYTES // 2
 """A buffer is filled so far at least: the last few then hold all headers of a member, which may be 1 MiB long."""
+_NO_MORE, _NOTHING = "Truncated input file (needed ", ", only 0 available)"  # behind data that was read to its end
 
 
 class TarStream:
@@ -26,13 +27,14 @@ class TarStream:
     Going through it gives libarchive's record of each, valid until the next. ``fault`` then says in what
     the headers and libarchive contradict each other, ``warning`` what libarchive says of a
     header that it could read in part. In the end ``damage`` says what kept the tar from being read
-    to its end.
+    to its end, and ``unended`` whether all is there but the end marker.
     """
 
     def __init__(self, descriptor: int, where: str) -> None:
         """Take a descriptor, which is not closed."""
         self.where = where
         self.fault = self.warning = self.damage = ""
+        self.unended = False
         self._descriptor = descriptor
         self._buffers = [memoryview(bytearray(READ_BYTES)) for _ in range(_KEPT)]
         self._begins = [0] * _KEPT
@@ -75,7 +77,10 @@ class TarStream:
         number = capi.error_number(self.archive)
         if is_of_machine(number):
             raise failed(number, self.where, capi.message(self.archive))
-        self.damage = self.damage or capi.message(self.archive)
+        message = capi.message(self.archive)
+        # umoci leaves out even what fills the last block of data: all data is there, and no end marker.
+        self.unended = message.startswith(_NO_MORE) and message.endswith(_NOTHING)
+        self.damage = self.damage or ("" if self.unended else message)
 
     @property
     def position(self) -> int:

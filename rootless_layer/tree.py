@@ -181,8 +181,7 @@ class Tree:
             (plain if entry.link is None else links).append(entry)
         if any(b"/" + WHITEOUT_PREFIX in b"/" + entry.path for entry in plain):
             plain.sort(key=_whiteouts_first)
-        root = plain[0]
-        if (root.mode, root.uid, root.gid, root.xattrs) == (ROOT_MODE, 0, 0, ()) and not self.root_stands:
+        if is_plain_root(plain[0]) and not self.root_stands:
             del plain[0]
         return plain + links
 
@@ -216,6 +215,11 @@ def wrong_ids(entries: Iterable[Entry]) -> list[str]:
         for entry in entries
         if not (0 <= entry.uid <= LARGEST_ID and 0 <= entry.gid <= LARGEST_ID)
     ]
+
+
+def is_plain_root(entry: Entry) -> bool:
+    """Say whether an entry is the root as it is where no layer says otherwise: 0755 and root's."""
+    return not entry.path and (entry.mode, entry.uid, entry.gid, entry.xattrs) == (ROOT_MODE, 0, 0, ())
 
 
 def _whiteouts_first(entry: Entry) -> bytes:

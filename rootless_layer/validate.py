@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from .admission import MOST_FOR_DOCKER, look_through
 from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .compression import decompress, kind_of
@@ -16,6 +18,7 @@ from .findings import Finder
 from .layout import MOST_LAYERS
 from .machine import NOBODYS_FAULT
 from .oci import layer_type
+from .reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .soundness import Soundness
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .blob import Piece
-    from .contents import Merged
+    from .contents import Contents, Merged
     from .findings import Findings
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
@@ -83,7 +86,7 @@ class _Stored:
         self.entered: set[str] = set()
         self.readings: dict[Piece, Reading] = {}
         self.documents: dict[Piece, Document] = {}
-        self.manifests: dict[tuple[str, str], Document | None] = {}
+        self.manifests: dict[tuple[str, str, bool], Document | None] = {}
         self.images: set[tuple[Piece | None, ...]] = set()
         self.chains: set[tuple[Piece | None, ...]] = set()
 
@@ -137,7 +140,7 @@ class _Stored:
             self.hashed.add(name)
             check_digest(piece, digest, name, self.finder)
 
-    def _blob(self, given: Document, *, may_miss: bool = False) -> tuple[str, str, Piece] | None:
+    def _blob(self, given: Document, *, may_miss: str = "") -> tuple[str, str, Piece] | None:
         """Check a descriptor and its blob; give the media type, the blob's name and where it is."""
         said = check_descriptor(given)
         if said is None:
@@ -146,7 +149,7 @@ class _Stored:
         name = "blobs/" + digest.replace(":", "/", 1)
         piece = self.find(name)
         if piece is None and may_miss:
-            self.finder.note(name, "is not here, and is to be had elsewhere")
+            self.finder.note(name, f"is not here: {may_miss}")
             return None
         if piece is None:
             self.finder.problem(name, f"is missing, or is no regular file; {given.where} refers to it")
@@ -162,27 +165,38 @@ class _Stored:
         self.entered.add(name)
         given = self._document(piece, name)
         check_top(given, INDEXES, media_type)
-        for row in given.documents("manifests", required=True):
-            blob = self._blob(row)
+        rows = given.documents("manifests", required=True)
+        if not rows:
+            self.finder.note(name, "lists no image")
+        some = any(self._is_here(row) for row in rows)
+        for row in rows:
+            _check_name(row)
+            blob = self._blob(row, may_miss=_ABSENT if some and isinstance(row.given.get("platform"), dict) else "")
             if blob is None:
                 continue
             if blob[0] in INDEXES:
                 self._index(blob[2], blob[1], blob[0])
             elif blob[0] in MANIFESTS:
-                config = self._manifest(blob[2], blob[1], blob[0])
                 platform = row.given.get("platform")
-                if config is not None and isinstance(platform, dict):
+                platform = platform if isinstance(platform, dict) else {}
+                config = self._manifest(blob[2], blob[1], blob[0], attests=platform.get("architecture") == "unknown")
+                if config is not None:
                     _check_platform(config, platform)
             else:
                 self.finder.note(blob[1], f"{blob[0]!r} is not an image's media type: it was not looked into")
 
-    def _manifest(self, piece: Piece, name: str, media_type: str) -> Document | None:
-        """Check an image's manifest, once; give its config."""
-        if (name, media_type) not in self.manifests:
-            self.manifests[name, media_type] = self._checked_manifest(self._document(piece, name), name, media_type)
-        return self.manifests[name, media_type]
+    def _is_here(self, row: Document) -> bool:
+        digest = row.given.get("digest")
+        return isinstance(digest, str) and self.find("blobs/" + digest.replace(":", "/", 1)) is not None
 
-    def _checked_manifest(self, given: Document, name: str, media_type: str) -> Document | None:
+    def _manifest(self, piece: Piece, name: str, media_type: str, *, attests: bool) -> Document | None:
+        """Check a manifest, once; give the config of the image that it is of."""
+        key = (name, media_type, attests)
+        if key not in self.manifests:
+            self.manifests[key] = self._checked_manifest(self._document(piece, name), name, media_type, attests=attests)
+        return self.manifests[key]
+
+    def _checked_manifest(self, given: Document, name: str, media_type: str, *, attests: bool) -> Document | None:
         check_top(given, MANIFESTS, media_type)
         subject = given.document("subject")
         if subject is not None:
@@ -193,17 +207,19 @@ class _Stored:
         if len(rows) > MOST_LAYERS:
             given.problem("layers", f"there are {len(rows)}, and {MOST_LAYERS} are the most that are looked into")
             return None
-        image = config is not None and config[0] in CONFIGS and not given.given.get("artifactType")
+        attests = attests or {row.given.get("mediaType") for row in rows} == {_ATTESTATION}
+        image = config is not None and config[0] in CONFIGS and not given.given.get("artifactType") and not attests
         layers: list[tuple[str, Piece] | None] = []
         for row in rows:
-            blob = self._blob(row, may_miss=bool(row.given.get("urls")))
+            blob = self._blob(row, may_miss="it is to be had elsewhere" if row.given.get("urls") else "")
             layers.append(None if blob is None else blob[1:])
             if blob is not None and image:
                 self._media_type(row, *blob)
         if config is None:
             return None
         if not image:
-            self.finder.note(name, f"is no image, as its config is {config[0]!r}: its blobs were not looked into")
+            what = "it attests to another" if attests else f"its config is {config[0]!r}"
+            self.finder.note(name, f"is no image, as {what}: its blobs were not looked into")
             return None
         if not rows:
             self.finder.note(name, "has no layers, which not every reader takes")
@@ -222,6 +238,8 @@ class _Stored:
         if not isinstance(given, list):
             self.finder.problem("manifest.json", "is a list")
             return
+        if not given:
+            self.finder.problem("manifest.json", "lists no image")
         for number, value in enumerate(given):
             row = Document(value, "manifest.json", self.finder, f"[{number}]")
             config = self._named(row, row.get("Config", str, required=True))
@@ -230,7 +248,10 @@ class _Stored:
                 row.problem("Layers", f"there are {len(names)}, and {MOST_LAYERS} are the most that are looked into")
                 continue
             layers = [self._named(row, name) for name in names]
-            row.strings("RepoTags")
+            for name in row.strings("RepoTags"):
+                _check_text(row, "RepoTags", name)
+                if not is_reference(name):
+                    self.finder.note("manifest.json", f"RepoTags: {name!r} is no name that docker takes")
             if config is None:
                 continue
             digest = _OLD_CONFIG.fullmatch(config[0])
@@ -264,13 +285,14 @@ class _Stored:
                 check_diff_id(self._read(*layer), diff_ids[number], layer[0], self.finder)
         if key[1:] not in self.chains:
             self.chains.add(key[1:])
-            self._check_tree(layers)
+            self._check_tree(layers, given)
         return given
 
-    def _check_tree(self, layers: list[tuple[str, Piece] | None]) -> None:
-        """Check layers one upon the other."""
+    def _check_tree(self, layers: list[tuple[str, Piece] | None], config: Document) -> None:
+        """Check layers one upon the other, and what they hide of each other."""
         below: Merged = {}
         known = True
+        read: list[tuple[str, Contents]] = []
         for layer in layers:
             if layer is None:
                 known = False
@@ -280,9 +302,35 @@ class _Stored:
             Soundness(layer[0], reading.contents, below, self.finder, known=known).check(changes.added)
             changes.apply(below)
             known = known and reading.whole
+            read.append((layer[0], reading.contents))
+        inner = config.given.get("config")
+        for note in chain(*look_through(read, inner if isinstance(inner, dict) else {}, 1)) if known else ():
+            self.finder.note(*note.split(": ", 1))
+        if len(layers) > MOST_FOR_DOCKER:
+            self.finder.note(config.where, f"has {len(layers)} layers, and docker takes {MOST_FOR_DOCKER} at most")
 
     def _read(self, name: str, piece: Piece) -> Reading:
         if piece not in self.readings:
             self.finder.layers += 1
             self.readings[piece] = read_blob(piece, name, self.finder)
         return self.readings[piece]
+
+
+_ABSENT = "an image for another platform may be left out where images are saved"
+_ATTESTATION = "application/vnd.in-toto+json"
+
+
+def _check_name(row: Document) -> None:
+    """Check the name under which an index lists an image."""
+    names = row.given.get("annotations")
+    for key in (FULL_NAME, REF_NAME):
+        name = names.get(key) if isinstance(names, dict) else None
+        if isinstance(name, str):
+            _check_text(row, "annotations", name)
+            if name.isprintable() and not is_ref_name(name):
+                row.finder.note(row.where, f"{name!r} is no name that other tools take")
+
+
+def _check_text(row: Document, where: str, name: str) -> None:
+    if not name.isprintable():
+        row.problem(where, f"{name!a:.80} is no name")

@@ -152,7 +152,7 @@ def test_a_derived_image_says_what_its_archive_holds(user: User, chain: list[str
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a later version": (lambda said: said.update(version=2), "is of version 2, and this program reads version 1"),
     "another config": (lambda said: said.update(config=said["config"].replace("amd64", "arm64")), "and should describe sha256:"),
-    "no config": (lambda said: said.update(config="[]"), "in the config it is not an object"),
+    "no config": (lambda said: said.update(config="[]"), "in the config: the document: is an object"),
     "a layer less": (lambda said: said["layers"].pop(), "and should describe sha256:"),
     "a layer of no digest": (lambda said: said["layers"][0].update(digest="md5:1"), "is not a sha256 digest"),
     "no layers": (lambda said: said.update(layers=None), "does not describe an image"),

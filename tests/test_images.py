@@ -388,11 +388,14 @@ def config_by(user: User, *words: str | Path, **more: Any) -> dict[str, Any]:
 FLAGS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "env": (["--env", "A=1", "--env", "B=", "--env", "A=2=3"], {"Env": ["A=2=3", "B="]}),
     "entrypoint": (["--entrypoint", '["/bin/sh", "-c"]'], {"Entrypoint": ["/bin/sh", "-c"]}),
-    "entrypoint-word": (["--entrypoint", "/bin/a b"], {"Entrypoint": ["/bin/a b"]}),
+    "entrypoint-word": (["--entrypoint", "/bin/a"], {"Entrypoint": ["/bin/a"]}),
     "cmd": (["--cmd", "[]"], {"Cmd": []}),
     "user": (["--user", "33:44"], {"User": "33:44"}),
     "workdir": (["--workdir", "/srv"], {"WorkingDir": "/srv"}),
-    "expose": (["--expose", "80", "--expose", "53/udp"], {"ExposedPorts": {"80/tcp": {}, "53/udp": {}}}),
+    "expose": (
+        ["--expose", "80", "--expose", "53/UDP", "--expose", "8000-8001"],
+        {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "8000/tcp": {}, "8001/tcp": {}}},
+    ),
     "volume": (["--volume", "/a", "--volume", "/b"], {"Volumes": {"/a": {}, "/b": {}}}),
     "label": (["--label", "a=b=c", "--label", "é= x"], {"Labels": {"a": "b=c", "é": " x"}}),
     "stop-signal": (["--stop-signal", "SIGQUIT"], {"StopSignal": "SIGQUIT"}),
@@ -568,7 +571,20 @@ def test_a_config_that_is_none(users: list[User], text: str) -> None:
         ["-t", ".a"],
         ["-t", "a:"],
         ["-t", "a\n"],
+        ["-t", "UPPER/x"],
+        ["-t", f"{'a' * 256}:1"],
+        ["-t", f"a:{'1' * 129}"],
         ["--platform", "linux//v8"],
+        ["--platform", "foo"],
+        ["--platform", "linux/amd64/v8/x"],
+        ["--expose", "abc"],
+        ["--expose", "99999"],
+        ["--workdir", "srv"],
+        ["--volume", "data"],
+        ["--stop-signal", "SIGFOO"],
+        ["--user", "a:b:c"],
+        ["--env", "=x"],
+        ["--label", "=x"],
     ],
 )
 def test_words_that_no_image_can_have(users: list[User], words: list[str]) -> None:
@@ -578,7 +594,7 @@ def test_words_that_no_image_can_have(users: list[User], words: list[str]) -> No
 
 def test_arguments_that_cannot_be(users: list[User]) -> None:
     """A time that is none, a layout for stdout, and JSON beside an archive are wrong arguments: 2."""
-    for words in (["--created", "soon"], ["--created", "9" * 30], ["--cmd", "[1"]):
+    for words in (["--created", "soon"], ["--created", "9" * 30], ["--cmd", "[1"], ["--cmd", "echo hi"], ["--entrypoint", ""]):
         assert_said(image(users[-1], *words), 2, words[0])
     assert_said(users[-1].run([*COMMAND, "image", "-o", "-", "-f", "layout"]), 2, "--format")
     assert_said(users[-1].run([*COMMAND, "image", "-o", "-", "--json"]), 2, "--json")

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from programs.aftermath import assert_said
 
 from rootless_layer.compare import compare
-from rootless_layer.errors import RootlessLayerError
+from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.findings import Findings
 from rootless_layer.inspection import inspect
 from rootless_layer.layout import read_images
@@ -175,7 +175,10 @@ def built(shared: Path) -> Iterator[Path]:
     (tree / "etc/link").symlink_to("name")
     for name, options in {"plain": [], "gzip": ["--compression", "gzip"], "zstd": ["--compression", "zstd"]}.items():
         assert user.build("--copy-to-root", tree, "--uid", "7", *options, output=name).status == 0
-    assert user.build("--copy-to-root", tree, "--compression", "gzip", "--blob", "derived", output="derived").status == 0
+    assert (
+        user.build("--copy-to-root", tree, "--uid", "7", "--compression", "gzip", "--blob", "derived", output="derived").status
+        == 0
+    )
     layers = [word for name in ("plain", "gzip", "derived") for word in ("--layer", user.home / name)]
     for name, kind in (("layout", "layout"), ("a.tar", "archive"), ("docker.tar", "docker-archive")):
         assert user.run([*COMMAND, "image", *layers, "-t", "a:1", "-f", kind, "-o", user.home / name]).status == 0
@@ -322,6 +325,68 @@ def test_a_name_that_stands_twice_in_an_object(folder: Path) -> None:
     index = made.folder / "index.json"
     index.write_text(index.read_text().replace('{"schemaVersion": 2', '{"schemaVersion": 2, "schemaVersion": 2'))
     assert "index.json: an object has 'schemaVersion' twice" in problems(folder)
+    with pytest.raises(InputError, match="twice"):
+        read_images(str(folder), no_spool)
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": -Infinity}', '{"a": "\\ud800"}', "[" * 100_000, '{"a": 1e999}'])
+def test_json_that_cannot_be_written_again(folder: Path, text: str) -> None:
+    """NaN, half a character and what is nested too deep are refused where an image is read, and problems here."""
+    made = Made(folder).write()
+    index = made.folder / "index.json"
+    index.write_text(index.read_text()[:-1] + f', "more": {text}}}')
+    assert "index.json: is not JSON" in problems(folder)
+    with pytest.raises(InputError, match="is not JSON"):
+        read_images(str(folder), no_spool)
+
+
+@pytest.mark.parametrize(
+    ("document", "change", "expected"),
+    [
+        ("config", put("os", to="lin\x1b[31mux"), "os: .* is not a word"),
+        ("config", put("rootfs", "diff_ids", 0, to="sha512:" + "0" * 128), "is not a digest by sha256"),
+        ("config", put("config", "StopSignal", to="SIGFOO"), "StopSignal: 'SIGFOO' is not a signal"),
+        ("config", put("config", "WorkingDir", to="srv"), "WorkingDir: 'srv' is not an absolute path"),
+        ("config", put("config", "ExposedPorts", to={"99999/tcp": {}}), "'99999/tcp' is not a port"),
+        ("config", put("config", "Healthcheck", to={"Test": "true"}), "Healthcheck: Test is a list"),
+        ("index", put("manifests", 0, "annotations", to={"org.opencontainers.image.ref.name": "\x1b[2J"}), "is no name"),
+    ],
+)
+def test_what_is_refused_is_not_valid(folder: Path, document: str, change: Change, expected: str) -> None:
+    """What ``image`` does not take from a user or a base is a problem in an image, too."""
+    Made(folder, change={document: change}).write()
+    assert re.search(expected, problems(folder)), problems(folder)
+
+
+def test_an_attestation_is_no_image(folder: Path) -> None:
+    """What buildx adds to each image by default is a note, listed with an unknown platform or without any."""
+    made = Made(folder).write()
+    index = json.loads((folder / "index.json").read_text())
+    statement = made.blob(b"{}", "application/vnd.in-toto+json")
+    config = {"architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": [statement["digest"]]}}
+    manifest = {
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [statement],
+        "config": made.blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
+    }  # fmt: skip
+    row = made.blob(json.dumps(manifest).encode(), "application/vnd.oci.image.manifest.v1+json")
+    for platform in ({}, {"platform": {"architecture": "unknown", "os": "unknown"}}):
+        (folder / "index.json").write_text(json.dumps(index | {"manifests": [*index["manifests"], row | platform]}))
+        assert problems(folder) == ""
+        assert "is no image, as it attests to another" in notes(folder)
+
+
+def test_a_platform_that_was_left_out(folder: Path) -> None:
+    """Of an image for several platforms ``docker save`` leaves out those that it does not have; one has to be there."""
+    made = Made(folder).write()
+    index = json.loads((folder / "index.json").read_text())
+    absent = index["manifests"][0] | {"digest": sha256(b""), "platform": {"architecture": "s390x", "os": "linux"}}
+    index["manifests"].append(absent)
+    (folder / "index.json").write_text(json.dumps(index))
+    assert problems(folder) == ""
+    assert "is not here: an image for another platform" in notes(folder)
+    index["manifests"] = [absent]
+    (made.folder / "index.json").write_text(json.dumps(index))
+    assert "is missing" in problems(folder)
 
 
 # --- files ---
@@ -381,12 +446,12 @@ def test_a_file_that_is_damaged_is_named(folder: Path, name: str) -> None:
 
 def test_all_that_is_wrong_is_listed(folder: Path) -> None:
     """One problem does not hide the next: documents, blobs and what is in the layers are all looked at."""
-    lower = tar(("a", FILE), ("a", FILE), ("b", LINK, "c"))
+    lower = tar(("a", FILE), ("a/x", FILE), ("b", LINK, "c"))
     made = Made(folder, [lower, UPPER], {"config": put("os", to=1), "manifest": put("schemaVersion", to=3)}).write()
     flip(made.folder / "oci-layout")
     made.layer(1).unlink()
     found = problems(folder)
-    for expected in ("oci-layout: ", "os: ", "schemaVersion: ", "/a: the path occurs twice", "/b: the hard link's", "is missing"):
+    for expected in ("oci-layout: ", "os: ", "schemaVersion: ", "/a is not a directory", "/b: the hard link's", "is missing"):
         assert expected in found
     assert len(found.splitlines()) >= 6
 
@@ -436,6 +501,7 @@ def docker_archive(path: Path, change: Callable[[dict[str, bytes]], object]) -> 
         (lambda files: files.update({"2/layer.tar": LOWER}), "2/layer.tar: its diff ID is"),
         (lambda files: files.update({"2/layer.tar": gzip.compress(UPPER)[:-9]}), "2/layer.tar: "),
         (lambda files: files.update({next(n for n in files if len(n) > 60): b"{}"}), "the bytes are sha256:.*, and should be"),
+        (lambda files: files.update({"manifest.json": b"[]"}), "lists no image"),
         (lambda files: files.update({"manifest.json": b"[3]"}), r"manifest.json: \[0\]: is an object"),
         (lambda files: files.update({"manifest.json": b'[{"Layers": ["1/layer.tar"]}]'}), "Config: is required"),
     ],
@@ -450,36 +516,16 @@ def test_a_docker_archive(folder: Path, change: Callable[[dict[str, bytes]], obj
 # --- what a layer holds ---
 
 BAD_LAYERS: dict[str, tuple[bytes, str]] = {
-    "a path twice": (tar(("x", FILE), ("./x", FILE)), "/x: the path occurs twice"),
-    "a directory twice": (tar(("x/", DIRECTORY), ("x", DIRECTORY)), "/x: the path occurs twice"),
     "a link to nothing": (tar(("x", LINK, "none")), "/x: the hard link's target /none is not there"),
     "a link before its target": (tar(("x", LINK, "y"), ("y", FILE)), "/x: the hard link's target /y comes after it"),
     "a link to itself": (tar(("x", LINK, "x")), "/x: the hard link's target /x comes after it, or is"),
     "a link to a directory": (tar(("y", DIRECTORY), ("x", LINK, "y")), "/x: the hard link is to a directory, /y"),
     "a link to a directory below": (tar(("x", LINK, "etc")), "/x: the hard link is to a directory, /etc"),
-    "a link to what it replaces": (tar(("etc", LINK, "etc/a")), "/etc: the hard link's target /etc/a is not there"),
-    "a link to what was removed": (tar((".wh.old", FILE), ("x", LINK, "old")), "/x: the hard link's target /old is not there"),
-    "a link to what was replaced": (tar(("etc", FILE), ("x", LINK, "etc/a")), "/x: the hard link's target /etc/a is not there"),
     "a name that goes up": (tar(("../x", FILE)), "the name '../x' leaves the root"),
     "a name that goes up and down": (tar(("etc/../x", FILE)), "'etc/../x' leaves the root"),
-    "an absolute name": (tar(("/x", FILE)), "/x: the name '/x' leaves the root"),
     "a link that goes up": (tar(("x", LINK, "../etc/a")), "target '../etc/a' leaves the root"),
-    "an absolute link": (tar(("x", LINK, "/etc/a")), "target '/etc/a' leaves the root"),
-    "no parent": (tar(("no/x", FILE)), "/no/x: its directory /no is in no layer"),
-    "a parent that was removed": (tar((".wh.etc", FILE), ("etc/x", FILE)), "/etc/x: its directory /etc is in no layer"),
     "a parent that is a file": (tar(("etc/a/x", FILE)), "/etc/a/x: /etc/a is not a directory"),
-    "a parent that is a link": (tar(("y", SYMBOLIC, "etc"), ("y/x", FILE)), "/y/x: /y is not a directory"),
-    "a parent that is a link below": (tar(("etc/c/x", FILE), ("etc/c", DIRECTORY)), "/etc/c/x: /etc/c is not a directory"),
     "a root that is a file": (tar((".", FILE)), "/: the root is not a directory"),
-    "a whiteout with data": (tar((".wh.old", FILE, b"x")), "/.wh.old: a whiteout is not empty"),
-    "a whiteout directory": (tar((".wh.old", DIRECTORY)), "/.wh.old: a whiteout is not a regular file"),
-    "a whiteout link": (tar((".wh.old", LINK, "etc/a")), "/.wh.old: a whiteout is not a regular file"),
-    "a whiteout of nothing": (tar((".wh.", FILE)), "/.wh.: a whiteout names nothing"),
-    "a whiteout of the directory itself": (tar(("etc/.wh..", FILE)), "a whiteout names nothing"),
-    "a whiteout of the parent": (tar(("etc/.wh...", FILE)), "a whiteout names nothing"),
-    "a whiteout of a whiteout": (tar((".wh..wh.x", FILE)), "a whiteout names nothing"),
-    "an opaque whiteout with data": (tar(("etc/.wh..wh..opq", FILE, b"x")), "a whiteout is not empty"),
-    "no end": (tar(("x", FILE, b"x"), end=b""), "the tar has no end marker"),
     "cut off in a header": (tar(("x", FILE, b"x"), end=b"")[:600] + tar(("y", FILE))[:100], "cannot be read to its end"),
     "cut off in data": (tar(("x", FILE, b"x" * 9000), end=b"")[:2000], "cannot be read to its end"),
     "a header that is damaged": (tar(("x", FILE), end=tar(("y", FILE)).replace(b"y", b"z")), "cannot be read to its end"),
@@ -510,6 +556,28 @@ ODD_LAYERS: dict[str, tuple[bytes, str]] = {
     "a file before its directory": (tar(("x/y", FILE), ("x", DIRECTORY)), "/x/y: comes before its directory /x"),
     "an end of one block": (tar(end=bytes(512)), "the tar's end marker is one block"),
     "something behind the end": (tar(("x", FILE)) + bytes(512) + b"hidden", "518 bytes stand behind the end"),
+    "a path twice": (tar(("x", FILE), ("./x", FILE)), "/x: the path occurs twice"),
+    "a directory twice": (tar(("x/", DIRECTORY), ("x", DIRECTORY)), "/x: the path occurs twice"),
+    "a link to what it replaces": (tar(("etc", LINK, "etc/a")), "/etc: the hard link is to /etc/a, which this layer takes away"),
+    "a link to what was removed": (tar((".wh.old", FILE), ("x", LINK, "old")), "/x: the hard link is to /old, which this layer takes away"),
+    "a link to what was replaced": (tar(("etc", FILE), ("x", LINK, "etc/a")), "/x: the hard link is to /etc/a, which this layer takes away"),
+    "an absolute name": (tar(("/x", FILE)), "/x: the name '/x' is absolute"),
+    "an absolute link": (tar(("x", LINK, "/etc/a")), "target '/etc/a' is absolute"),
+    "no parent": (tar(("no/x", FILE)), "/no/x: its directory /no is in no layer"),
+    "a parent that was removed": (tar((".wh.etc", FILE), ("etc/x", FILE)), "/etc/x: its directory /etc is in no layer"),
+    "a parent that is a link": (tar(("y", SYMBOLIC, "etc"), ("y/x", FILE)), "/y/x: /y is a link, which readers follow"),
+    "a parent that is a link below": (tar(("etc/c/x", FILE), ("etc/c", DIRECTORY)), "/etc/c/x: /etc/c is a link"),
+    "a whiteout with data": (tar((".wh.old", FILE, b"x")), "/.wh.old: a whiteout is not empty"),
+    "a whiteout directory": (tar((".wh.old", DIRECTORY)), "/.wh.old: a whiteout is not a regular file"),
+    "a whiteout link": (tar((".wh.old", LINK, "etc/a")), "/.wh.old: a whiteout is not a regular file"),
+    "a whiteout of nothing": (tar((".wh.", FILE)), "/.wh.: a whiteout names nothing"),
+    "a whiteout of the directory itself": (tar(("etc/.wh..", FILE)), "a whiteout names nothing"),
+    "a whiteout of the parent": (tar(("etc/.wh...", FILE)), "a whiteout names nothing"),
+    "a whiteout of a whiteout": (tar((".wh..wh.x", FILE)), "a whiteout names nothing"),
+    "an opaque whiteout with data": (tar(("etc/.wh..wh..opq", FILE, b"x")), "a whiteout is not empty"),
+    "no end": (tar(("x", FILE, b"x"), end=b""), "the tar has no end marker"),
+    "a link through a link": (tar(("y", SYMBOLIC, "etc"), ("x", LINK, "y/a")), "/x: the hard link is to /y/a, which a link leads to"),
+    "data that does not fill its block": (tar(("x", FILE, b"x"), end=b"")[:513], "the tar has no end marker"),
     "a file of aufs's": (tar((".wh..wh.plnk", DIRECTORY)), "is a file of aufs's own"),
 }  # fmt: skip
 
@@ -561,7 +629,7 @@ def test_a_compressed_layer_that_is_damaged(folder: Path, stored: Callable[[byte
 
 def test_several_images_share_what_was_read(folder: Path) -> None:
     """A layer that two images have is read once; what is wrong with it is said once."""
-    bad = tar(("x", FILE), ("x", FILE))
+    bad = tar(("x", LINK, "none"))
     made = Made(folder, [bad]).write()
     first = json.loads((folder / "index.json").read_text())
     made.change["config"] = put("author", to="another")

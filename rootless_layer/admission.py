@@ -1,0 +1,181 @@
+"""Whether an image may be written: its config, its names, its layers and what they do to each other.
+
+All that writes images asks :func:`admit` first, so that nothing is written which ``validate`` would call invalid.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from . import listing
+from .config import read_json
+from .contents import Contents, merge, read_contents
+from .errors import InputError
+from .findings import Finder
+from .hiding import Needed, in_store, programs, unmeant
+from .members import Member
+from .oci import MEDIA_TYPES
+from .reference import is_ref_name
+from .schema import Document, check_image_config
+from .soundness import Soundness
+from .tree import is_plain_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from .blob import LayerBlob
+    from .contents import Merged
+    from .image import Image
+    from .layout import Stored
+    from .tree import Entry
+
+MOST_FOR_DOCKER, _MOST = 125, 500
+"""How many layers docker takes (127 of overlay2, less the two of a container), and overlayfs at all."""
+_MOST_NOTES = 20
+_OF_CLOSURES = frozenset({b"", b"nix", b"nix/store"})
+
+
+def admit(images: Sequence[Stored], tell: Callable[[str], object]) -> None:
+    """Check images that are to be written; ``tell`` is told what a person should know, a line each.
+
+    Raises :class:`InputError` with all that is wrong with configs, names and diff IDs, or where
+    layers hide what the image needs to start; :class:`SourceError` for a layer whose bytes are not
+    what is said of them.
+    """
+    problems = list(dict.fromkeys(problem for stored in images for problem in image_problems(stored.image, stored.names)))
+    if problems:
+        raise InputError(*problems, hint="Set what is wrong by the options or --config, or mend the base.")
+    for image in {stored.image.manifest_digest: stored.image for stored in images}.values():
+        count = len(image.layers)
+        if count > MOST_FOR_DOCKER:
+            tell(f"warning: the image has {count} layers, and docker takes {MOST_FOR_DOCKER} at most")
+        for note in _looked_through(image):
+            tell(f"warning: {note}")
+
+
+def image_problems(image: Image, names: Iterable[str]) -> list[str]:
+    """Say all that is wrong with an image's documents and names; its layers' bytes are not looked at."""
+    finder = Finder()
+    check_image_config(Document(read_json(image.config), "the image's config", finder), len(image.layers))
+    found = [str(problem) for problem in finder.problems]
+    found += [f"{name!r} is not the name of an image: name it NAME:TAG with -t" for name in names if not is_ref_name(name)]
+    for layer in image.layers:
+        if layer.descriptor.media_type == MEDIA_TYPES["none"] and layer.diff_id != layer.descriptor.digest:
+            found.append(f"layer {layer.descriptor.digest}: is not compressed, so that its diff ID cannot be {layer.diff_id}")
+    if len(image.layers) > _MOST:
+        found.append(f"the image has {len(image.layers)} layers, and no engine takes more than {_MOST}")
+    return found
+
+
+def _looked_through(image: Image) -> list[str]:
+    """Check layers that nobody has checked, and give what those on top hide by accident."""
+    own = len(image.layers) - max(image.below, 1)  # the lowest one hides nothing
+    tops = [contents_of(layer) for layer in image.layers[len(image.layers) - own :]]
+    if all(map(_is_of_closure, tops)) and not any(map(_is_foreign, image.layers)):
+        return []
+    layers = [(called(layer), contents_of(layer)) for layer in image.layers]
+    _check_foreign(image, layers)
+    notes, lost = look_through(layers, image.described.get("config") or {}, len(image.layers) - own)
+    if lost:
+        raise InputError(*lost, hint=_HINT)
+    more = len(notes) - _MOST_NOTES
+    return notes[:_MOST_NOTES] + ([f"and {more} more of the kind"] if more > 0 else [])
+
+
+def _check_foreign(image: Image, layers: Sequence[tuple[str, Contents]]) -> None:
+    """Refuse a base's layers that could not be unpacked."""
+    finder, below = Finder(), merge(())
+    for layer, (where, contents) in zip(image.layers, layers, strict=True):
+        if not _is_foreign(layer):
+            break  # what is put on top was made here
+        above = contents.over(below)
+        Soundness(where, contents, below, finder, known=True).check(above)
+        below = above
+    if finder.problems:
+        raise InputError(*map(str, finder.problems), hint="Such an image cannot be unpacked: get or build it again.")
+
+
+_HINT = (
+    "Build the layer upon the base (`rootless-layer build --base`), which says where the two clash, or put its files where the"
+    " base's links lead to."
+)
+
+
+def look_through(layers: Sequence[tuple[str, Contents]], config: Mapping[str, Any], own: int) -> tuple[list[str], list[str]]:
+    """Look at what layers, with what messages call them, do from the number ``own`` on to those below.
+
+    Gives what they may do by accident, and what the image needs to start and has no more.
+    """
+    needed, notes = Needed(programs(config)), []
+    tree = merge(())
+    for number, (where, contents) in enumerate(layers):
+        below, tree = tree, contents.over(tree)
+        entries = [member.entry for member in contents.members if not member.is_whiteout]
+        gone = contents.removed | contents.emptied
+        needed.see([entry.path for entry in entries], _lookup(tree), where, gone)
+        if number < own:
+            needed.lost.clear()
+        else:
+            notes += [f"{where}: {note}" for note in unmeant(entries, _lookup(below), _lookup(tree), gone)]
+    return notes, list(needed.lost.values())
+
+
+def _lookup(tree: Merged) -> Callable[[bytes], Entry | None]:
+    def there(path: bytes) -> Entry | None:
+        member = tree.get(path)
+        return None if member is None else member.entry
+
+    return there
+
+
+def called(layer: LayerBlob) -> str:
+    """Say what messages call a layer: its directory where somebody named one, else its digest."""
+    folder = os.path.dirname(layer.listing)
+    return f"layer {layer.descriptor.digest}" if not folder or layer.trusted or layer.tree is not None else folder
+
+
+def _is_foreign(layer: LayerBlob) -> bool:
+    """Say whether a layer's bytes are from elsewhere: nobody here has compared them with the diff ID."""
+    return layer.piece is not None and not layer.listing and not layer.trusted and layer.uncompressed_size < 0
+
+
+def _is_of_closure(contents: Contents) -> bool:
+    """Say whether a layer has nothing but what is in Nix's store, so that it hides nothing."""
+    return all(member.entry.path in _OF_CLOSURES and not member.is_whiteout for member in contents.members)
+
+
+@functools.lru_cache(_MOST)
+def contents_of(layer: LayerBlob) -> Contents:
+    """Give what a layer holds: one of ours by its listing, without Nix's store; any other by its tar, which is checked.
+
+    Raises :class:`InputError` and :class:`SourceError` for a damaged one.
+    """
+    if layer.tree is None and not os.path.isfile(layer.listing):
+        try:
+            return read_contents(layer)
+        except InputError:
+            layer.copy(len)  # bytes that are not what the digest says are the reason, where that is so
+            raise
+    if layer.tree is not None:
+        entries, stands = list(layer.tree), layer.tree.root_stands
+    else:
+        with open(layer.listing, "rb") as file:
+            stands = listing.root_stands(file)
+            entries = listing.read(_outside_store(file), b"/", layer.listing)
+    kept = (entry for entry in entries if not in_store(entry.path))
+    return Contents.of(Member(name=entry.path, entry=entry) for entry in kept if stands or not is_plain_root(entry))
+
+
+def _outside_store(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Leave out of a listing what is in the store, with the lines that go before it."""
+    before: list[bytes] = []
+    for line in lines:
+        if line.startswith(b"#"):
+            before.append(line)
+            continue
+        if not line.startswith(b"./nix/store/"):
+            yield from before
+            yield line
+        before.clear()

@@ -1,0 +1,64 @@
+"""Names of images, as docker, podman and registries read them (distribution's ``reference`` grammar)."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .errors import InputError
+
+REF_NAME = "org.opencontainers.image.ref.name"
+FULL_NAME = "io.containerd.image.name"
+
+_LABEL = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)"
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})+(?::[0-9]+)?|{_LABEL}:[0-9]+|localhost|\[[0-9a-fA-F:]+\](?::[0-9]+)?)"
+"""A name's first part is a registry only where it has a dot or a port, or is localhost."""
+_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"((?:{_HOST}/)?{_PART}(?:/{_PART})*):[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}")
+_LONGEST = 255
+_REF_NAME = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*")
+"""image-spec ``annotations.md``, at ``org.opencontainers.image.ref.name``."""
+
+
+def is_reference(name: str) -> bool:
+    """Say whether a text is a name with its tag that docker takes."""
+    found = _NAME.fullmatch(name)
+    return found is not None and len(found[1]) <= _LONGEST
+
+
+def is_ref_name(name: str) -> bool:
+    """Say whether a text may name an image in a layout: a reference, or what image-spec has as well, such as a mere tag."""
+    return is_reference(name) or _REF_NAME.fullmatch(name) is not None
+
+
+def tag_of(name: str) -> str:
+    """Give an image's name with its tag, ``latest`` by default; raises :class:`InputError` for what is no name."""
+    full = name if has_tag(name) else f"{name}:latest"
+    if not is_reference(full):
+        message = f"{name!r} is not the name of an image: write it as NAME:TAG or REGISTRY/NAME:TAG, the name in lower case"
+        raise InputError(message)
+    return full
+
+
+def has_tag(name: str) -> bool:
+    """Say whether a name has a tag; a registry's port is none."""
+    return ":" in name.rpartition("/")[2]
+
+
+def full_name(name: str) -> str:
+    """Write a name as containerd does, with its registry."""
+    first, slash, _ = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return name
+    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
+
+
+def path_and_name(given: str) -> tuple[str, str]:
+    """Split ``PATH#NAME``, by which one of several images is meant; the name is ``""`` where there is none.
+
+    A path may have a ``#`` in it: what is there under the whole text is meant by it.
+    """
+    if "#" not in given or os.path.lexists(given):
+        return given, ""
+    path, _, name = given.rpartition("#")
+    return path, name

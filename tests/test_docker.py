@@ -1,0 +1,142 @@
+"""Docker 20.10, the oldest that is promised, loads every archive that this program writes.
+
+``dockerd`` is started by hand, on a socket and in directories of the test's own. That takes real root and a kernel
+that lets it mount and make control groups: where it does not start, the test says why, and is skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import attrs
+import pytest
+from conftest import COMMAND, User, make_user, remove
+
+from rootless_layer.oci import Platform
+
+PLUGINS = Path("/run/docker")
+"""What dockerd makes outside of the directories that it is given."""
+START_SECONDS = 60
+JSON, TAR = "application/json", "application/x-tar"
+
+
+@attrs.frozen
+class Docker:
+    """A daemon, by its socket."""
+
+    socket: Path
+
+    def ask(self, method: str, path: str, body: bytes | BinaryIO | None = None, kind: str = JSON) -> bytes:
+        """Send a request that has to succeed, and give what the answer holds."""
+        connection = http.client.HTTPConnection("docker")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(self.socket))
+        with contextlib.closing(connection):
+            connection.request(method, path, body=body, headers={"Content-Type": kind})
+            answer = connection.getresponse()
+            said = answer.read()
+        assert answer.status < 300, said
+        return said
+
+    def load(self, archive: Path) -> None:
+        """Load an archive."""
+        with archive.open("rb") as file:
+            assert "error" not in self.ask("POST", "/images/load", file, TAR).decode()
+
+    def image(self, name: str) -> dict[str, Any]:
+        """Give what the daemon knows of an image."""
+        found: dict[str, Any] = json.loads(self.ask("GET", f"/images/{name}/json"))
+        return found
+
+    def file(self, name: str, path: str) -> bytes:
+        """Give a file of a container of an image; the container is never started."""
+        asked = {"Image": name, "Cmd": ["/none"], "NetworkDisabled": True}
+        container = json.loads(self.ask("POST", "/containers/create", json.dumps(asked).encode()))["Id"]
+        with tarfile.open(fileobj=io.BytesIO(self.ask("GET", f"/containers/{container}/export"))) as tar:
+            member = tar.extractfile(path)
+            assert member is not None
+            return member.read()
+
+
+@pytest.fixture
+def docker() -> Iterator[Docker]:
+    """A daemon of Debian's docker.io, which is gone in the end with all that it made."""
+    dockerd = shutil.which("dockerd")
+    if dockerd is None or os.geteuid() != 0:
+        pytest.skip("dockerd needs real root" if dockerd else "dockerd is not installed")
+    there = PLUGINS.exists()
+    place = Path(tempfile.mkdtemp(prefix="rl-docker-", dir="/var/tmp"))  # a socket's path has 107 bytes at most
+    made = Docker(place / "socket")
+    words = [
+        dockerd, "-H", f"unix://{made.socket}", "--data-root", place / "data", "--exec-root", place / "exec",
+        "--pidfile", place / "pid", "--group", "root", "--storage-driver", "vfs", "--bridge", "none",
+        "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+    ]  # fmt: skip
+    with (place / "log").open("wb") as log:
+        daemon = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not made.socket.exists() and daemon.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+        if not made.socket.exists():
+            last = (place / "log").read_text(errors="replace").splitlines()[-1:]
+            pytest.skip(f"dockerd does not start here: {last}")
+        yield made
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(START_SECONDS)
+        left = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"{place}/" in line]
+        remove(place)
+        if not there and PLUGINS.exists():
+            shutil.rmtree(PLUGINS)
+        assert left == []
+
+
+def image(user: User, *words: str | Path, output: str) -> Path:
+    """Run ``rootless-layer image``, and give the archive."""
+    made = user.run([*COMMAND, "image", "-q", *words, "-o", user.home / output])
+    assert made.status == 0, made.err
+    return user.home / output
+
+
+def test_docker_loads_what_is_written(docker: Docker, shared: Path) -> None:
+    """Archives with layers of each compression, of the old shape and for several platforms load; the files are right.
+
+    Of several platforms docker gets this machine's, wherever in the archive it stands.
+    """
+    user = make_user(shared, "somebody")
+    (user.home / "tree").mkdir()
+    (user.home / "tree/name").write_text("value")
+    for kind in ("none", "gzip", "zstd"):
+        assert user.build("--copy-to-root", user.home / "tree", "--compression", kind, output=kind).status == 0
+        docker.load(image(user, "--layer", user.home / kind, "-t", f"x:{kind}", output=f"{kind}.tar"))
+    every = [word for kind in ("zstd", "gzip") for word in ("--layer", user.home / kind)]
+    docker.load(image(user, *every, "-t", "x:old", "-f", "docker-archive", output="old.tar"))
+    for name in ("none", "gzip", "zstd", "old"):
+        assert docker.file(f"x:{name}", "name") == b"value"
+    host = Platform.host()
+    for platform in (str(host), "linux/s390x", "linux/riscv64"):
+        words = ["--layer", user.home / "gzip", "--platform", platform, "-t", "m:1"]
+        image(user, *words, output=f"{platform.replace('/', '-')}.tar")
+    for order in (0, 1, 2):
+        parts = sorted(user.home.glob("linux-*.tar"))
+        merged = user.home / f"{order}.tar"
+        words = [*COMMAND, "merge", "-q", "--index", f"m:{order}", *parts[order:], *parts[:order], "-o", merged]
+        assert user.run(words).status == 0
+        docker.load(merged)
+        assert docker.image(f"m:{order}")["Architecture"] == host.architecture
+    remove(user.home)
