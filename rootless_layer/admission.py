@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .blob import LayerBlob
+    from .changes import Changes
     from .contents import Merged
     from .image import Image
     from .layout import Stored
@@ -90,9 +91,9 @@ def _check_foreign(image: Image, layers: Sequence[tuple[str, Contents]]) -> None
     for layer, (where, contents) in zip(image.layers, layers, strict=True):
         if not _is_foreign(layer):
             break  # what is put on top was made here
-        above = contents.over(below)
-        Soundness(where, contents, below, finder, known=True).check(above)
-        below = above
+        changes = contents.changes(below)
+        Soundness(where, contents, below, finder, known=True).check(changes.added)
+        changes.apply(below)
     if finder.problems:
         raise InputError(*map(str, finder.problems), hint="Such an image cannot be unpacked: get or build it again.")
 
@@ -111,20 +112,26 @@ def look_through(layers: Sequence[tuple[str, Contents]], config: Mapping[str, An
     needed, notes = Needed(programs(config)), []
     tree = merge(())
     for number, (where, contents) in enumerate(layers):
-        below, tree = tree, contents.over(tree)
+        changes = contents.changes(tree)
+        above = _lookup(tree, changes)
         entries = [member.entry for member in contents.members if not member.is_whiteout]
         gone = contents.removed | contents.emptied
-        needed.see([entry.path for entry in entries], _lookup(tree), where, gone)
+        needed.see([entry.path for entry in entries], above, where, gone)
         if number < own:
             needed.lost.clear()
         else:
-            notes += [f"{where}: {note}" for note in unmeant(entries, _lookup(below), _lookup(tree), gone)]
+            notes += [f"{where}: {note}" for note in unmeant(entries, _lookup(tree), above, gone)]
+        changes.apply(tree)
     return notes, list(needed.lost.values())
 
 
-def _lookup(tree: Merged) -> Callable[[bytes], Entry | None]:
+def _lookup(tree: Merged, changes: Changes[Member] | None = None) -> Callable[[bytes], Entry | None]:
+    """Give what looks up a path of a tree, with a layer's changes where there are some."""
+    added: Mapping[bytes, Member] = {} if changes is None else changes.added
+    hidden = frozenset[bytes]() if changes is None else changes.hides(tree)
+
     def there(path: bytes) -> Entry | None:
-        member = tree.get(path)
+        member = added.get(path) or (None if path in hidden else tree.get(path))
         return None if member is None else member.entry
 
     return there

@@ -21,7 +21,6 @@ from . import given
 from .admission import admit
 from .blob import ahead
 from .child import Tally, each
-from .config import canonical
 from .copying import Flowing
 from .errors import InputError
 from .index import docker_manifest, index

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config import canonical
-from .layout import FULL_NAME, REF_NAME
 from .oci import INDEX, MANIFEST, Descriptor, canonical, sha256
 from .reference import FULL_NAME, REF_NAME, full_name, is_reference
 

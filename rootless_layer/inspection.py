@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .contents import Contents, Merged, read_contents
-from .derived import IMAGE_JSON
 from .errors import InputError
 from .files import in_archive, in_directory
 from .layout import is_named, read_images
+from .made import IMAGE_JSON
 from .oci import sha256
 from .report import line
 from .tree import Entry, legible, shown

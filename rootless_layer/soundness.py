@@ -6,7 +6,6 @@ import stat
 from typing import TYPE_CHECKING
 
 from .changes import parents
-from .contents import parents
 from .hiding import resolve
 from .members import END_MARKER, leaves_root
 from .tree import legible, shown
