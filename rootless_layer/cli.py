@@ -130,6 +130,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
 )
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Add to the scripts' environment; repeatable.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Kill a script that takes longer.")
+@click.option("--allow-sparse", is_flag=True, help="Write files with more than 1 GiB of holes, every byte of them.")
 @click.option("--closure-writable", is_flag=True, help="Give the scripts copies of the store paths, to change.")
 @click.option(
     "--stage",
@@ -263,6 +264,7 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         keep_dirlinks=options["keep_dirlinks"],
         follow_dirlinks=options["follow_dirlinks"],
         conflict=options["conflict"],
+        allow_sparse=options["allow_sparse"],
         uid=options["uid"],
         gid=options["gid"],
         epoch=epoch,

@@ -27,6 +27,7 @@ from .plan import StoreLocation, plan, read_directory
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
+from .sparse import check_holes
 from .spec import Blob, LayerSpec, Stage
 from .temporary import Temporary
 from .tools import ToolStager
@@ -98,6 +99,8 @@ def build_layer(
     with Temporary() as temporary, aside(target, temporary) as folder, contextlib.ExitStack() as stack:
         tree, work = _tree(spec, stage, temporary, tell, stack)
         tree = tree.replacing(_cleaned(tree, tell))
+        if not spec.allow_sparse:
+            check_holes(tree)
         with writing(target):
             if blob == "derived":
                 trees = () if spec.base is None else spec.base.trees

@@ -214,6 +214,9 @@ class LayerSpec:
     ``tools`` are store paths that scripts in the root view see as well, and that are no
     part of the layer; symbolic links may stand for their files.
 
+    A file with more than 1 GiB of holes is an error, unless ``allow_sparse``: every byte of
+    them is in the layer.
+
     ``uid`` and ``gid`` own what is staged (what a script makes is root's). ``epoch`` is
     in seconds since 1970: later times are set to it, and directories always have it.
 
@@ -239,4 +242,5 @@ class LayerSpec:
     uid: int = attrs.field(default=0, validator=_whole(LARGEST_ID))
     gid: int = attrs.field(default=0, validator=_whole(LARGEST_ID))
     epoch: int = attrs.field(default=1, validator=_whole(_LARGEST_TIME))
+    allow_sparse: bool = attrs.field(default=False, validator=_flag)
     compression: Compression = attrs.field(default=Compression(), validator=_an(Compression))

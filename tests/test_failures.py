@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -30,6 +31,10 @@ from programs.aftermath import (
     queues,
     until,
 )
+
+from rootless_layer import Entry, LayerSpec
+from rootless_layer.plan import plan
+from rootless_layer.sparse import check_holes
 
 VIEWS = ("root", "directory")
 
@@ -498,6 +503,25 @@ def test_no_room_to_stage(user: User, small: Store, heavy: Path, tiny: Path) -> 
     result = script_of(user, small, "true\n", "--copy-to-root", heavy, env={"TMPDIR": str(tiny)})
     assert_said(result, 73, "No space left", "TMPDIR", str(tiny))
     assert not (user.home / "layer").exists()
+
+
+def test_a_sparse_giant_is_named_before_it_is_written(user: User) -> None:
+    """A file with more than 1 GiB of holes is an error with both sizes, be it a script's or a tree's; less is written."""
+    giant = ["--view", "directory", "--", "truncate", "-s", "500G", "lastlog"]
+    assert_said(user.build(*giant), 65, "/lastlog: ", "500.0 GiB", "--allow-sparse")
+    tree = user.home / "sparse"
+    tree.mkdir()
+    with open(tree / "holes", "wb") as file:
+        file.truncate((1 << 30) + 1)
+    for words in ([], ["--cache"]):
+        result = user.build("--copy-to-root", tree, *words, env={"ROOTLESS_LAYER_CACHE": str(user.home / "cache")})
+        assert_said(result, 65, "/holes: ", "1.0 GiB", "0 bytes")
+    assert not (user.home / "layer").exists()
+    entry = Entry(path=b"holes", mode=stat.S_IFREG | 0o644, size=(1 << 30) + 1, source=os.fsencode(tree / "holes"))
+    os.truncate(tree / "holes", 1 << 30)
+    check_holes([attrs.evolve(entry, size=1 << 30), attrs.evolve(entry, path=b"link", link=b"holes")])
+    os.truncate(tree / "holes", 1 << 40)
+    assert plan(LayerSpec(contents=(tree,), allow_sparse=True)).tree.entries[b"holes"].size == 1 << 40
 
 
 def test_no_room_for_the_record(user: User, small: Store, tiny: Path) -> None:

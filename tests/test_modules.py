@@ -18,7 +18,7 @@ RANKS = (
     {"errors"},
     {"given"},
     {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
-    {"base", "progress"},
+    {"base", "progress", "sparse"},
     {
         "temporary",
         "spec",
