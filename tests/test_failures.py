@@ -289,6 +289,30 @@ def test_a_variable_that_is_too_long_is_named(user: User) -> None:
     assert_said(attrs.evolve(result, status=int(result.out[:3]), err=result.out), 126, "LONG", "133125 bytes")
 
 
+DEAF = """\
+import signal, sys
+from rootless_layer import LayerSpec, Script, build_layer
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+scripts = (Script.text("head -c 9000000 /dev/zero > zeros", "first"), Script.command(["true"]))
+seen = []
+spec = LayerSpec(scripts=scripts, view="directory")
+layer = build_layer(spec, "deaf", progress=lambda step: seen.append(step.script) if step.stage == "run" else None)
+assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+print(layer.descriptor.digest, *seen)
+"""
+
+
+def test_who_ignores_the_end_of_children_builds_the_same(user: User) -> None:
+    """SIGCHLD may be ignored, by the library's caller or whoever starts the command; progress names each script that begins."""
+    command = ["--view", "directory", "--script", user.script("head -c 9000000 /dev/zero > zeros\n"), "--", "true"]
+    digest = user.build(*command).layer["digest"]
+    deaf = [*COMMAND, "build", "-o", user.home / "layer", "-q", "--json", *command]
+    assert user.run(["env", "--ignore-signal=CHLD", *deaf]).layer["digest"] == digest
+    library = user.run([sys.executable, "-c", DEAF])
+    assert library.out.split() == [digest, "first", "true"], library.err
+    assert "TMPDIR" not in library.err
+
+
 def test_scripts_that_are_hardly_one(user: User, small: Store) -> None:
     """An empty script changes nothing; one without a last newline, with a NUL, or only a comment runs as a shell runs it."""
     digests = {script_of(user, small, text, "--json").layer["digest"] for text in ("", "\n", "# nothing", "true")}
