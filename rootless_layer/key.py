@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .spec import Blob, Compression, LayerSpec
     from .tree import Entry
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the same spec gives other bytes, or an entry of the cache has another form."""
 _STORE = "/nix/store"
 

@@ -14,7 +14,7 @@ from . import given
 from .base import Base
 from .closure import Closure
 from .errors import InputError
-from .tree import LARGEST_ID
+from .tree import MOST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,8 +239,8 @@ class LayerSpec:
     keep_dirlinks: bool = attrs.field(default=False, validator=_flag)
     follow_dirlinks: bool = attrs.field(default=False, validator=_flag)
     conflict: Conflict = attrs.field(default="error", validator=_one_of(Conflict))
-    uid: int = attrs.field(default=0, validator=_whole(LARGEST_ID))
-    gid: int = attrs.field(default=0, validator=_whole(LARGEST_ID))
+    uid: int = attrs.field(default=0, validator=_whole(MOST_ID))
+    gid: int = attrs.field(default=0, validator=_whole(MOST_ID))
     epoch: int = attrs.field(default=1, validator=_whole(_LARGEST_TIME))
     allow_sparse: bool = attrs.field(default=False, validator=_flag)
     compression: Compression = attrs.field(default=Compression(), validator=_an(Compression))

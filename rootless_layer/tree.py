@@ -7,6 +7,7 @@ encoding, and because their order does not depend on a locale.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections import Counter
 from operator import attrgetter
@@ -26,9 +27,12 @@ Stamp = tuple[int, int, int, int, int]
 WHITEOUT_PREFIX = b".wh."
 """image-spec ``layer.md``, "Whiteouts": such a name marks a deletion."""
 
+MOST_ID = 2**32 - 2
+"""chown(2) and fakeroot know ids of 32 bits, of which the last means "as it was"."""
+_MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
+_MOST_TIME = 1 << 55
+"""Far more than any file system keeps; utimensat(2) and libarchive take no more than 2^63."""
 ROOT_MODE = stat.S_IFDIR | 0o755
-LARGEST_ID = 2**32 - 2
-"""The largest uid and gid that Linux has: 2**32 - 1 stands for "leave it as it is" (chown(2))."""
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -69,6 +73,21 @@ class Entry:
     def metadata(self) -> tuple[object, ...]:
         """Everything that a layer says of the path, except name and data."""
         return (self.mode, self.uid, self.gid, self.mtime, self.rdev, self.target, self.xattrs)
+
+
+def unrepresentable(entry: Entry) -> str:
+    """Say which number of an entry no layer can have, or no script can be shown; nothing where all are right."""
+    for name, value in (("uid", entry.uid), ("gid", entry.gid)):
+        if not 0 <= value <= MOST_ID:
+            return f"its {name} is {value}, and ids go from 0 to {MOST_ID}"
+    if entry.size < 0:
+        return f"its size is {entry.size}"
+    if abs(entry.mtime) > _MOST_TIME:
+        return f"its time is {entry.mtime} seconds, which no file can have"
+    major, minor = (os.major(entry.rdev), os.minor(entry.rdev)) if entry.rdev else (0, 0)
+    if major > _MOST_MAJOR or minor > _MOST_MINOR:
+        return f"it is a device {major}, {minor}, which Linux cannot have"
+    return ""
 
 
 def stamp(status: object) -> Stamp:
@@ -120,7 +139,7 @@ class Tree:
         if len(by_path) < len(listed):
             counts = Counter(entry.path for entry in listed)
             problems += [f"{shown(path)}: the path occurs twice" for path, count in counts.items() if count > 1]
-        problems += wrong_ids(listed)
+        problems += [f"{shown(entry.path)}: {unrepresentable(entry)}" for entry in listed if not _has_owner(entry)]
         by_path.setdefault(b"", Entry(path=b"", mode=ROOT_MODE))
         problems += _complete(by_path)
         ordered = sorted(by_path)
@@ -188,13 +207,9 @@ def overlay_note(paths: Iterable[bytes]) -> str:
     return f"{shown(first)}{more}: attributes of overlayfs's own are left out: they would hide files"
 
 
-def wrong_ids(entries: Iterable[Entry]) -> list[str]:
-    """Say what is wrong with the owners of entries that no file on Linux can have, nor fakeroot remember."""
-    return [
-        f"{shown(entry.path)}: the owner {entry.uid}:{entry.gid}: ids go from 0 to {LARGEST_ID}"
-        for entry in entries
-        if not (0 <= entry.uid <= LARGEST_ID and 0 <= entry.gid <= LARGEST_ID)
-    ]
+def _has_owner(entry: Entry) -> bool:
+    """Say whether Linux has the entry's owner: the one fault that may come from anywhere, so that each tree is looked at."""
+    return 0 <= entry.uid <= MOST_ID and 0 <= entry.gid <= MOST_ID
 
 
 def _whiteouts_first(entry: Entry) -> bytes:
