@@ -160,6 +160,8 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
         if base is not None:
             shown = () if overlay else tuple(StoreLocation(*pair) for pair in base.mounted)
             tree = (base.above if overlay else base.with_)(planned.tree.entries)
+            if not spec.allow_sparse:
+                check_holes(tree)  # what of the base is copied
             planned = attrs.evolve(planned, tree=tree, store=(*planned.store, *shown))
         tree = _run(spec, planned, session, stage, tell, overlay=overlay)
         outer.push(stack.pop_all())

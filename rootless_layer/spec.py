@@ -182,6 +182,11 @@ def _an(kind: type) -> _Validator:
     return check
 
 
+def _which(base: Base | None) -> object:
+    """Give what tells a base from another, of which its chain ID says all."""
+    return None if base is None else base.chain_id or id(base)
+
+
 def _flag(_spec: object, attribute: attrs.Attribute[bool], value: object) -> None:
     given.instance(attribute.name, value, bool, "True or False")
 
@@ -224,7 +229,7 @@ class LayerSpec:
     names the field.
     """
 
-    base: Base | None = attrs.field(default=None, validator=_an(Base))
+    base: Base | None = attrs.field(default=None, validator=_an(Base), eq=_which)
     closure: Closure | None = attrs.field(default=None, validator=_an(Closure))
     tools: Closure | None = attrs.field(default=None, validator=_an(Closure))
     contents: tuple[str, ...] = attrs.field(default=(), converter=_contents)
