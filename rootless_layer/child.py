@@ -26,9 +26,18 @@ _END_SECONDS, _PAUSE_SECONDS = 60, 0.005
 _living: set[int] = set()
 
 
+def cores() -> int:
+    """Count the processors that this process may run on (sched_setaffinity(2), which cpusets and taskset set)."""
+    return len(os.sched_getaffinity(0))
+
+
 def may_fork() -> bool:
-    """Say whether forking is safe: another thread's locks would stay locked in the child."""
-    return threading.active_count() == 1
+    """Say whether forking is safe, and a child's end is seen.
+
+    Another thread's locks would stay locked in the child. Of a process that ignores SIGCHLD the
+    kernel takes away each child that ends, with its status (wait(2)); that is the caller's to decide.
+    """
+    return threading.active_count() == 1 and signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN
 
 
 @contextlib.contextmanager
@@ -91,17 +100,21 @@ class Child:
 
     def wait(self) -> bool:
         """Wait for it to end; say whether it succeeded."""
-        # It is known until it is waited for: nobody else gets its number before.
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        status = 1
+        with contextlib.suppress(ChildProcessError):  # a handler of the caller's may have waited for it
+            # It is known until it is waited for: nobody else gets its number before.
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            _living.discard(self.pid)
+            status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         _living.discard(self.pid)
-        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self.pid = 0
         return status == 0
 
     def stop(self) -> None:
         """End it, whatever it is doing."""
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
             self.wait()
 
 
@@ -134,7 +147,7 @@ def each(items: Iterable[T], work: Callable[[T], object], tick: Callable[[], obj
     done here. ``tick`` is called by this process, several times a second while it waits for one.
     """
     running: dict[int, tuple[T, Child]] = {}  # by a descriptor that is readable when the child has ended
-    most = min(os.cpu_count() or 1, _MOST_CHILDREN)
+    most = min(cores(), _MOST_CHILDREN)
     try:
         for item in items:
             if not may_fork():

@@ -131,6 +131,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
 )
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Add to the scripts' environment; repeatable.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Kill a script that takes longer.")
+@click.option("--allow-sparse", is_flag=True, help="Write files with more than 1 GiB of holes, every byte of them.")
 @click.option("--closure-writable", is_flag=True, help="Give the scripts copies of the store paths, to change.")
 @click.option(
     "--stage",
@@ -275,6 +276,7 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         keep_dirlinks=options["keep_dirlinks"],
         follow_dirlinks=options["follow_dirlinks"],
         conflict=options["conflict"],
+        allow_sparse=options["allow_sparse"],
         uid=options["uid"],
         gid=options["gid"],
         epoch=epoch,
@@ -318,6 +320,7 @@ def _prepare() -> None:
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some daemons start their children, it hides how those end
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _terminate)

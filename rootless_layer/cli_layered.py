@@ -114,6 +114,7 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
             uid=options["uid"] or 0,
             gid=options["gid"] or 0,
             compression=parse_compression(options["compression"] or "none"),
+            allow_sparse=True,
         ),
     ).specs(below, above)
     if not options["cached"]:

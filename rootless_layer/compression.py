@@ -13,12 +13,11 @@ import errno
 import hashlib
 import io
 import lzma
-import os
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from .child import uninterrupted
+from .child import cores, uninterrupted
 from .errors import InputError
 from .machine import starting, unreadable, unwritable
 
@@ -34,7 +33,7 @@ _MOST_THREADS = 8
 
 
 def _threads() -> int:
-    return max(1, min(os.cpu_count() or 1, _MOST_THREADS))
+    return max(1, min(cores(), _MOST_THREADS))
 
 
 class _Stored:

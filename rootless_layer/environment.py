@@ -19,6 +19,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_PATH_BYTES = (124 << 10) - len("PATH=")
 """Linux takes 128 KiB for one variable (MAX_ARG_STRLEN, execve(2)); 4 KiB are left for what a script puts before."""
 
+_MOST_SHOWN = 200
+
 
 @attrs.frozen(slots=True)
 class Environment:
@@ -47,6 +49,13 @@ class Environment:
         if spec.view == "directory" and mounted:
             fixed["TMPDIR"] = "/tmp"  # noqa: S108 - the session's own
         return cls(fixed | dict(spec.environment), 0 if "PATH" in spec.environment else left_out)
+
+    @property
+    def searched(self) -> str:
+        """Say where programs are looked for, in few words."""
+        path = self.variables["PATH"]
+        shown = path if len(path) <= _MOST_SHOWN else f"{path[:_MOST_SHOWN]}… of {path.count(':') + 1} directories"
+        return f"PATH={shown}" + (f", which has no room for those of {self.left_out} store paths" if self.left_out else "")
 
 
 def _program_folders(spec: LayerSpec) -> tuple[list[str], int]:

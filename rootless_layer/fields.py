@@ -148,6 +148,7 @@ LAYER: Mapping[str, Taking] = {
     "follow-dirlinks": _flag, "conflict": one_of("error", "first", "last"), "tools": texts, "rootfs": text,
     "rootfs-listing": text, "script": _scripts, "run": text, "command": texts, "view": one_of("root", "directory"),
     "env": _pairs, "timeout": _number, "closure-writable": _flag, "stage": one_of("auto", "bind", "hardlink", "copy"),
+    "allow-sparse": _flag,
     "compression": text, "blob": one_of("stored", "derived"), "source-date-epoch": _whole, "uid": _whole, "gid": _whole,
     "output": text,
 }  # fmt: skip

@@ -114,11 +114,12 @@ class _Teller:
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.stage == self.stage and not progress.note and now - self.told < _PAUSE_SECONDS:
+        if progress.stage == self.stage and not (progress.note or progress.script) and now - self.told < _PAUSE_SECONDS:
             return
         self.stage, self.told = progress.stage, now
         said: Report = {"stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries}
-        self._write(said | ({"note": progress.note} if progress.note else {}))
+        said |= {"note": progress.note} if progress.note else {}
+        self._write(said | ({"script": progress.script} if progress.script else {}))
 
     def held(self) -> None:
         self._write({"held": True})

@@ -23,12 +23,13 @@ from .closure import StorePath
 from .machine import unreadable
 from .plan import locate, read_directory
 from .source import entry_of, walk
+from .sparse import check_holes
 
 if TYPE_CHECKING:
     from .spec import Blob, Compression, LayerSpec
     from .tree import Entry
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the same spec gives other bytes, or an entry of the cache has another form."""
 _STORE = "/nix/store"
 
@@ -106,6 +107,8 @@ def _content(content: str, spec: LayerSpec, *, derived: bool) -> list[Any]:
         for relative, below, status in walk(on_disk, left_out=spec.left_out)
         if not stat.S_ISSOCK(status.st_mode)
     ]
+    if not spec.allow_sparse:
+        check_holes(entries)
     found = ["tree", _digest(entries), *place]
     for entry in entries if spec.follow_dirlinks else ():
         linked = os.fsdecode(on_disk + b"/" + entry.path)
@@ -125,7 +128,10 @@ def _rootfs(spec: LayerSpec, *, derived: bool) -> list[Any] | None:
     path = os.path.realpath(spec.rootfs)
     listing = _file(os.fsencode(spec.rootfs_listing)) if spec.rootfs_listing else None
     if os.path.isdir(path):
-        return ["tree", _digest(read_directory(spec.rootfs, spec)), listing, *([path] if derived else [])]
+        entries = read_directory(spec.rootfs, spec)
+        if not spec.allow_sparse:
+            check_holes(entries)
+        return ["tree", _digest(entries), listing, *([path] if derived else [])]
     return ["store", path, listing] if _is_stored(path) else ["tar", _file(os.fsencode(path)), listing]
 
 

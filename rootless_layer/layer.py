@@ -29,6 +29,7 @@ from .plan import StoreLocation, plan, read_directory
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
+from .sparse import check_holes
 from .spec import Blob, LayerSpec, Stage
 from .temporary import Temporary
 from .tools import ToolStager
@@ -103,6 +104,8 @@ def build_layer(
         if spec.rootfs and spec.base is None:
             for note in unusual(tree.entries.get, spec.rootfs):
                 tell(Progress("scan", note=f"warning: {note}"))
+        if not spec.allow_sparse:
+            check_holes(tree)
         with writing(target):
             if blob == "derived":
                 trees = () if spec.base is None else spec.base.trees
@@ -166,6 +169,8 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
         if base is not None:
             shown = () if overlay else tuple(StoreLocation(*pair) for pair in base.mounted)
             tree = (base.above if overlay else base.with_)(planned.tree.entries)
+            if not spec.allow_sparse:
+                check_holes(tree)  # what of the base is copied
             planned = attrs.evolve(planned, tree=tree, store=(*planned.store, *shown))
         tree = _run(spec, planned, session, stage, tell, overlay=overlay)
         outer.push(stack.pop_all())
@@ -188,7 +193,7 @@ def _run(  # noqa: PLR0913 - as above
     if spec.tools is not None and spec.view == "root":
         stager.show(spec.tools, mounting=mounting, fallback=session.fallback)
     tell(Progress("run"))
-    record = session.run(spec, staged, stager, below)
+    record = session.run(spec, staged, stager, below, lambda script: tell(Progress("run", script=script.name)))
     tell(Progress("scan"))
     check_sources(staged)
     delta = None

@@ -77,7 +77,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     output = given.path("output", output)
     target = Path(os.path.realpath(output))
     check_replaceable(Path(output).absolute(), CLOSURE_LAYERS)
-    asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression())
+    asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression(), allow_sparse=True)
     closure.check()
     specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
     with Temporary() as temporary, aside(target, temporary, CLOSURE_LAYERS) as folder, writing(target):

@@ -87,6 +87,7 @@ def layer_request(attributes: Attributes, rootfs: str = "") -> LayerRequest:
         "environment": {name: str(value) for name, value in read.table("layerEnvironment").items()},
         "timeout": read.seconds("layerTimeout"),
         "writable_closure": read.flag("layerClosureWritable"),
+        "allow_sparse": read.flag("layerAllowSparse"),
         "link": read.one_of("layerLink", ("hard", "symbolic", "copy"), "hard"),
         "keep_dirlinks": read.flag("layerKeepDirlinks"),
         "follow_dirlinks": read.flag("layerFollowDirlinks"),

@@ -14,7 +14,7 @@ import attrs
 
 from . import errors
 from .archive import BLOCK, FILLED, RUN_END, SLOT_BYTES, SLOTS, Producer, data_size
-from .child import Child, may_fork, uninterrupted
+from .child import Child, cores, may_fork, uninterrupted
 from .errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Streams:
         self._streams = [_runs(entries) for entries in trees]
         runs = [run for stream in self._streams for run in stream]
         if processes is None:
-            processes = min(os.cpu_count() or 1, 4)
+            processes = min(cores(), 4)
         little = len(runs) == 1 and sum(map(data_size, runs[0].entries)) < RUN_BYTES  # is made in less time than a fork takes
         count = 0 if little or not may_fork() else min(processes, len(runs))
         self._memory = mmap.mmap(-1, (count * SLOTS or 2) * SLOT_BYTES)

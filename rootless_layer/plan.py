@@ -11,6 +11,7 @@ import attrs
 
 from .errors import ConflictError, InputError, SourceError
 from .source import agree, entry_of, walk, xattrs_of
+from .sparse import check_holes
 from .tree import Entry, Tree, legible, shown
 
 if TYPE_CHECKING:
@@ -89,7 +90,10 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
         merge.add_content(content, store)
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
-    return Plan(Tree.of(merge.complete()), own)
+    tree = Tree.of(merge.complete())
+    if not spec.allow_sparse:
+        check_holes(tree)
+    return Plan(tree, own)
 
 
 def locate(content: str, spec: LayerSpec) -> tuple[bytes, bytes]:

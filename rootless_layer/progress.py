@@ -11,7 +11,8 @@ import attrs
 class Progress:
     """How far a build is: its stage, bytes done and in all, entries in all (0 where unknown), and a note for a person.
 
-    An image's layers are made in the stage *layers*.
+    An image's layers are made in the stage *layers*. In the stage *run*, ``script`` names the script that
+    begins; it is empty while the session is started.
     """
 
     stage: Literal["plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
@@ -19,3 +20,4 @@ class Progress:
     total: int = 0
     note: str = ""
     entries: int = 0
+    script: str = ""

@@ -29,7 +29,7 @@ T = TypeVar("T")
 _SAME = {
     "rootfs": "rootfs", "rootfs-listing": "rootfs_listing", "view": "view", "timeout": "timeout", "link": "link",
     "closure-writable": "writable_closure", "keep-dirlinks": "keep_dirlinks", "follow-dirlinks": "follow_dirlinks",
-    "conflict": "conflict",
+    "conflict": "conflict", "allow-sparse": "allow_sparse",
     "uid": "uid", "gid": "gid", "copy-to-root": "contents", "env": "environment",
 }  # fmt: skip
 """Options that are a spec's values as they are, by the spec's names."""
@@ -85,7 +85,7 @@ class Recipes:
         if closure is None or strategy is None or compression is None or epoch is None:
             return None
         owner = {name: options[name] for name in ("uid", "gid") if name in options}
-        asked = gathered.attempt(lambda: LayerSpec(epoch=epoch, compression=compression, **owner))
+        asked = gathered.attempt(lambda: LayerSpec(epoch=epoch, compression=compression, allow_sparse=True, **owner))
         if asked is None:
             return None
         return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, asked)

@@ -25,6 +25,7 @@ from .temporary import start_python
 from .view import DEVICES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from .base import Base
@@ -37,7 +38,6 @@ Isolation = Literal["namespaces", "chroot", "none"]
 
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.worker import main; main()"
 _END_SECONDS = 30
-_MOST_SHOWN = 200
 
 
 @attrs.define(slots=True)
@@ -117,8 +117,10 @@ class Session:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_END_SECONDS)
 
-    def run(self, spec: LayerSpec, staged: Staged, stager: Stager, base: Base | None = None) -> OwnershipRecord:
-        """Run the spec's scripts in order; give what they recorded.
+    def run(
+        self, spec: LayerSpec, staged: Staged, stager: Stager, base: Base | None, begun: Callable[[Script], object]
+    ) -> OwnershipRecord:
+        """Run the spec's scripts in order, telling ``begun`` of each; give what they recorded.
 
         A ``base`` is shown below what is staged, by an overlay; :class:`OverlayError` is
         raised where that cannot be.
@@ -149,6 +151,7 @@ class Session:
         })  # fmt: skip
         result = self._receive()
         while "script" in result:
+            begun(spec.scripts[result["script"]])
             result = self._receive()
         self._settle()
         return self._record(result, spec, saved, variables)
@@ -331,16 +334,9 @@ def _failed(script: Script, end: list[Any], spec: LayerSpec, variables: Environm
             hint = "Give what is long in a file."
         case "absent":
             named = "" if about == script.name else f"{about}: "
-            problem = f"{named}not found in the view of the script ({_searched(variables)})"
+            problem = f"{named}not found in the view of the script ({variables.searched})"
             hint = "Give its absolute path, --env PATH=DIRECTORIES, or the package that has it with --copy-to-root."
         case _:
             return ScriptError(about, status=number)
     status = 128 + number if kind == "signal" else number
     return ScriptError(f"{script.name}: {problem}", status=status, hint=hint)
-
-
-def _searched(variables: Environment) -> str:
-    """Say where programs are looked for, in few words."""
-    path = variables.variables["PATH"]
-    shown = path if len(path) <= _MOST_SHOWN else f"{path[:_MOST_SHOWN]}… of {path.count(':') + 1} directories"
-    return f"PATH={shown}" + (f", which has no room for those of {variables.left_out} store paths" if variables.left_out else "")

@@ -15,7 +15,7 @@ from .base import Base
 from .closure import Closure
 from .errors import InputError
 from .places import Places
-from .tree import LARGEST_ID
+from .tree import MOST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,6 +183,11 @@ def _an(kind: type) -> _Validator:
     return check
 
 
+def _which(base: Base | None) -> object:
+    """Give what tells a base from another, of which its chain ID says all."""
+    return None if base is None else base.chain_id or id(base)
+
+
 def _flag(_spec: object, attribute: attrs.Attribute[bool], value: object) -> None:
     given.instance(attribute.name, value, bool, "True or False")
 
@@ -215,6 +220,9 @@ class LayerSpec:
     ``tools`` are store paths that scripts in the root view see as well, and that are no
     part of the layer; symbolic links may stand for their files.
 
+    A file with more than 1 GiB of holes is an error, unless ``allow_sparse``: every byte of
+    them is in the layer.
+
     ``uid`` and ``gid`` own what is staged (what a script makes is root's). ``epoch`` is
     in seconds since 1970: later times are set to it, and directories always have it.
 
@@ -225,7 +233,7 @@ class LayerSpec:
     names the field.
     """
 
-    base: Base | None = attrs.field(default=None, validator=_an(Base))
+    base: Base | None = attrs.field(default=None, validator=_an(Base), eq=_which)
     closure: Closure | None = attrs.field(default=None, validator=_an(Closure))
     tools: Closure | None = attrs.field(default=None, validator=_an(Closure))
     contents: tuple[str, ...] = attrs.field(default=(), converter=_contents)
@@ -240,9 +248,10 @@ class LayerSpec:
     keep_dirlinks: bool = attrs.field(default=False, validator=_flag)
     follow_dirlinks: bool = attrs.field(default=False, validator=_flag)
     conflict: Conflict = attrs.field(default="error", validator=_one_of(Conflict))
-    uid: int = attrs.field(default=0, validator=_whole(LARGEST_ID))
-    gid: int = attrs.field(default=0, validator=_whole(LARGEST_ID))
+    uid: int = attrs.field(default=0, validator=_whole(MOST_ID))
+    gid: int = attrs.field(default=0, validator=_whole(MOST_ID))
     epoch: int = attrs.field(default=1, validator=_whole(_LARGEST_TIME))
+    allow_sparse: bool = attrs.field(default=False, validator=_flag)
     compression: Compression = attrs.field(default=Compression(), validator=_an(Compression))
     left_out: Places = attrs.field(factory=Places, validator=_an(Places))
 

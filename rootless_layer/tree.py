@@ -33,8 +33,6 @@ _MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
 _MOST_TIME = 1 << 55
 """Far more than any file system keeps; utimensat(2) and libarchive take no more than 2^63."""
 ROOT_MODE = stat.S_IFDIR | 0o755
-LARGEST_ID = 2**32 - 2
-"""The largest uid and gid that Linux has: 2**32 - 1 stands for "leave it as it is" (chown(2))."""
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -141,7 +139,7 @@ class Tree:
         if len(by_path) < len(listed):
             counts = Counter(entry.path for entry in listed)
             problems += [f"{shown(path)}: the path occurs twice" for path, count in counts.items() if count > 1]
-        problems += wrong_ids(listed)
+        problems += [f"{shown(entry.path)}: {unrepresentable(entry)}" for entry in listed if not _has_owner(entry)]
         by_path.setdefault(b"", Entry(path=b"", mode=ROOT_MODE))
         problems += _complete(by_path)
         ordered = sorted(by_path)
@@ -208,13 +206,9 @@ def overlay_note(paths: Iterable[bytes]) -> str:
     return f"{shown(first)}{more}: attributes of overlayfs's own are left out: they would hide files"
 
 
-def wrong_ids(entries: Iterable[Entry]) -> list[str]:
-    """Say what is wrong with the owners of entries that no file on Linux can have, nor fakeroot remember."""
-    return [
-        f"{shown(entry.path)}: the owner {entry.uid}:{entry.gid}: ids go from 0 to {LARGEST_ID}"
-        for entry in entries
-        if not (0 <= entry.uid <= LARGEST_ID and 0 <= entry.gid <= LARGEST_ID)
-    ]
+def _has_owner(entry: Entry) -> bool:
+    """Say whether Linux has the entry's owner: the one fault that may come from anywhere, so that each tree is looked at."""
+    return 0 <= entry.uid <= MOST_ID and 0 <= entry.gid <= MOST_ID
 
 
 def is_plain_root(entry: Entry) -> bool:

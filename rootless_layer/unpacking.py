@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .copying import copy_source
-from .errors import InputError, UnrepresentableError
-from .tree import ROOT_MODE, Entry, shown, wrong_ids
+from .errors import InputError
+from .tree import ROOT_MODE, Entry, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,10 +105,6 @@ class Snapshot:
         self.top = made + b"/" + os.fsencode(TREE)
         self.spool = made + b"/files/"
         self.added = {b"": below.entries[b""], **changes.added}  # a layer may be of nothing
-        if problems := wrong_ids(self.added.values()):
-            raise UnrepresentableError(
-                *(f"{name}: {problem}" for problem in problems), hint="The layer is damaged; get it again."
-            )
         self.gone = changes.hides(below.entries)
         self.special: list[bytes] = []
         self._bring_links()

@@ -52,6 +52,7 @@ def _raise_aborted(_number: int, _frame: object) -> NoReturn:
 def main() -> NoReturn:
     """Be the keeper; never return."""
     os.umask(0o022)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # its caller may ignore it, and then no child's end would be seen
     plan = _native(json.loads(_first_line()))
     try:
         if plan["isolation"] == "namespaces":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from rootless_layer import Closure, LayerSpec, StorePath
+from rootless_layer.child import cores
 from rootless_layer.environment import Environment
 
 STANDARD = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -71,6 +73,17 @@ def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
     assert f"{stored(1).path}/bin" not in found
     assert environment.left_out == last - len(found)
     assert searched(LayerSpec(closure=given, contents=(stored(1).path,))) == found
+
+
+def test_the_cores_are_those_that_may_be_used() -> None:
+    """Under taskset, or in a cpuset, there are as many cores as a process may run on."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert cores() == len(before)
 
 
 @pytest.mark.parametrize("count", [1, 1500])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -30,6 +31,10 @@ from programs.aftermath import (
     queues,
     until,
 )
+
+from rootless_layer import Entry, LayerSpec
+from rootless_layer.plan import plan
+from rootless_layer.sparse import check_holes
 
 VIEWS = ("root", "directory")
 
@@ -284,6 +289,30 @@ def test_a_variable_that_is_too_long_is_named(user: User) -> None:
     assert_said(attrs.evolve(result, status=int(result.out[:3]), err=result.out), 126, "LONG", "133125 bytes")
 
 
+DEAF = """\
+import signal, sys
+from rootless_layer import LayerSpec, Script, build_layer
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+scripts = (Script.text("head -c 9000000 /dev/zero > zeros", "first"), Script.command(["true"]))
+seen = []
+spec = LayerSpec(scripts=scripts, view="directory")
+layer = build_layer(spec, "deaf", progress=lambda step: seen.append(step.script) if step.stage == "run" else None)
+assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+print(layer.descriptor.digest, *seen)
+"""
+
+
+def test_who_ignores_the_end_of_children_builds_the_same(user: User) -> None:
+    """SIGCHLD may be ignored, by the library's caller or whoever starts the command; progress names each script that begins."""
+    command = ["--view", "directory", "--script", user.script("head -c 9000000 /dev/zero > zeros\n"), "--", "true"]
+    digest = user.build(*command).layer["digest"]
+    deaf = [*COMMAND, "build", "-o", user.home / "layer", "-q", "--json", *command]
+    assert user.run(["env", "--ignore-signal=CHLD", *deaf]).layer["digest"] == digest
+    library = user.run([sys.executable, "-c", DEAF])
+    assert library.out.split() == [digest, "first", "true"], library.err
+    assert "TMPDIR" not in library.err
+
+
 def test_scripts_that_are_hardly_one(user: User, small: Store) -> None:
     """An empty script changes nothing; one without a last newline, with a NUL, or only a comment runs as a shell runs it."""
     digests = {script_of(user, small, text, "--json").layer["digest"] for text in ("", "\n", "# nothing", "true")}
@@ -511,6 +540,25 @@ def test_no_room_to_unpack(user: User, heavy: Path, tiny: Path) -> None:
         assert_said(result, 73, "No space left", str(tiny), "room")
         assert "damaged" not in result.err
     remove(tiny / "cache")
+
+
+def test_a_sparse_giant_is_named_before_it_is_written(user: User) -> None:
+    """A file with more than 1 GiB of holes is an error with both sizes, be it a script's or a tree's; less is written."""
+    giant = ["--view", "directory", "--", "truncate", "-s", "500G", "lastlog"]
+    assert_said(user.build(*giant), 65, "/lastlog: ", "500.0 GiB", "--allow-sparse")
+    tree = user.home / "sparse"
+    tree.mkdir()
+    with open(tree / "holes", "wb") as file:
+        file.truncate((1 << 30) + 1)
+    for words in ([], ["--cache"]):
+        result = user.build("--copy-to-root", tree, *words, env={"ROOTLESS_LAYER_CACHE": str(user.home / "cache")})
+        assert_said(result, 65, "/holes: ", "1.0 GiB", "0 bytes")
+    assert not (user.home / "layer").exists()
+    entry = Entry(path=b"holes", mode=stat.S_IFREG | 0o644, size=(1 << 30) + 1, source=os.fsencode(tree / "holes"))
+    os.truncate(tree / "holes", 1 << 30)
+    check_holes([attrs.evolve(entry, size=1 << 30), attrs.evolve(entry, path=b"link", link=b"holes")])
+    os.truncate(tree / "holes", 1 << 40)
+    assert plan(LayerSpec(contents=(tree,), allow_sparse=True)).tree.entries[b"holes"].size == 1 << 40
 
 
 def test_no_room_for_the_record(user: User, small: Store, tiny: Path) -> None:

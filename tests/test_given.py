@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from rootless_layer import (
+    Base,
     ByList,
     Closure,
     Compression,
     LayerSpec,
     RootlessLayerError,
     Script,
+    Tree,
     build_cached,
     build_layer,
     build_layers,
@@ -39,6 +41,8 @@ def test_a_spec_may_be_hashed_and_takes_what_is_iterable() -> None:
     assert (one.contents, one.rootfs, one.scripts) == (("/a", "b"), "/r", (Script("script", b"x"),))
     assert one == two
     assert len({one, two, LayerSpec()}) == 2
+    based = [LayerSpec(base=Base.of(Tree.of([]), chain_id), closure=closure_of_paths([TREE])) for chain_id in ("a", "a", "b")]
+    assert len(set(based)) == 2
     assert list(one.environment.items()) == [("A", "1"), ("B", "2")]
     given = {"A": "1"}
     spec = LayerSpec(environment=given)

@@ -47,6 +47,7 @@ RANKS = (
         "report",
         "seccomp",
         "source",
+        "sparse",
     },
     {
         "changeset",

@@ -57,6 +57,8 @@ let
       environment ? { },
       timeout ? null,
       closureWritable ? false,
+      # Whether files with more than 1 GiB of holes are written, every byte of them.
+      allowSparse ? false,
       # Who owns what no script makes, and the latest time that anything has.
       uid ? 0,
       gid ? 0,
@@ -109,6 +111,7 @@ let
         layerEnvironment = environment;
         layerTimeout = timeout;
         layerClosureWritable = closureWritable;
+        layerAllowSparse = allowSparse;
         layerUid = uid;
         layerGid = gid;
         layerEpoch = mtime;
