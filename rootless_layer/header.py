@@ -39,6 +39,13 @@ _SPARSE = ord("S")
 _DEVICES = frozenset(b"34")
 
 
+_ID, _LONG = rb"[0-7]{6}[0-7 ][\0 ]", rb"[0-7]{11}[\0 ]"
+is_plain = re.compile(
+    rb".{100}" + _ID * 3 + _LONG * 2 + rb".{8}[0125\0].{100}(?:ustar\x0000|ustar  \0(?=.{80}\0{150})).*", re.DOTALL
+).fullmatch
+"""Match a header of which all that is read here stands where every reader looks, and is a number: that is nearly each."""
+
+
 class HeaderError(ValueError):
     """A header says something that is no number, or cannot be read as what it should be."""
 
