@@ -86,7 +86,7 @@ def read_contents(layer: LayerBlob) -> Contents:
     for member in members:
         if member.fault:
             message = f"{where}: {shown(member.entry.path)}: {member.fault}"
-            raise InputError(message, hint="Build the layer again with numbers that Linux has.")
+            raise InputError(message, hint="Build the layer again without it.")
     if ending.damage:
         message = f"{where}: {ending.damage}"
         raise InputError(message, hint="It is damaged: get or build it again.")

@@ -127,6 +127,8 @@ class TarStream:
         number = capi.entry_rdev(record)
         if header.device not in {None, (os.major(number), os.minor(number))}:
             return f"it is a device {header.device[0]}, {header.device[1]}, which Linux cannot have"
+        if header.link not in {None, capi.entry_hardlink(record), capi.entry_symlink(record)}:
+            return "libarchive does not read what it is a link to"
         if not stat.S_ISREG(capi.mode_of(record)) or capi.entry_hardlink(record) is not None:
             return ""
         size = capi.entry_size(record)
