@@ -199,7 +199,10 @@ def open_layer(folder: str | os.PathLike[str]) -> LayerBlob:
     if layer.piece is None:
         return layer
     blob, size = Path(layer.piece.path), layer.piece.size
-    there = blob.stat().st_size if blob.is_file() else None
+    try:
+        there = blob.stat().st_size if blob.is_file() else None
+    except OSError as error:
+        raise unreadable(error, str(blob)) from error
     if there != size:
         message = f"{blob}: should hold {size} bytes, and {'is missing' if there is None else f'holds {there}'}"
         raise InputError(message, hint="Build the layer again.")

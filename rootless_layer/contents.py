@@ -12,6 +12,7 @@ from . import listing
 from .changes import Added, Changes, parents
 from .closure import StorePath
 from .errors import InputError
+from .machine import unreadable
 from .members import Member, leaves_root, read_members
 from .tree import ROOT_MODE, Entry, legible, shown
 
@@ -85,7 +86,7 @@ def read_contents(layer: LayerBlob) -> Contents:
     for member in members:
         if member.fault:
             message = f"{where}: {shown(member.entry.path)}: {member.fault}"
-            raise InputError(message, hint="Build the layer again with numbers that Linux has.")
+            raise InputError(message, hint="Build the layer again without it.")
     if ending.damage:
         message = f"{where}: {ending.damage}"
         raise InputError(message, hint="It is damaged: get or build it again.")
@@ -119,9 +120,12 @@ def _about_store(layer: LayerBlob, below: bytes) -> Contents:
     if not os.path.isfile(layer.listing):
         whole = read_contents(layer)
         return Contents.of(member for member in whole.members if counts(member.entry.path))
-    with open(layer.listing, "rb") as file:
-        lines = (line for line in file if line.startswith(b"./") and counts(line[2:].split(b" ", 1)[0]))
-        entries = listing.read(lines, b"/", layer.listing)
+    try:
+        with open(layer.listing, "rb") as file:
+            lines = (line for line in file if line.startswith(b"./") and counts(line[2:].split(b" ", 1)[0]))
+            entries = listing.read(lines, b"/", layer.listing)
+    except OSError as error:
+        raise unreadable(error, layer.listing) from error
     return Contents.of(Member(name=entry.path, entry=entry) for entry in entries)
 
 

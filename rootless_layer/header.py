@@ -36,7 +36,14 @@ _GNU_MAGIC = b"ustar  \0"
 EXTENSIONS = frozenset(b"xgXKLAV")
 PAX = frozenset(b"xX")
 _SPARSE = ord("S")
-_DEVICES = frozenset(b"34")
+_DEVICES, _LINKS = frozenset(b"34"), frozenset(b"12")
+
+
+_ID, _LONG = rb"[0-7]{6}[0-7 ][\0 ]", rb"[0-7]{11}[\0 ]"
+is_plain = re.compile(
+    rb".{100}" + _ID * 3 + _LONG * 2 + rb".{8}[0125\0].{100}(?:ustar\x0000|ustar  \0(?=.{80}\0{150})).*", re.DOTALL
+).fullmatch
+"""Match a header of which all that is read here stands where every reader looks, and is a number: that is nearly each."""
 
 
 class HeaderError(ValueError):
@@ -48,7 +55,7 @@ class Header:
     """What a member's headers say.
 
     ``size`` is the file's in bytes; one with a map of its holes is ``sparse``, and takes less in the archive.
-    ``device`` is the major and the minor number of a device.
+    ``device`` is the major and the minor number of a device, ``link`` what pax says a link is to.
     """
 
     uid: int
@@ -57,6 +64,7 @@ class Header:
     mtime: int
     sparse: bool
     device: tuple[int, int] | None
+    link: bytes | None
 
 
 def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
@@ -66,6 +74,9 @@ def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
     sparse file of another form than GNU tar's.
     """
     numbers = {name: _number(block[place], name) for name, place in _FIELDS.items()}
+    if block[257:265] == _GNU_MAGIC and b"path" not in pax and not all(map(_is_time, (block[345:357], block[357:369]))):
+        message = "its name has a prefix, which stands where GNU tar has times"
+        raise HeaderError(message)
     if block[156] in _DEVICES:
         numbers |= {name: _number(block[place], name) for name, place in _DEVICE.items()}
     if pax:
@@ -84,7 +95,8 @@ def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
             message = f"its {name} is {numbers[name]}"
             raise HeaderError(message)
     device = (numbers["devmajor"], numbers["devminor"]) if block[156] in _DEVICES else None
-    return Header(numbers["uid"], numbers["gid"], numbers["size"], numbers["mtime"], sparse, device)
+    link = pax.get(b"linkpath") if block[156] in _LINKS else None
+    return Header(numbers["uid"], numbers["gid"], numbers["size"], numbers["mtime"], sparse, device, link)
 
 
 def _number(field: bytes, name: str) -> int:
@@ -97,6 +109,10 @@ def _number(field: bytes, name: str) -> int:
         message = f"its {name} is no number: {field!r}"
         raise HeaderError(message)
     return int(found[1] or b"0", 8)
+
+
+def _is_time(field: bytes) -> bool:
+    return bool(field[0] & 0x80 or _OCTAL.fullmatch(field))
 
 
 def _pax_number(value: bytes, name: str) -> int:

@@ -14,7 +14,7 @@ import attrs
 from . import capi
 from .feed import Feed
 from .tarstream import TarStream
-from .tree import WHITEOUT_PREFIX, Entry, unrepresentable
+from .tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +105,8 @@ def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tupl
     with TarStream(descriptor, where) as stream:
         for record in stream:
             member = _member(record, "" if _IN_ANOTHER_CODING in stream.warning else stream.warning, stream.fault)
+            if len(member.entry.path) > MOST_PATH or len(member.entry.link or b"") > MOST_PATH:  # each look at it would take long
+                return Ending(damage=member.fault), 0
             if member.entry.size > 0:
                 digest, sparse, code = _digest(stream.archive, member.entry.size)
                 take(attrs.evolve(member, digest=digest, sparse=sparse))

@@ -214,7 +214,7 @@ def _entry(record: int, path: str, epoch: int, fault: str) -> Entry:
     fault = fault or unrepresentable(entry)
     if fault:
         message = f"{path}: {shown(entry.path)}: {fault}"
-        raise InputError(message, hint="Make the archive again with numbers that Linux has.")
+        raise InputError(message, hint="Make the archive again without it, by a tar program of today.")
     return entry
 
 

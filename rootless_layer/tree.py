@@ -29,6 +29,7 @@ WHITEOUT_PREFIX = b".wh."
 
 MOST_ID = 2**32 - 2
 """chown(2) and fakeroot know ids of 32 bits, of which the last means "as it was"."""
+MOST_PATH = 4095  # linux/limits.h, without the byte that ends a path
 _MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
 _MOST_TIME = 1 << 55
 """Far more than any file system keeps; utimensat(2) and libarchive take no more than 2^63."""
@@ -76,12 +77,15 @@ class Entry:
 
 
 def unrepresentable(entry: Entry) -> str:
-    """Say which number of an entry no layer can have, or no script can be shown; nothing where all are right."""
+    """Say which number or name of an entry no layer can have, or no script can be shown; nothing where all are right."""
     for name, value in (("uid", entry.uid), ("gid", entry.gid)):
         if not 0 <= value <= MOST_ID:
             return f"its {name} is {value}, and ids go from 0 to {MOST_ID}"
     if entry.size < 0:
         return f"its size is {entry.size}"
+    longest = max(len(entry.path), len(entry.target or b""), len(entry.link or b""))
+    if longest > MOST_PATH:
+        return f"it has a name of {longest} bytes, and Linux takes {MOST_PATH}"
     if abs(entry.mtime) > _MOST_TIME:
         return f"its time is {entry.mtime} seconds, which no file can have"
     major, minor = (os.major(entry.rdev), os.minor(entry.rdev)) if entry.rdev else (0, 0)

@@ -117,6 +117,8 @@ WRONG: dict[str, tuple[list[tuple[slice, bytes]], dict[str, str], str]] = {
     "holes of a file that is not sparse": (
         [(MAGIC, GNU), (OLD_SPARSE, b"%011o\0%011o\0" % (512, 14)), (REAL_SIZE, b"%011o\0" % 526)], {}, "holes|its size",
     ),
+    "a link of which pax alone says what it is to": ([(TYPE, b"2")], {"linkpath": "d"}, "a link to"),
+    "a prefix of a name where GNU has times": ([(MAGIC, GNU), (slice(345, 445), b"usr/share/doc")], {}, "its name has a prefix"),
     "star's sparse file": ([(MAGIC, STAR), (TYPE, b"S"), (REAL_SIZE, b"%011o\0" % 526)], {}, "sparse"),
 }  # fmt: skip
 
@@ -127,7 +129,7 @@ def test_numbers_that_are_none(
     tmp_path: Path, reader: Reader, changes: list[tuple[slice, bytes]], pax: dict[str, str], expected: str
 ) -> None:
     """A number that no file can have, or that is none, is never cut to one: the error names the member and the number."""
-    device = (TYPE, b"3") in changes
+    device = (TYPE, b"3") in changes or (TYPE, b"2") in changes
     (tmp_path / "x.tar").write_bytes(member(*changes, data=b"" if device else DATA, pax=pax))
     with pytest.raises(InputError, match=expected):
         reader(tmp_path / "x.tar")
@@ -140,6 +142,16 @@ def test_a_time_that_no_file_system_keeps(tmp_path: Path) -> None:
     for reader in (by_base, by_contents):
         with pytest.raises(InputError, match=r"/x: its time is 1152921504606846976"):
             reader(tmp_path / "x.tar")
+
+
+@READERS
+@pytest.mark.parametrize("name", ["path", "linkpath"])
+def test_names_that_linux_does_not_take(tmp_path: Path, reader: Reader, name: str) -> None:
+    """A path, or what a symbolic link says, of more bytes than the kernel takes is an error: each look at it would take long."""
+    kind = [(TYPE, b"2"), (slice(157, 257), b"d")] if name == "linkpath" else []
+    (tmp_path / "x.tar").write_bytes(member(*kind, data=b"" if kind else DATA, pax={name: "d/" * 3000}))
+    with pytest.raises(InputError, match=r"a name of [56]... bytes"):
+        reader(tmp_path / "x.tar")
 
 
 def test_validate_lists_each_number(tmp_path: Path) -> None:
