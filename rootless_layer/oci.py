@@ -43,6 +43,11 @@ def layer_type(media_type: str) -> str:
     return MEDIA_TYPES[kind]
 
 
+def is_layer_type(media_type: str) -> bool:
+    """Say whether a media type is a layer's."""
+    return media_type.replace("nondistributable.", "") in _KINDS
+
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 

@@ -15,7 +15,7 @@ from .compression import decompress, kind_of
 from .errors import InputError
 from .findings import Finder
 from .layout import clean, headers, in_archive, in_directory
-from .oci import layer_type
+from .oci import is_layer_type, layer_type
 from .reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .soundness import Soundness
@@ -178,20 +178,17 @@ class _Stored:
         described = given.document("config", required=True)
         config = None if described is None else self._blob(described)
         rows = given.documents("layers", required=True)
-        kinds = {row.given.get("mediaType") for row in rows}
-        attests = platform.get("architecture") == "unknown" or kinds == {_ATTESTATION}
-        image = config is not None and config[0] in CONFIGS and not given.given.get("artifactType") and not attests
+        other = _other_than_image(given, "" if config is None else config[0], platform)
         layers: list[tuple[str, Piece] | None] = []
         for row in rows:
             blob = self._blob(row, may_miss="it is to be had elsewhere" if row.given.get("urls") else "")
             layers.append(None if blob is None else blob[1:])
-            if blob is not None and image:
+            if blob is not None and not other:
                 self._media_type(row, *blob)
         if config is None:
             return
-        if not image:
-            what = "it attests to another" if attests else f"its config is {config[0]!r}"
-            self.finder.note(name, f"is no image, as {what}: its blobs were not looked into")
+        if other:
+            self.finder.note(name, f"is no image, as {other}: its blobs were not looked into")
             return
         if not rows:
             self.finder.note(name, "has no layers, which not every reader takes")
@@ -279,7 +276,19 @@ class _Stored:
 
 
 _ABSENT = "an image for another platform may be left out where images are saved"
-_ATTESTATION = "application/vnd.in-toto+json"
+
+
+def _other_than_image(given: Document, config: str, platform: dict[str, Any]) -> str:
+    """Say what shows that a manifest is of an attestation, a signature or another artifact, ``""`` where it is an image's."""
+    if given.given.get("artifactType"):
+        return "it has an artifactType"
+    if config and config not in CONFIGS:
+        return f"its config is {config!r}"
+    if platform.get("architecture") == "unknown":
+        return "it is for no platform"
+    rows = given.given.get("layers")
+    kinds = [str(row.get("mediaType")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return "" if not kinds or any(map(is_layer_type, kinds)) else f"what it holds is {kinds[0]!r}"
 
 
 def _check_name(row: Document) -> None:
