@@ -88,7 +88,7 @@ def programs(config: Mapping[str, object]) -> dict[str, tuple[bytes, ...]]:
             continue
         places = (folder,) if "/" in word else (variables.get("PATH") or _PATH).split(":")
         paths = [word] if word.startswith("/") else [f"{place}/{word}" for place in places]
-        found[word] = tuple(path.encode(errors="surrogateescape").lstrip(b"/") for path in paths)
+        found[word] = tuple(path.encode(errors="surrogatepass").lstrip(b"/") for path in paths)
     return found
 
 

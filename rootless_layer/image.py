@@ -91,6 +91,11 @@ class Image:
         if platform is not None:
             said |= platform.to_json()
         if author:
+            try:
+                author.encode()
+            except UnicodeEncodeError as error:
+                message = f"author: {author!a} is not UTF-8"
+                raise InputError(message) from error
             said["author"] = author
         said["rootfs"] = {**said["rootfs"], "type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]}
         if rows := said.get("history"):

@@ -44,6 +44,11 @@ def layer_type(media_type: str) -> str:
     return MEDIA_TYPES[kind]
 
 
+def is_layer_type(media_type: str) -> bool:
+    """Say whether a media type is a layer's."""
+    return media_type.replace("nondistributable.", "") in _KINDS
+
+
 def canonical(value: object) -> bytes:
     """Write JSON the same on every machine; raises :class:`ValueError` for what JSON cannot say: no text, no number."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -17,7 +17,7 @@ from .files import clean, headers, in_archive, in_directory
 from .findings import Finder
 from .layout import MOST_LAYERS
 from .machine import NOBODYS_FAULT
-from .oci import layer_type
+from .oci import is_layer_type, layer_type
 from .reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .soundness import Soundness
@@ -179,7 +179,7 @@ class _Stored:
             elif blob[0] in MANIFESTS:
                 platform = row.given.get("platform")
                 platform = platform if isinstance(platform, dict) else {}
-                config = self._manifest(blob[2], blob[1], blob[0], attests=platform.get("architecture") == "unknown")
+                config = self._manifest(blob[2], blob[1], blob[0], runs=platform.get("architecture") != "unknown")
                 if config is not None:
                     _check_platform(config, platform)
             else:
@@ -189,14 +189,14 @@ class _Stored:
         digest = row.given.get("digest")
         return isinstance(digest, str) and self.find("blobs/" + digest.replace(":", "/", 1)) is not None
 
-    def _manifest(self, piece: Piece, name: str, media_type: str, *, attests: bool) -> Document | None:
+    def _manifest(self, piece: Piece, name: str, media_type: str, *, runs: bool) -> Document | None:
         """Check a manifest, once; give the config of the image that it is of."""
-        key = (name, media_type, attests)
+        key = (name, media_type, runs)
         if key not in self.manifests:
-            self.manifests[key] = self._checked_manifest(self._document(piece, name), name, media_type, attests=attests)
+            self.manifests[key] = self._checked_manifest(self._document(piece, name), name, media_type, runs=runs)
         return self.manifests[key]
 
-    def _checked_manifest(self, given: Document, name: str, media_type: str, *, attests: bool) -> Document | None:
+    def _checked_manifest(self, given: Document, name: str, media_type: str, *, runs: bool) -> Document | None:
         check_top(given, MANIFESTS, media_type)
         subject = given.document("subject")
         if subject is not None:
@@ -207,19 +207,17 @@ class _Stored:
         if len(rows) > MOST_LAYERS:
             given.problem("layers", f"there are {len(rows)}, and {MOST_LAYERS} are the most that are looked into")
             return None
-        attests = attests or {row.given.get("mediaType") for row in rows} == {_ATTESTATION}
-        image = config is not None and config[0] in CONFIGS and not given.given.get("artifactType") and not attests
+        other = _other_than_image(given, "" if config is None else config[0], runs=runs)
         layers: list[tuple[str, Piece] | None] = []
         for row in rows:
             blob = self._blob(row, may_miss="it is to be had elsewhere" if row.given.get("urls") else "")
             layers.append(None if blob is None else blob[1:])
-            if blob is not None and image:
+            if blob is not None and not other:
                 self._media_type(row, *blob)
         if config is None:
             return None
-        if not image:
-            what = "it attests to another" if attests else f"its config is {config[0]!r}"
-            self.finder.note(name, f"is no image, as {what}: its blobs were not looked into")
+        if other:
+            self.finder.note(name, f"is no image, as {other}: its blobs were not looked into")
             return None
         if not rows:
             self.finder.note(name, "has no layers, which not every reader takes")
@@ -317,7 +315,19 @@ class _Stored:
 
 
 _ABSENT = "an image for another platform may be left out where images are saved"
-_ATTESTATION = "application/vnd.in-toto+json"
+
+
+def _other_than_image(given: Document, config: str, *, runs: bool) -> str:
+    """Say what shows that a manifest is of an attestation, a signature or another artifact, ``""`` where it is an image's."""
+    if given.given.get("artifactType"):
+        return "it has an artifactType"
+    if config and config not in CONFIGS:
+        return f"its config is {config!r}"
+    if not runs:
+        return "it is for no platform"
+    rows = given.given.get("layers")
+    kinds = [str(row.get("mediaType")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return "" if not kinds or any(map(is_layer_type, kinds)) else f"what it holds is {kinds[0]!r}"
 
 
 def _check_name(row: Document) -> None:

@@ -564,6 +564,7 @@ def test_a_config_that_is_none(users: list[User], text: str) -> None:
     [
         ["--env", os.fsdecode(b"A=\xff")],
         ["--label", os.fsdecode(b"\xff=a")],
+        ["--author", os.fsdecode(b"\xff")],
         ["--entrypoint", "[1]"],
         ["-t", "Upper"],
         ["-t", "a//b"],
