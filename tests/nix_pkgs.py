@@ -93,13 +93,6 @@ def make_nix(user: User, packages: Sequence[str] = PACKAGES, *, like: Nix | None
     return Nix(user, store, work)
 
 
-def remove_quickly(folder: Path) -> None:
-    """Remove a tree of a hundred thousand files."""
-    if os.geteuid() != 0:
-        subprocess.run(["chmod", "-R", "u+w", folder], check=True)
-    subprocess.run(["rm", "-rf", folder], check=True)
-
-
 FETCH = """
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -1)
 mkdir -p lists/partial cache/archives/partial prefix

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import COMMAND, Store, User, make_store, remove
+from conftest import COMMAND, Store, User, remove
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, members
@@ -133,9 +133,9 @@ def test_what_is_the_same_is_in_no_layer(rows: list[tuple[bytes, str, int, int, 
 
 
 @pytest.fixture(scope="module")
-def small(shared: Path) -> Store:
+def small(shell_store: Store) -> Store:
     """A closure with a shell and coreutils."""
-    return make_store(shared / "base-store", ("bash", "coreutils"))
+    return shell_store
 
 
 BASE = """mkdir -p /etc/sub /data /gone/deep /opaque

@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, Result, Store, User, make_store, remove
+from conftest import COMMAND, Result, Store, User, remove
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, processes, until
@@ -190,12 +190,9 @@ def test_sizes_are_read() -> None:
 
 
 @pytest.fixture(scope="module")
-def shell(shared: Path) -> Store:
+def shell(shell_store: Store) -> Store:
     """A closure with a shell and coreutils."""
-    store = make_store(shared / "cached", ("bash", "coreutils"))
-    for heavy in store.root.glob("nix/store/*-libc6-*/lib/*/gconv"):
-        remove(heavy)
-    return store
+    return shell_store
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, SOMEBODY, Result, Store, User, fingerprint, make_store, remove
+from conftest import COMMAND, SOMEBODY, Result, Store, User, fingerprint, once, remove
 from programs.aftermath import (
     CONFINED,
     assert_nothing_left,
@@ -34,18 +34,15 @@ VIEWS = ("root", "directory")
 
 
 @pytest.fixture(scope="module")
-def small(shared: Path) -> Store:
+def small(shell_store: Store) -> Store:
     """A closure with a shell and coreutils."""
-    store = make_store(shared / "failing", ("bash", "coreutils"))
-    for heavy in store.root.glob("nix/store/*-libc6-*/lib/*/gconv"):
-        remove(heavy)  # nothing here converts text
-    return store
+    return shell_store
 
 
 @pytest.fixture(scope="module")
-def tools(shared: Path, small: Store) -> Path:
+def tools(small: Store) -> Path:
     """Programs that make bare system calls."""
-    return make_tools(shared / "failure-tools", small)
+    return once("failure-tools", lambda folder: make_tools(folder, small))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, SOMEBODY, Result, Store, User, fingerprint, make_store, make_user, remove
+from conftest import COMMAND, SOMEBODY, Result, Store, User, fingerprint, make_user, remove, shared_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, until
@@ -86,7 +86,7 @@ class Made:
 def made(shared: Path, accounts: Path) -> Iterator[Made]:
     """A layer of redis that is stored in gzip, and a derived one for the top of it."""
     user = make_user(shared, "somebody")
-    store = make_store(shared / "image-store", ["bash", "coreutils", "passwd", "libcap2-bin"])
+    store = shared_store("bash", "coreutils", "passwd", "libcap2-bin")
     contents = ["--copy-to-root", store.path("bash"), "--copy-to-root", accounts]
     script = ["--script", user.script(REDIS), "--compression", "gzip"]
     assert user.build(*store.options, *contents, *script, output="redis").status == 0

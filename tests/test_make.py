@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 import pytest
-from conftest import COMMAND, Result, Store, User, make_store, remove, store_of
+from conftest import COMMAND, Result, Store, User, remove, shared_store, store_of
 from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
 from test_cache import files
 from test_layered import own
@@ -813,9 +813,9 @@ def test_nodes_come_after_what_they_need() -> None:
 # --- the documentation ---
 
 
-def test_the_readmes_example_is_made(user: User, shared: Path, accounts: Path) -> None:
+def test_the_readmes_example_is_made(user: User, accounts: Path) -> None:
     """The file that README shows is made as it stands there, twice, the second time by looking it up."""
-    store: Store = make_store(shared / f"readme-{user.name}", ("bash", "coreutils", "passwd"))
+    store = shared_store("bash", "coreutils", "passwd")
     readme = (HERE.parent / "README.md").read_text()
     example = re.search(r"```toml\n(.*?)```", readme, re.DOTALL)
     assert example is not None

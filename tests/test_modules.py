@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,7 @@ IN_SESSION = {"agent", "worker", "watch", "overlay", "view", "seccomp", "namespa
 """What runs in the session's processes, which start without site-packages."""
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """Parse every module of the package."""
     return {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"}
