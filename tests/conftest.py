@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import HealthCheck, settings
 
 for _number in (signal.SIGINT, signal.SIGHUP):  # a background job's commands would inherit that they are ignored
     if signal.getsignal(_number) == signal.SIG_IGN:
@@ -32,6 +33,12 @@ PLACE = "ROOTLESS_LAYER_TEST_DIR"
 """The variable with the directory that all of a run's processes share; ``scripts/test`` removes it, however the run ends."""
 HANG = 600.0
 """Seconds after which a command is taken to hang: no test waits for less, as a machine may be busy."""
+
+
+PATIENT = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
+"""For tests whose fixtures do not change, on a machine that is busy."""
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 import nix_closure
-from conftest import HERE, Result, User
+from conftest import HANG, HERE, Result, User
 
 import rootless_layer
 
@@ -42,7 +42,7 @@ class Nix:
     """Where the ``bin`` of another version is, if it is not this machine's."""
 
     def run(
-        self, program: str, *words: str | Path, settings: str = "", before: Sequence[str] = (), timeout: float = 120
+        self, program: str, *words: str | Path, settings: str = "", before: Sequence[str] = (), timeout: float = HANG
     ) -> Result:
         """Run one of Nix's programs on the store; ``before`` is a command that runs it."""
         home = Path(rootless_layer.__file__).parent.parent

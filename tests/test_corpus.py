@@ -442,7 +442,7 @@ def test_a_socket_is_left_out_with_a_note(somebody: User, inputs: Inputs) -> Non
 def test_what_is_left_running_is_ended(somebody: User, inputs: Inputs) -> None:
     """A background process that nobody waits for does not outlive the build, nor hold it up."""
     case = BY_NAME["background"]
-    result = somebody.build(*inputs.words(case, "root", somebody), "--script", write_script(somebody, case), timeout=60)
+    result = somebody.build(*inputs.words(case, "root", somebody), "--script", write_script(somebody, case))
     assert result.status == 0, result.err
     if os.geteuid() == 0:
         processes = subprocess.run(["ps", "-u", str(SOMEBODY), "-o", "args="], capture_output=True, text=True, check=False).stdout

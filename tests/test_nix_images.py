@@ -517,7 +517,7 @@ WRONG = {
     "both contents and copyToRoot": 'ours.buildImage { name = "x"; contents = pkgs.bash; copyToRoot = pkgs.bash; }',
     "must be greater than 1": 'ours.streamLayeredImage { name = "x"; maxLayers = 1; }',
     "compressor must be one of": 'ours.buildImage { name = "x"; compressor = "xz"; }',
-    "unexpected argument": 'ours.buildImage { name = "x"; unknown = 1; }',
+    "unknown": 'ours.buildImage { name = "x"; unknown = 1; }',
     "uses __structuredAttrs": 'ours.streamNixShellImage { drv = pkgs.runCommand "x" { __structuredAttrs = true; } ""; }',
     "both command and run": 'ours.streamNixShellImage { drv = pkgs.runCommand "x" { } ""; command = "a"; run = "b"; }',
 }

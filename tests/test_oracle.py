@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import SOMEBODY, Store, User, make_user, once, remove
+from conftest import HANG, SOMEBODY, Store, User, make_user, once, remove
 from corpus import BY_NAME, CORPUS, Case, environment, options_of, shared_contents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -267,7 +267,7 @@ def test_random_scripts_leave_what_real_root_leaves(lines: list[str], work: Path
         for name in ("real", "content"):
             os.mkdir(f"{folder}/{name}", 0o755)
             plant(Path(folder, name))
-        subprocess.run(["sh", "-c", text], cwd=f"{folder}/real", check=True, umask=0o022, stdin=subprocess.DEVNULL, timeout=60)
+        subprocess.run(["sh", "-c", text], cwd=f"{folder}/real", check=True, umask=0o022, stdin=subprocess.DEVNULL, timeout=HANG)
         spec = LayerSpec(contents=(f"{folder}/content",), scripts=(Script.text(text),), view="directory")
         layer = build_layer(spec, f"{folder}/layer")
         blob = Path(folder, "layer/blobs/sha256", layer.descriptor.digest.removeprefix("sha256:"))

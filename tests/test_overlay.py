@@ -139,7 +139,11 @@ def test_an_overlay_that_forgets_is_noticed(shared: Path, tools: Store) -> None:
     user = make_user(shared, "somebody")
     env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
     words = bases(user, tools)
-    script = user.script("echo more >> /own/in\nfor n in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done\n", "forgotten")
+    # The script goes on until it sees another number, and does not wait for one in the copy, where it runs again.
+    text = """echo more >> /own/in; number=$(stat -c %i /own/in)
+while test "$(stat -f -c %T /own)" = overlayfs && test "$(stat -c %i /own/in)" = "$number"; do sleep 0.02; done
+"""
+    script = user.script(text, "forgotten")
     ended = threading.Event()
 
     def forget() -> None:
