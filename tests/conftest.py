@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import hashlib
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import HealthCheck, settings
 
 for _number in (signal.SIGINT, signal.SIGHUP):  # a background job's commands would inherit that they are ignored
     if signal.getsignal(_number) == signal.SIG_IGN:
@@ -27,6 +29,16 @@ SCRIPTS = HERE.parent / "scripts"
 COMMAND = [sys.executable, "-m", "rootless_layer"]
 SOMEBODY = 12345
 """A user id with no privilege and no name: builds may need neither."""
+PLACE = "ROOTLESS_LAYER_TEST_DIR"
+"""The variable with the directory that all of a run's processes share; ``scripts/test`` removes it, however the run ends."""
+HANG = 600.0
+"""Seconds after which a command is taken to hang: no test waits for less, as a machine may be busy."""
+
+
+PATIENT = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
+"""For tests whose fixtures do not change, on a machine that is busy."""
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @attrs.frozen
@@ -69,7 +81,7 @@ class User:
         return {"PATH": os.environ["PATH"], "HOME": str(self.home), "USER": self.name, "TMPDIR": str(temporary), **(extra or {})}
 
     def run(
-        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 120, **more: Any
+        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = HANG, **more: Any
     ) -> Result:
         """Run a command as this user, to its end."""
         done = subprocess.run(
@@ -105,23 +117,45 @@ class User:
         ]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the directory of this run, unless whoever began it has: pytest-xdist's processes get it by the environment."""
+    if PLACE not in os.environ:
+        os.environ[PLACE] = tempfile.mkdtemp(prefix="rl-tests-", dir="/var/tmp")
+        config.add_cleanup(functools.partial(remove, Path(os.environ[PLACE])))
+    Path(os.environ[PLACE]).chmod(0o755)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Path]:
-    """A directory that everybody may read, for as long as the tests run."""
-    folder = Path(tempfile.mkdtemp(prefix="rl-tests-", dir="/var/tmp"))
+    """A directory of this process's that everybody may read, for as long as the tests run."""
+    folder = Path(tempfile.mkdtemp(prefix="process-", dir=os.environ[PLACE]))
     folder.chmod(0o755)
     yield folder
     remove(folder)
 
 
+def once(name: str, make: Callable[[Path], object]) -> Path:
+    """Give a directory or file of that name which the first of pytest's processes makes, and no test changes.
+
+    ``make`` is called with the path. No build with ``--stage hardlink`` may use it: that gives the sources another
+    time of change, which the builds beside it would take for what their scripts did.
+    """
+    path = Path(os.environ[PLACE], name)
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(f"{path}.done"):
+            if os.path.lexists(path):  # of one that was killed, or failed
+                remove(path) if path.is_dir() else path.unlink()
+            make(path)
+            Path(f"{path}.done").touch()
+    return path
+
+
 def remove(folder: Path) -> None:
-    """Remove a tree, read-only directories and all."""
-    for here, folders, _files in os.walk(folder):
-        for name in folders:
-            path = os.path.join(here, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
-    shutil.rmtree(folder)
+    """Remove a tree, read-only directories and all, and however many files it has."""
+    if os.geteuid() != 0:
+        subprocess.run(["chmod", "-R", "u+rwX", folder], check=True)
+    subprocess.run(["rm", "-rf", folder], check=True)
 
 
 def make_user(shared: Path, name: str) -> User:
@@ -187,27 +221,46 @@ TOOLS = ("findutils", "sed", "grep", "tar", "attr", "libcap2-bin", "rsync", "per
 
 
 def make_store(folder: Path, packages: Sequence[str]) -> Store:
-    """Make a closure of this machine's own programs."""
+    """Make a closure of this machine's own programs, for a test that does with it what it likes."""
     subprocess.run([sys.executable, SCRIPTS / "machine_closure.py", folder, *packages], check=True, capture_output=True)
+    for heavy in folder.glob("nix/store/*-libc6-*/lib/*/gconv"):
+        remove(heavy)  # nothing here converts text
+    return store_of(folder, folder / "graph")
+
+
+def shared_store(*packages: str) -> Store:
+    """Give a closure of this machine's own programs that is made once for all tests, which only read it."""
+    digest = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
+    folder = once(f"store-{digest}", lambda folder: make_store(folder, packages))
     return store_of(folder, folder / "graph")
 
 
 @pytest.fixture(scope="session")
-def store(shared: Path) -> Store:
+def store() -> Store:
     """A closure with a shell, coreutils, shadow's programs and su."""
-    return make_store(shared / "store", PACKAGES)
+    return shared_store(*PACKAGES)
 
 
 @pytest.fixture(scope="session")
-def big_store(shared: Path) -> Store:
+def big_store() -> Store:
     """The same with every tool that the corpus of scripts uses."""
-    return make_store(shared / "big-store", (*PACKAGES, *TOOLS))
+    return shared_store(*PACKAGES, *TOOLS)
 
 
 @pytest.fixture(scope="session")
-def accounts(shared: Path) -> Path:
+def shell_store() -> Store:
+    """A closure with a shell and coreutils alone: the quickest that runs a script in the root view."""
+    return shared_store("bash", "coreutils")
+
+
+@pytest.fixture(scope="session")
+def accounts() -> Path:
     """A tree with the account files that shadow's programs need."""
-    folder = shared / "accounts"
+    return once("accounts", make_accounts)
+
+
+def make_accounts(folder: Path) -> None:
+    """Write the account files."""
     etc = folder / "etc"
     etc.mkdir(parents=True)
     for name, text in {
@@ -218,7 +271,6 @@ def accounts(shared: Path) -> Path:
         "login.defs": "ENCRYPT_METHOD SHA512\nSYS_UID_MIN 100\nSYS_UID_MAX 999\nSYS_GID_MIN 100\nSYS_GID_MAX 999\n",
     }.items():
         (etc / name).write_text(text)
-    return folder
 
 
 def fingerprint(folder: Path) -> dict[str, tuple[object, ...]]:

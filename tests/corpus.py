@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-from conftest import Store
+from conftest import Store, once
 
 BOTH = ("root", "directory")
 ROOT = ("root",)
@@ -66,9 +66,13 @@ ROOT_COPY = "coreutils"
 """The store path whose programs stand in ``/bin``, too."""
 
 
-def make_contents(folder: Path, store: Store) -> list[str]:
-    """Make the trees that the scripts work on; give what is merged into the root."""
-    tree = folder / "things"
+def shared_contents(store: Store) -> list[str]:
+    """Give what is merged into the root: a store path's programs, and a tree that is made once for all tests."""
+    return [package(store, ROOT_COPY), str(once("things", lambda tree: make_things(tree, store)))]
+
+
+def make_things(tree: Path, store: Store) -> None:
+    """Make the tree that the scripts work on."""
     for name, data in {
         "etc/pam.d/su": pam(store),
         "etc/pam.d/other": pam(store),
@@ -100,7 +104,6 @@ def make_contents(folder: Path, store: Store) -> list[str]:
             path = Path(here) / name
             if not path.is_symlink() and name != "tool":
                 path.chmod(0o644)
-    return [package(store, ROOT_COPY), str(tree)]
 
 
 def pam(store: Store) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 import nix_closure
-from conftest import HERE, Result, User
+from conftest import HANG, HERE, Result, User
 
 import rootless_layer
 
@@ -42,7 +42,7 @@ class Nix:
     """Where the ``bin`` of another version is, if it is not this machine's."""
 
     def run(
-        self, program: str, *words: str | Path, settings: str = "", before: Sequence[str] = (), timeout: float = 120
+        self, program: str, *words: str | Path, settings: str = "", before: Sequence[str] = (), timeout: float = HANG
     ) -> Result:
         """Run one of Nix's programs on the store; ``before`` is a command that runs it."""
         home = Path(rootless_layer.__file__).parent.parent
@@ -91,13 +91,6 @@ def make_nix(user: User, packages: Sequence[str] = PACKAGES, *, like: Nix | None
             owner = user.arguments()
             subprocess.run(["chown", "-hR", f"{owner.get('user', 0)}:{owner.get('group', 0)}", store], check=True)
     return Nix(user, store, work)
-
-
-def remove_quickly(folder: Path) -> None:
-    """Remove a tree of a hundred thousand files."""
-    if os.geteuid() != 0:
-        subprocess.run(["chmod", "-R", "u+w", folder], check=True)
-    subprocess.run(["rm", "-rf", folder], check=True)
 
 
 FETCH = """

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import attrs
-from conftest import Store
+from conftest import HANG, Store
 
 _KINDS = {
     stat.S_IFREG: "file",
@@ -258,7 +258,7 @@ class Chroot:
         # With its own PID namespace nothing outlives the run, and with its own mounts nothing stays mounted.
         done = subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "/bin/sh", "-ec", self._mounts(tree, epoch), "sh", *command],
-            capture_output=True, stdin=subprocess.DEVNULL, timeout=120, check=False, umask=0o022,
+            capture_output=True, stdin=subprocess.DEVNULL, timeout=HANG, check=False, umask=0o022,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr.decode(errors="replace")
         return on_disk(tree).without([SCRIPT.encode(), *map(os.fsencode, added), *map(os.fsencode, self.store_paths)])

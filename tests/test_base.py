@@ -11,8 +11,8 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import COMMAND, Store, User, make_store, remove
-from hypothesis import HealthCheck, given, settings
+from conftest import COMMAND, PATIENT, Store, User, remove
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, members
 
@@ -104,7 +104,7 @@ def applied(layers: list[Tree], folder: str) -> Base:
         return open_base(image, Path(folder), temporary)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=PATIENT)
 @given(before=trees(), after=trees())
 def test_the_difference_makes_the_one_of_the_other(
     before: list[tuple[bytes, str, int, int, int]], after: list[tuple[bytes, str, int, int, int]], files: list[Path]
@@ -121,7 +121,7 @@ def test_the_difference_makes_the_one_of_the_other(
         remove(Path(folder))
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=PATIENT)
 @given(rows=trees())
 def test_what_is_the_same_is_in_no_layer(rows: list[tuple[bytes, str, int, int, int]], files: list[Path]) -> None:
     """Between two equal trees there is nothing but the root."""
@@ -133,9 +133,9 @@ def test_what_is_the_same_is_in_no_layer(rows: list[tuple[bytes, str, int, int, 
 
 
 @pytest.fixture(scope="module")
-def small(shared: Path) -> Store:
+def small(shell_store: Store) -> Store:
     """A closure with a shell and coreutils."""
-    return make_store(shared / "base-store", ("bash", "coreutils"))
+    return shell_store
 
 
 BASE = """mkdir -p /etc/sub /data /gone/deep /opaque

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import COMMAND, Store, User, make_store
+from conftest import COMMAND, Store, User, once, shared_store
 from hypothesis import given
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, make_tools, marked, members, names, owner
@@ -23,15 +23,15 @@ VIEWS = ("root", "directory")
 
 
 @pytest.fixture(scope="module")
-def small(shared: Path) -> Store:
+def small() -> Store:
     """A closure with a shell, coreutils, setfattr and setcap."""
-    return make_store(shared / "small", ("bash", "coreutils", "attr", "libcap2-bin"))
+    return shared_store("bash", "coreutils", "attr", "libcap2-bin")
 
 
 @pytest.fixture(scope="module")
-def tools(shared: Path, small: Store) -> Path:
+def tools(small: Store) -> Path:
     """Programs that libfakeroot does not see."""
-    return make_tools(shared / "bypass-tools", small)
+    return once("bypass-tools", lambda folder: make_tools(folder, small))
 
 
 @attrs.frozen

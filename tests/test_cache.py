@@ -19,8 +19,8 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, Result, Store, User, make_store, remove
-from hypothesis import HealthCheck, given, settings
+from conftest import COMMAND, HANG, PATIENT, Result, Store, User, remove
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, processes, until
 
@@ -108,7 +108,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@settings(max_examples=2000 if ALL else 150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2000 if ALL else 150, deadline=None, suppress_health_check=PATIENT)
 @given(st.fixed_dictionaries(FIELDS), st.data())
 def test_the_key_changes_with_any_field(inputs: Path, values: dict[str, Any], data: st.DataObject) -> None:
     """Two specs that differ in one field have two keys, whatever the field is; the same spec has the same key."""
@@ -190,12 +190,9 @@ def test_sizes_are_read() -> None:
 
 
 @pytest.fixture(scope="module")
-def shell(shared: Path) -> Store:
+def shell(shell_store: Store) -> Store:
     """A closure with a shell and coreutils."""
-    store = make_store(shared / "cached", ("bash", "coreutils"))
-    for heavy in store.root.glob("nix/store/*-libc6-*/lib/*/gconv"):
-        remove(heavy)
-    return store
+    return shell_store
 
 
 @pytest.fixture(autouse=True)
@@ -375,7 +372,7 @@ SNAPSHOT_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another target": (lambda tree: ((tree / "link").unlink(), os.symlink("other", tree / "link")), "/link is not what it was"),
     "one more": (lambda tree: (tree / "more").touch(), "/more is not of it"),
     "a whiteout that is gone": (lambda tree: (tree / "hidden").unlink(), "/hidden is missing"),
-    "no index": (lambda tree: (tree.parent / "index.json").unlink(), "it cannot be read: No such file"),
+    "no index": (lambda tree: (tree.parent / "index.json").unlink(), "it cannot be read: "),
 }
 
 
@@ -477,7 +474,7 @@ def test_gc_leaves_what_a_running_build_uses(user: User, accounts: Path) -> None
     assert said["removed"] == []
     with open(user.home / "go", "w", encoding="ascii") as fifo:
         fifo.write("go\n")
-    assert running.wait(60) == 0
+    assert running.wait(HANG) == 0
     running.stderr.close()
     (entry,) = entries(user)
     lease = Lease.shared(entry)
@@ -551,7 +548,7 @@ def test_several_builders_at_once(user: User, accounts: Path) -> None:
                        stderr=subprocess.DEVNULL)
             for number in range(4)
         ]  # fmt: skip
-        assert [process.wait(120) for process in running] == [0, 0, 0, 0]
+        assert [process.wait(HANG) for process in running] == [0, 0, 0, 0]
         for number in range(4):
             assert json.loads((user.home / f"layer-{number}/layer.json").read_text()) == right
         (entry,) = entries(user)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import SOMEBODY, Result, Store, User, fingerprint, make_store, remove, store_of
+from conftest import SOMEBODY, Result, Store, User, fingerprint, once, shared_store, store_of
 from programs.aftermath import (
     CONFINED,
     PROGRAMS,
@@ -77,30 +77,22 @@ class Stores:
         return self.made[owner, optimised]
 
 
-def make_stores(folder: Path, packages: tuple[str, ...]) -> Stores:
-    """Make stores to attack, so that nobody else's tests see what an attack might achieve."""
-    store = make_store(folder, packages)
-    for heavy in folder.glob("nix/store/*-libc6-*/lib/*/gconv"):
-        remove(heavy)  # nothing here converts text
-    return Stores(folder.parent, store)
-
-
 @pytest.fixture(scope="module")
 def stores(shared: Path) -> Stores:
-    """Give stores with a shell, coreutils, setfattr and setcap."""
-    return make_stores(shared / "attacked", ("bash", "coreutils", "attr", "libcap2-bin"))
+    """Give stores to attack, of this process's, with a shell, coreutils, setfattr and setcap."""
+    return Stores(shared, shared_store("bash", "coreutils", "attr", "libcap2-bin"))
 
 
 @pytest.fixture(scope="module")
 def python_stores(shared: Path) -> Stores:
     """Give stores with Python, too."""
-    return make_stores(shared / "attacked-python", ("bash", "coreutils", "python3.11-minimal"))
+    return Stores(shared, shared_store("bash", "coreutils", "python3.11-minimal"))
 
 
 @pytest.fixture(scope="module")
-def tools(shared: Path, stores: Stores) -> Path:
+def tools(stores: Stores) -> Path:
     """Programs that libfakeroot does not see."""
-    return make_tools(shared / "hostile-tools", stores.like)
+    return once("hostile-tools", lambda folder: make_tools(folder, stores.like))
 
 
 @attrs.frozen

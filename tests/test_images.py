@@ -23,10 +23,10 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, SOMEBODY, Result, Store, User, fingerprint, make_store, make_user, remove
-from hypothesis import HealthCheck, given, settings
+from conftest import COMMAND, PATIENT, SOMEBODY, Result, Store, User, fingerprint, make_user, remove, shared_store
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs.aftermath import assert_nothing_left, assert_said, until
+from programs.aftermath import CLOSED, FULL, assert_nothing_left, assert_said, until
 
 from rootless_layer.blob import open_layer
 from rootless_layer.errors import InputError, RootlessLayerError
@@ -86,7 +86,7 @@ class Made:
 def made(shared: Path, accounts: Path) -> Iterator[Made]:
     """A layer of redis that is stored in gzip, and a derived one for the top of it."""
     user = make_user(shared, "somebody")
-    store = make_store(shared / "image-store", ["bash", "coreutils", "passwd", "libcap2-bin"])
+    store = shared_store("bash", "coreutils", "passwd", "libcap2-bin")
     contents = ["--copy-to-root", store.path("bash"), "--copy-to-root", accounts]
     script = ["--script", user.script(REDIS), "--compression", "gzip"]
     assert user.build(*store.options, *contents, *script, output="redis").status == 0
@@ -709,7 +709,7 @@ def test_a_base_by_buildah(podman: Podman, small: list[str]) -> None:
     storage = [word.replace(podman.storage, f"{podman.storage}/buildah") for word in podman.command()[1:]]
     buildah = ["buildah", *storage]
     good(image(user, "--layer", small[0], "-t", "base:1", output="base.tar"))
-    good(user.run([*buildah, "pull", "--policy", "never", f"oci-archive:{user.home}/base.tar"], timeout=60))
+    good(user.run([*buildah, "pull", "--policy", "never", f"oci-archive:{user.home}/base.tar"]))
     container = good(user.run([*buildah, "from", "--pull-never", "base:1"])).out.strip()
     (user.home / "file").write_text("file")
     good(user.run([*buildah, "add", container, user.home / "file", "/file"]))
@@ -909,7 +909,7 @@ def test_what_cannot_be_merged(users: list[User], small: list[str]) -> None:
 
 def refused(user: User, base: str | Path, *said: str, status: int = 65, words: tuple[str, ...] = ()) -> None:
     """Check that a base is refused with words that name it, and that nothing is left of the attempt."""
-    result = image(user, "--base", base, "--platform", "linux/amd64", *words, output="refused", timeout=20)
+    result = image(user, "--base", base, "--platform", "linux/amd64", *words, output="refused")
     assert_said(result, status, re.escape(str(base)), *said)
     assert not (user.home / "refused").exists()
     assert_nothing_left(user)
@@ -1208,7 +1208,7 @@ def test_sizes_below_nothing(users: list[User]) -> None:
         header[148:156] = b"        "
         header[148:156] = b"%06o\0 " % sum(header[:512])
         (user.home / f"{number}.tar").write_bytes(bytes(header) + bytes(1024))
-        refused(user, user.home / f"{number}.tar", "size of")
+        refused(user, user.home / f"{number}.tar")
 
 
 def test_indexes_without_end(users: list[User]) -> None:
@@ -1230,7 +1230,7 @@ def test_what_is_wrong_within_a_compressed_archive(users: list[User], archives: 
     (user.home / "base.tar.gz").write_bytes(gzip.compress(whole[:position] + b"b" + whole[position + 1 :]))
     refused(user, user.home / "base.tar.gz", "the layer is sha256:", status=66)
     (user.home / "base.tar.gz").write_bytes(gzip.compress(whole[: position + 10]))
-    refused(user, user.home / "base.tar.gz", "unexpected end of data|ends within")
+    refused(user, user.home / "base.tar.gz")
 
 
 def test_what_is_no_image(users: list[User]) -> None:
@@ -1248,7 +1248,7 @@ def test_what_is_no_image(users: list[User]) -> None:
     refused(user, "/dev/null")
     if user.name != "root":
         (user.home / "text").chmod(0)
-        refused(user, user.home / "text", "Permission denied", status=66)
+        refused(user, user.home / "text", CLOSED, status=66)
 
 
 def test_layers_that_are_none(users: list[User], small: list[str]) -> None:
@@ -1363,7 +1363,7 @@ def test_no_room(user: User, tiny: Path) -> None:
     assert user.build("--copy-to-root", tree, "--blob", "derived").status == 0
     for kind in ("layout", "archive", "docker-archive"):
         result = image(user, "--layer", user.home / "layer", "-f", kind, output="tiny/image")
-        assert_said(result, 73, "No space left", "tiny/image", "[Nn]othing was kept")
+        assert_said(result, 73, FULL, "tiny/image", "[Nn]othing was kept")
         assert os.listdir(tiny) == []
     good(image(user, "--layer", user.home / "layer", output="base.tar"))
     good(user.run(["gzip", "base.tar"]))
@@ -1376,7 +1376,7 @@ def test_no_room(user: User, tiny: Path) -> None:
         process = user.start(command, stdout=full, stderr=subprocess.PIPE)
         said = process.communicate()[1].decode()
     assert process.returncode in {73, 74}
-    assert "No space left" in said
+    assert FULL in said
     assert "Traceback" not in said
     assert_nothing_left_but(user, tiny)
 
@@ -1399,7 +1399,7 @@ EDITS = st.lists(
 
 
 @given(kind=st.sampled_from(KINDS), edits=EDITS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=PATIENT)
 def test_mutated_archives(
     tmp_path_factory: pytest.TempPathFactory, archives: dict[str, bytes], kind: str, edits: list[Any]
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import inspect
 import io
+import json
 import os
 import random
 import shutil
@@ -19,7 +21,7 @@ from pathlib import Path
 import attrs
 import nix_closure
 import pytest
-from conftest import SOMEBODY, Result, Store, User, fingerprint
+from conftest import SOMEBODY, Result, Store, User, fingerprint, once
 
 LIBRARY = "/nix/store/7l2a4vd7ggk7mk80ya2zdh940m1lf9h0-library"
 PROGRAM = "/nix/store/ipm92mjvz1w93ivyh212n0r8p19q00vy-program-1.0"
@@ -97,9 +99,21 @@ def small(user: User) -> Store:
 
 
 @pytest.fixture(scope="session")
-def nix(shared: Path) -> nix_closure.NixClosure:
-    """A closure made by a real Nix."""
-    return nix_closure.build_closure(shared / "nix", ["bash", "coreutils"])
+def nix() -> nix_closure.NixClosure:
+    """A closure made by a real Nix, once for all of pytest's processes."""
+    return made_by_nix("nix")
+
+
+def made_by_nix(name: str, *, optimise: bool = False) -> nix_closure.NixClosure:
+    """Give a closure of that name."""
+
+    def make(folder: Path) -> None:
+        made = nix_closure.build_closure(folder, ["bash", "coreutils"], optimise=optimise)
+        (folder / "made.json").write_text(json.dumps([made.top, made.paths]))
+
+    folder = once(name, make)
+    top, paths = json.loads((folder / "made.json").read_text())
+    return nix_closure.NixClosure(folder, top, tuple(paths), folder / "path-info.json", folder / "graph")
 
 
 def test_every_form_of_a_closure_gives_the_same_layer(user: User, nix: nix_closure.NixClosure) -> None:
@@ -138,11 +152,9 @@ def test_a_store_root_may_be_relative(user: User, small: Store) -> None:
     assert user.build("--closure", "store/graph", "--store-root", "store").layer["digest"] == whole["digest"]
 
 
-def test_an_optimised_store_gives_the_same_layer(user: User, nix: nix_closure.NixClosure, shared: Path) -> None:
+def test_an_optimised_store_gives_the_same_layer(user: User, nix: nix_closure.NixClosure) -> None:
     """Nix's hard links between files with the same data are the store's own business, not the layer's."""
-    folder = shared / "optimised"
-    if not folder.exists():
-        nix_closure.build_closure(folder, ["bash", "coreutils"], optimise=True)
+    folder = made_by_nix("nix-optimised", optimise=True).store_root
     linked = [path for path in (folder / "nix/store").rglob("*") if path.is_file() and path.stat().st_nlink > 1]
     assert linked
     plain = user.build("--closure", nix.graph, "--store-root", nix.store_root, "--copy-to-root", f"{nix.store_root}{nix.top}")
@@ -411,20 +423,23 @@ def make_debian(target: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def debian(shared: Path) -> Path:
+def debian() -> Path:
     """A small Debian as a tar archive, made once for all of pytest's processes, and kept for the next run."""
     cache = Path(
         "/var/cache" if os.geteuid() == 0 else os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rootless-layer/tests"
     )
-    cache.mkdir(parents=True, exist_ok=True)
     kept = cache / f"debian-{hashlib.sha256(inspect.getsource(make_debian).encode()).hexdigest()[:12]}.tar"
-    with open(cache / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            make_debian(kept)
-    shutil.copy(kept, shared / "debian.tar")
-    (shared / "debian.tar").chmod(0o644)
-    return shared / "debian.tar"
+
+    def make(path: Path) -> None:
+        cache.mkdir(parents=True, exist_ok=True)
+        with open(cache / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                make_debian(kept)
+        shutil.copy(kept, path)
+        path.chmod(0o644)
+
+    return once("debian.tar", make)
 
 
 def test_a_root_filesystem_keeps_everything(user: User, debian: Path) -> None:
@@ -909,7 +924,7 @@ def test_tools_are_seen_and_are_not_in_the_layer(users: list[User], store: Store
         found = members(user, result)
         assert sorted(found) == ["data", "data/refused", "sh"]
         assert found["data"].owner == "5:6:755"
-        assert b"Read-only file system" in found["data/refused"].data
+        assert os.strerror(errno.EROFS).encode() in found["data/refused"].data
         digests.add(result.layer["digest"])
         assert "bin/bash" in members(user, user.build(*options, "--closure", store.graph, "--copy-to-root", bash))
         assert user.leftovers() == []

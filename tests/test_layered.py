@@ -19,8 +19,8 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, PACKAGES, Result, Store, User, make_store, store_of
-from programs.aftermath import assert_nothing_left, assert_said, is_ready, until
+from conftest import COMMAND, HANG, PACKAGES, Result, Store, User, make_store, store_of
+from programs.aftermath import ABSENT, assert_nothing_left, assert_said, is_ready, until
 
 from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
 from rootless_layer.blob import open_layer
@@ -146,7 +146,7 @@ def test_a_files_shape_tells_what_it_is(tmp_path: Path, text: str, kind: type) -
         ('[["popularity_contest"], ["limit_layers", 0]]', "step 2: .* is not a step, or not with these"),
         ('[["limit_layer", 3]]', "is not a step"),
         ('[["popularity_contst"], ["reverse"]]', "step 1: .'popularity_contst'. is not a step"),
-        (None, "No such file"),
+        (None, ABSENT),
     ],
 )
 def test_files_that_are_no_layering(tmp_path: Path, text: str | None, problem: str) -> None:
@@ -256,7 +256,7 @@ def test_arguments_that_do_not_go_together(users: list[User], store: Store) -> N
     full = image(user, *store.options, "--layer", user.home / "custom", "--max-layers", "1")
     assert_said(full, 65, "of 1 layers, 0 are the base's and 1 are put on top", "--max-layers")
     wrong = image(user, *store.options, "--layering", "popular")
-    assert_said(wrong, 65, "popular: cannot be read as JSON: No such file", "Give `popularity`, `size`, or a JSON file")
+    assert_said(wrong, 65, f"popular: cannot be read as JSON: {ABSENT}", "Give `popularity`, `size`, or a JSON file")
 
 
 def test_a_closure_that_is_not_there(user: User) -> None:
@@ -279,7 +279,7 @@ def test_nothing_outlives_a_command_that_is_ended(users: list[User], store: Stor
             time.sleep(seconds)
             started.send_signal(number)
             ended = -number if number == signal.SIGKILL else 128 + number
-            assert started.wait(30) in ({ended, 0} if "layout" in more else {ended})  # a layout may have been written by then
+            assert started.wait(HANG) in ({ended, 0} if "layout" in more else {ended})  # a layout may have been written by then
         assert_nothing_left(user, patiently=True)
         assert until(lambda: not list(user.home.glob(".cache/rootless-layer/layers/.*")))
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 import pytest
-from conftest import COMMAND, Result, Store, User, make_store, remove, store_of
+from conftest import COMMAND, HANG, Result, Store, User, remove, shared_store, store_of
 from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
 from test_cache import files
 from test_layered import own
@@ -505,13 +505,16 @@ def test_gc_takes_nothing_from_an_image_whose_closure_is_built(user: User) -> No
     image_ = f'closure = "{made.graph}"\nstore-root = "{made.root}"\n'
     text = f"{DIRECTORY}[image.a]\n{image_}output = 'a'\n[image.b]\n{image_}cmd = 'b'\n[layer.c]\nrun = 'touch c'\noutput = 'c'\n"
     path = write(user, text)
-    collect = f"while :; do {' '.join(COMMAND)} cache gc --keep 0; done"
+    collect = f"while test -e go; do {' '.join(COMMAND)} cache gc --keep 0; touch gone; done"
     for _ in range(3):
-        with user.start(
-            ["sh", "-c", collect], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        ) as gc:
-            result = user.run([*COMMAND, "make", path, "-j", "2"])
-            os.killpg(gc.pid, signal.SIGKILL)
+        (user.home / "go").touch()
+        with user.start(["sh", "-c", collect], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            try:
+                assert until((user.home / "gone").exists)
+                result = user.run([*COMMAND, "make", path, "-j", "2"])
+            finally:
+                (user.home / "go").unlink()  # it is not killed: what it was removing would be left to the next
+        (user.home / "gone").unlink()
         assert result.status == 0, result.err
         assert user.run([*COMMAND, "validate", "a", "c"]).status == 0
         remove(user.home / "a")
@@ -644,7 +647,7 @@ def test_a_killed_make_leaves_nothing(user: User, how: signal.Signals) -> None:
         assert line
         ready += b"READY" in line
     process.send_signal(how)
-    status = process.wait(60)
+    status = process.wait(HANG)
     process.stderr.close()
     if how != signal.SIGKILL:
         assert status == 128 + how
@@ -813,9 +816,9 @@ def test_nodes_come_after_what_they_need() -> None:
 # --- the documentation ---
 
 
-def test_the_readmes_example_is_made(user: User, shared: Path, accounts: Path) -> None:
+def test_the_readmes_example_is_made(user: User, accounts: Path) -> None:
     """The file that README shows is made as it stands there, twice, the second time by looking it up."""
-    store: Store = make_store(shared / f"readme-{user.name}", ("bash", "coreutils", "passwd"))
+    store = shared_store("bash", "coreutils", "passwd")
     readme = (HERE.parent / "README.md").read_text()
     example = re.search(r"```toml\n(.*?)```", readme, re.DOTALL)
     assert example is not None

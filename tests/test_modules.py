@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,7 @@ IN_SESSION = {"agent", "descendants", "errors", "faked", "namespace", "overlay",
 """What runs in the session's processes, which start without site-packages."""
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """Parse every module of the package."""
     return {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"}

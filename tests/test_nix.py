@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMMAND, Result, User, make_user
-from nix_pkgs import LET, Nix, fetch_nix, make_nix, remove_quickly
+from conftest import COMMAND, Result, User, make_user, remove
+from nix_pkgs import LET, Nix, fetch_nix, make_nix
 
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 PACKAGES = ("bash", "coreutils", "findutils", "sed", "grep", "tar", "gzip", "passwd", "login")
@@ -63,7 +63,7 @@ def stores(shared: Path) -> Iterator[list[Nix]]:
     first.build("builtins.attrValues (import <machine/packages.nix>)")
     yield [first, *(make_nix(user, PACKAGES, like=first) for user in users[1:])]
     for user in users:
-        remove_quickly(user.home)
+        remove(user.home)
 
 
 def layer(nix: Nix, path: str) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def test_newer_versions_of_nix_give_the_same(stores: list[Nix], shared: Path, su
         ours, theirs = nix.build(LAYERS), newer.build(LAYERS)
         digests = [layer(nix, path)["digest"] for path in ours[1:]]
         assert [layer(newer, path)["digest"] for path in theirs[1:]] == digests, version
-        remove_quickly(user.home)
+        remove(user.home)
 
 
 OVERLAY = """

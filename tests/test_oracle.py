@@ -15,8 +15,8 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import SOMEBODY, Store, User, make_user, remove
-from corpus import BY_NAME, CORPUS, Case, environment, make_contents, options_of
+from conftest import HANG, SOMEBODY, Store, User, make_user, once, remove
+from corpus import BY_NAME, CORPUS, Case, environment, options_of, shared_contents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import Chroot, Node, Snapshot, differences, in_blob, in_listing, listed, on_disk, unpack
@@ -27,20 +27,21 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only real root can be
 
 
 @pytest.fixture(scope="session")
-def contents(shared: Path, big_store: Store, accounts: Path) -> list[str]:
+def contents(big_store: Store, accounts: Path) -> list[str]:
     """The trees that the scripts work on."""
-    folder = shared / "oracle-contents"
-    folder.mkdir()
-    return [*make_contents(folder, big_store), str(accounts)]
+    return [*shared_contents(big_store), str(accounts)]
 
 
 @pytest.fixture(scope="session")
 def chroot(shared: Path, big_store: Store, contents: list[str]) -> Chroot:
     """A real root directory of the corpus's inputs, unpacked from their layer by GNU tar."""
-    user = make_user(shared, "root")
-    layer = build(user, options_of(BY_NAME["nothing"], "root", big_store, contents))
-    unpack(layer, shared / "base")
-    return Chroot(shared / "base", big_store, environment(big_store))
+
+    def make(base: Path) -> None:
+        user = make_user(shared, "root")
+        unpack(build(user, options_of(BY_NAME["nothing"], "root", big_store, contents)), base)
+        remove(user.home)
+
+    return Chroot(once("oracle-base", make), big_store, environment(big_store))
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def work(shared: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="oracle-", dir=shared))
     folder.chmod(0o755)
     yield folder
-    shutil.rmtree(folder)
+    remove(folder)
 
 
 def build(user: User, words: Sequence[str | Path]) -> Path:
@@ -266,7 +267,7 @@ def test_random_scripts_leave_what_real_root_leaves(lines: list[str], work: Path
         for name in ("real", "content"):
             os.mkdir(f"{folder}/{name}", 0o755)
             plant(Path(folder, name))
-        subprocess.run(["sh", "-c", text], cwd=f"{folder}/real", check=True, umask=0o022, stdin=subprocess.DEVNULL, timeout=60)
+        subprocess.run(["sh", "-c", text], cwd=f"{folder}/real", check=True, umask=0o022, stdin=subprocess.DEVNULL, timeout=HANG)
         spec = LayerSpec(contents=(f"{folder}/content",), scripts=(Script.text(text),), view="directory")
         layer = build_layer(spec, f"{folder}/layer")
         blob = Path(folder, "layer/blobs/sha256", layer.descriptor.digest.removeprefix("sha256:"))

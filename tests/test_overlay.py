@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import Store, User, fingerprint, make_store, make_user, remove
+from conftest import Store, User, fingerprint, make_user, remove, shared_store
 from programs.aftermath import assert_nothing_left, members
 
 from rootless_layer.errors import OverlayError
@@ -75,9 +75,9 @@ getcap /own/in | grep -q net_raw; test "$(getfattr --only-values -n user.x /etc/
 
 
 @pytest.fixture(scope="module")
-def perl(shared: Path) -> Store:
+def perl() -> Store:
     """A closure with perl."""
-    return make_store(shared / "perl-store", ("bash", "coreutils", "perl-base"))
+    return shared_store("bash", "coreutils", "perl-base")
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +86,20 @@ def tools(big_store: Store) -> Store:
     return big_store
 
 
+def shown(store: Store) -> list[str]:
+    """Give the options by which scripts see a closure's programs, which are then in no layer: there is less to copy."""
+    return ["--tools", str(store.graph), "--store-root", str(store.root)]
+
+
 def bases(user: User, tools: Store) -> list[str | Path]:
-    """Build a base of four layers: programs, what a script made, what another made of that, and nothing."""
+    """Build a base of four layers: a program, what a script made, what another made of that, and nothing."""
     env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
-    programs = user.build(*tools.options, output="0", env=env)
+    programs = user.build("--copy-to-root", tools.on_disk("libcap2-bin"), output="0", env=env)
     assert programs.status == 0, programs.err
     words: list[str | Path] = ["--base", user.home / "0"]
     later = "echo again > /etc/again; chown 21 /etc/again; rm /share/5; rm -r /etc/data; chown 13 /own/in; setcap cap_net_raw+ep /own/in\n"
     for number, text in (("1", BASE), ("2", later), ("3", "true\n")):
-        made = user.build(*words, *tools.options, "--script", user.script(text, f"script-{number}"), output=number, env=env)
+        made = user.build(*words, *shown(tools), "--script", user.script(text, f"script-{number}"), output=number, env=env)
         assert made.status == 0, made.err
         words += ["--base", user.home / number]
     return words
@@ -109,12 +114,12 @@ def test_an_overlay_gives_what_a_copy_gives(users: list[User], tools: Store, par
     for user in users:
         env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
         words = bases(user, tools)
-        assert user.build(*words, *tools.options, "--", "true", env=env).status == 0  # the last layer's snapshot is made
+        assert user.build(*words, *shown(tools), "--", "true", env=env).status == 0  # the last layer's snapshot is made
         snapshots = [fingerprint(tree) for tree in sorted(user.home.glob("cache/snapshots/*/tree"))]
         for name, text in scripts.items():
             script = user.script(text + "\n", f"script-{name}")
             for stage in ("auto", "copy") if EVERY or user is users[0] else ("auto",):
-                made = user.build(*words, *tools.options, "--script", script, "--stage", stage, output="upper", env=env)
+                made = user.build(*words, *shown(tools), "--script", script, "--stage", stage, output="upper", env=env)
                 assert made.status == 0, (name, made.err)
                 digests[name].add(made.layer["digest"])
                 if "so it is copied" in made.err:
@@ -134,7 +139,11 @@ def test_an_overlay_that_forgets_is_noticed(shared: Path, tools: Store) -> None:
     user = make_user(shared, "somebody")
     env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
     words = bases(user, tools)
-    script = user.script("echo more >> /own/in\nfor n in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done\n", "forgotten")
+    # The script goes on until it sees another number, and does not wait for one in the copy, where it runs again.
+    text = """echo more >> /own/in; number=$(stat -c %i /own/in)
+while test "$(stat -f -c %T /own)" = overlayfs && test "$(stat -c %i /own/in)" = "$number"; do sleep 0.02; done
+"""
+    script = user.script(text, "forgotten")
     ended = threading.Event()
 
     def forget() -> None:
@@ -144,7 +153,7 @@ def test_an_overlay_that_forgets_is_noticed(shared: Path, tools: Store) -> None:
     thread = threading.Thread(target=forget)
     thread.start()
     try:
-        made = user.build(*words, *tools.options, "--script", script, "--list", env=env)
+        made = user.build(*words, *shown(tools), "--script", script, "--list", env=env)
     finally:
         ended.set()
         thread.join()
@@ -176,7 +185,7 @@ def test_snapshots_that_cannot_be_shown_are_copied(user: User, store: Store) -> 
     (tree / "file").write_text("x\n")
     assert user.build("--copy-to-root", tree, output="tiny", env=env).status == 0
     words = ["--base", user.home / "tiny"] * 501
-    made = user.build(*words, *store.options, "--", "chown", "5", "/file", env=env)
+    made = user.build(*words, *shown(store), "--", "chown", "5", "/file", env=env)
     assert made.status == 0, made.err
     assert "the base cannot be shown by an overlay, so it is copied" in made.err
     assert [(path, one.uid) for path, one in members(user).items() if not path.startswith("nix")] == [("file", 5)]
@@ -244,7 +253,7 @@ def test_odd_layers_of_others(user: User, store: Store, perl: Store, name: str) 
     image = layout_of(user, user.home / "image", tars)
     env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
     tools = perl if "perl" in text else store
-    words = ["--base", image, *tools.options, "--script", user.script(text + "\n")]
+    words = ["--base", image, *shown(tools), "--script", user.script(text + "\n")]
     made = [user.build(*words, "--stage", stage, env=env).layer["digest"] for stage in ("copy", "auto")]
     assert made[0] == made[1]
     found = members(user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 PROGRAMS = Path(__file__).parent
 CONFINED = PROGRAMS / "confined.py"
-_ENOUGH_SECONDS = 30
+_ENOUGH_SECONDS = 300
+ABSENT, CLOSED, FULL = (os.strerror(number) for number in (errno.ENOENT, errno.EACCES, errno.ENOSPC))
+"""What this system calls a file that is not there, one that may not be used, and a disk without room."""
 
 
 def marked(user: User) -> list[str]:
@@ -55,7 +58,7 @@ def mounts(user: User) -> list[str]:
 
 def until(true: Callable[[], bool]) -> bool:
     """Wait until something holds; say whether it came to."""
-    deadline = time.monotonic() + _ENOUGH_SECONDS
+    deadline = time.monotonic() + _ENOUGH_SECONDS  # only against a test that hangs
     while not true():
         if time.monotonic() > deadline:
             return False
