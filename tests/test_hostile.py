@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import SOMEBODY, Result, Store, User, fingerprint, once, shared_store, store_of
+from conftest import SOMEBODY, Result, Store, User, fingerprint, once, remove, shared_store, store_of
 from programs.aftermath import (
     CONFINED,
     PROGRAMS,
