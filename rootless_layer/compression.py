@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import errno
 import hashlib
 import io
 import lzma
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .child import cores, uninterrupted
 from .errors import InputError
-from .machine import starting, unreadable, unwritable
+from .machine import NO_MEMORY, enough, unreadable, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,13 +131,14 @@ class BlobWriter:
         self._await_hash()
         if not part:
             return
-        with uninterrupted(), starting("the layer cannot be hashed"):  # until it is known that the thread holds the part
+        with uninterrupted(), enough("the layer cannot be hashed"):  # until it is known that the thread holds the part
             self._hashing = self._pool.submit(self._hash.update, part)
         try:  # this may take as long as a reader likes, and be interrupted
             if kind == "none":
                 self._stored.file.write(part)  # type: ignore[union-attr]
             else:
-                self._compress(part)
+                with enough("the layer cannot be compressed"):
+                    self._compress(part)
                 self._stored.check()
         except BaseException:
             self._await_hash()
@@ -153,8 +153,7 @@ class BlobWriter:
 
     def _compress(self, part: memoryview) -> None:
         if self._codec is None:
-            with starting("the layer cannot be compressed"):
-                self._codec = _codec(self._compression, self._stored)
+            self._codec = _codec(self._compression, self._stored)
         position = 0
         if self._pending:
             position = _BLOCK - len(self._pending)
@@ -175,19 +174,17 @@ class BlobWriter:
         if self._compression.kind == "none":
             self.digest, self.size = self.diff_id, self.uncompressed_size
             return
-        if self._codec is None:
-            with starting("the layer cannot be compressed"):
+        with enough("the layer cannot be compressed"):
+            if self._codec is None:
                 self._codec = _codec(self._compression, self._stored)
-        if self._pending:
-            self._codec.write(bytes(self._pending))
-        self._codec.close()
+            if self._pending:
+                self._codec.write(bytes(self._pending))
+            self._codec.close()
         self._stored.check()
         self.digest, self.size = f"sha256:{self._stored.hash.hexdigest()}", self._stored.size
 
 
 _MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00"}
-_NO_MEMORY = "not enough memory"
-"""What zstd says of memory that it could not have: no number, nor an exception of its own."""
 _LARGE_WINDOW = "too much memory for decoding"
 MOST_BYTES = 16 << 30
 """More than this is not unpacked, unless the caller allows it: a small file may claim to be endless."""
@@ -215,7 +212,7 @@ def decompressed(path: str, *, offset: int = 0, size: int = -1) -> Iterator[byte
     """
     kind = kind_of(path, offset)
     try:
-        with starting(f"{path}: cannot be read"), open(path, "rb") as file:
+        with enough(f"{path}: cannot be read"), open(path, "rb") as file:
             file.seek(offset)
             with _reader(kind, file if size < 0 else _Section(file, size)) as reader:
                 while part := _next(kind, reader, path):
@@ -232,12 +229,11 @@ def _next(kind: str, reader: Any, path: str) -> bytes:  # noqa: ANN401 - each li
     except damage as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
+        if NO_MEMORY in str(error):
+            raise
         message = f"{path}: {error}"
-        if _NO_MEMORY in message:
-            raise unreadable(OSError(errno.ENOMEM, str(error)), path) from error
-        hint = (
-            "Compress it again with a window of 128 MiB or less." if _LARGE_WINDOW in message else "It is damaged: get it again."
-        )
+        large = _LARGE_WINDOW in message
+        hint = "Compress it again with a window of 128 MiB or less." if large else "It is damaged: get it again."
         raise InputError(message, hint=hint) from error
     return data
 

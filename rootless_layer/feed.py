@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from .errors import MachineError
-from .machine import starting, unreadable
+from .machine import enough, unreadable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,7 +43,7 @@ class Feed:
             fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, READ_BYTES)
         self.thread = threading.Thread(target=self._run, daemon=True)
         try:
-            with starting(f"{where}: cannot be read"):
+            with enough(f"{where}: cannot be read"):
                 self.thread.start()
         except MachineError:
             os.close(self.reading)

@@ -21,7 +21,7 @@ _OF_INPUT = frozenset({0, -1, errno.EILSEQ, errno.EINVAL, errno.ERANGE})
 _EXHAUSTED = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n), or let fewer builds run at the same time.",
     errno.ENFILE: "All programs of this machine together have too many files open: end some, or raise fs.file-max.",
-    errno.ENOMEM: "Free memory, or raise its limit (ulimit -v, a container's limit).",
+    errno.ENOMEM: "Free memory, or raise the limits of memory and of threads (ulimit -v and -u, a container's limits).",
     errno.EAGAIN: "Raise the limit of processes and threads (ulimit -u, a container's limit).",
     errno.EIO: "A disk or a network file system fails: see the kernel's log.",
 }
@@ -32,6 +32,10 @@ _FULL = {
 }
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
+_NO_THREAD = "can't start new thread"
+"""What Python says in a mere :class:`RuntimeError`."""
+NO_MEMORY = "not enough memory"
+"""What zstd says in an exception of its own, also where its threads cannot be started."""
 NOBODYS_FAULT = (MachineError, UnreadableError)
 """What says nothing of an input: it may be right."""
 
@@ -78,15 +82,20 @@ def failed(number: int, path: str, doing: str) -> RootlessLayerError:
 
 
 @contextlib.contextmanager
-def starting(what: str) -> Iterator[None]:
-    """Raise :class:`MachineError` where a thread cannot be started, or memory cannot be had, for ``what`` is done."""
+def enough(doing: str) -> Iterator[None]:
+    """Raise :class:`MachineError` where there is not enough for what is done: memory, or a thread that can be started.
+
+    ``doing`` is what cannot be done then, with the path. Neither comes with an error number.
+    """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "thread" not in str(error):
+    except RootlessLayerError:
+        raise
+    except Exception as error:
+        number = errno.EAGAIN if _NO_THREAD in str(error) else errno.ENOMEM
+        if number == errno.ENOMEM and not isinstance(error, MemoryError) and NO_MEMORY not in str(error):
             raise
-        number = errno.ENOMEM if isinstance(error, MemoryError) else errno.EAGAIN
-        message = f"{what}: {str(error) or os.strerror(number)}"
+        message = f"{doing}: {str(error) or os.strerror(number)}"
         raise MachineError(message, hint=_EXHAUSTED[number]) from error
 
 
