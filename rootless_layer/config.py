@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+from .oci import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -42,11 +43,6 @@ _SIGNALS = frozenset((
     "RTMAX", *(f"RTMAX-{number}" for number in range(1, 15)),
 ))  # fmt: skip
 """Linux's signals by the names that docker and podman know."""
-
-
-def canonical(value: object) -> bytes:
-    """Write JSON the same on every machine; raises :class:`ValueError` for what JSON cannot say: no text, no number."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _refuse(name: str) -> None:

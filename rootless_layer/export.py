@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from .admission import admit
 from .blob import ahead
 from .child import Tally, each
-from .config import canonical
 from .copying import Flowing
 from .errors import InputError, OutputError
 from .index import docker_manifest, index
-from .oci import MEDIA_TYPES, Platform, sha256
+from .oci import MEDIA_TYPES, Platform, canonical, sha256
 from .output import aside, check_replaceable, make_folder, umask, writing
 from .progress import Progress
 from .temporary import Temporary

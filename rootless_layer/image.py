@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from .config import canonical, check_config, merged
+from .config import check_config, merged
 from .errors import InputError
-from .oci import CONFIG, MANIFEST, Descriptor, Platform, chain_ids, sha256
+from .oci import CONFIG, MANIFEST, Descriptor, Platform, canonical, chain_ids, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

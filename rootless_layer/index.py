@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config import canonical
-from .oci import INDEX, MANIFEST, Descriptor, sha256
+from .oci import INDEX, MANIFEST, Descriptor, canonical, sha256
 from .reference import FULL_NAME, REF_NAME, full_name, is_reference
 
 if TYPE_CHECKING:

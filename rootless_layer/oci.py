@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from typing import TYPE_CHECKING, Self
@@ -32,6 +33,11 @@ _DOCKER_LAYERS = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
 }
 _KINDS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()} | _DOCKER_LAYERS
+
+
+def canonical(value: object) -> bytes:
+    """Write JSON the same on every machine; raises :class:`ValueError` for what JSON cannot say: no text, no number."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def layer_type(media_type: str) -> str:

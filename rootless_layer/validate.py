@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from .admission import MOST_FOR_DOCKER, look_through
+from .admission import MOST_FOR_DOCKER, Accidents
 from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .compression import decompress, kind_of
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .blob import Piece
-    from .contents import Contents, Merged
+    from .contents import Merged
     from .findings import Findings
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
@@ -250,7 +249,7 @@ class _Stored:
         diff_ids = check_image_config(given, len(layers))
         below: Merged = {}
         known = True
-        read: list[tuple[str, Contents]] = []
+        seen = Accidents.of(given.given.get("config"))
         for number, layer in enumerate(layers):
             if layer is None:
                 known = False
@@ -260,10 +259,9 @@ class _Stored:
                 check_diff_id(reading, diff_ids[number], layer[0], self.finder)
             merged = reading.contents.over(below)
             Soundness(layer[0], reading.contents, below, self.finder, known=known).check(merged)
+            seen.see(layer[0], reading.contents, below, merged, own=number > 0 and known)
             below, known = merged, known and reading.whole
-            read.append((layer[0], reading.contents))
-        inner = given.given.get("config")
-        for note in chain(*look_through(read, inner if isinstance(inner, dict) else {}, 1)) if known else ():
+        for note in (*seen.notes, *seen.lost):
             self.finder.note(*note.split(": ", 1))
         if len(layers) > MOST_FOR_DOCKER:
             self.finder.note(config[0], f"has {len(layers)} layers, and docker takes {MOST_FOR_DOCKER} at most")
