@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
+
+import attrs
 
 from . import listing
 from .config import read_json
-from .contents import Contents, merge, read_contents
+from .contents import ROOT, Contents, merge, read_contents
 from .errors import InputError
 from .findings import Finder
 from .hiding import Needed, in_store, programs, unmeant
@@ -23,7 +25,7 @@ from .soundness import Soundness
 from .tree import is_plain_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .blob import LayerBlob
     from .changes import Changes
@@ -76,26 +78,21 @@ def _looked_through(image: Image) -> list[str]:
     tops = [contents_of(layer) for layer in image.layers[len(image.layers) - own :]]
     if all(map(_is_of_closure, tops)) and not any(map(_is_foreign, image.layers)):
         return []
-    layers = [(called(layer), contents_of(layer)) for layer in image.layers]
-    _check_foreign(image, layers)
-    notes, lost = look_through(layers, image.described.get("config") or {}, len(image.layers) - own)
-    if lost:
-        raise InputError(*lost, hint=_HINT)
-    more = len(notes) - _MOST_NOTES
-    return notes[:_MOST_NOTES] + ([f"and {more} more of the kind"] if more > 0 else [])
-
-
-def _check_foreign(image: Image, layers: Sequence[tuple[str, Contents]]) -> None:
-    """Refuse a base's layers that could not be unpacked."""
-    finder, below = Finder(), merge(())
-    for layer, (where, contents) in zip(image.layers, layers, strict=True):
-        if not _is_foreign(layer):
-            break  # what is put on top was made here
-        changes = contents.changes(below)
-        Soundness(where, contents, below, finder, known=True).check(changes.added)
-        changes.apply(below)
+    seen, finder, tree, foreign = Accidents.of(image.described.get("config") or {}), Finder(), merge(()), True
+    for number, layer in enumerate(image.layers):
+        contents = contents_of(layer)
+        changes = contents.changes(tree)
+        foreign = foreign and _is_foreign(layer)
+        if foreign:  # what is put on top was made here, and is not known whole
+            Soundness(called(layer), contents, tree, finder, known=True).check(changes.added)
+        seen.see(called(layer), contents, tree, changes, own=number >= len(image.layers) - own)
+        changes.apply(tree)
     if finder.problems:
         raise InputError(*map(str, finder.problems), hint="Such an image cannot be unpacked: get or build it again.")
+    if seen.lost:
+        raise InputError(*seen.lost, hint=_HINT)
+    more = len(seen.notes) - _MOST_NOTES
+    return seen.notes[:_MOST_NOTES] + ([f"and {more} more of the kind"] if more > 0 else [])
 
 
 _HINT = (
@@ -104,25 +101,32 @@ _HINT = (
 )
 
 
-def look_through(layers: Sequence[tuple[str, Contents]], config: Mapping[str, Any], own: int) -> tuple[list[str], list[str]]:
-    """Look at what layers, with what messages call them, do from the number ``own`` on to those below.
+@attrs.define(slots=True)
+class Accidents:
+    """What layers, one put upon the other, do to those below that nobody may have meant: a line for each."""
 
-    Gives what they may do by accident, and what the image needs to start and has no more.
-    """
-    needed, notes = Needed(programs(config)), []
-    tree = merge(())
-    for number, (where, contents) in enumerate(layers):
-        changes = contents.changes(tree)
-        above = _lookup(tree, changes)
+    needed: Needed
+    notes: list[str] = attrs.field(factory=list)
+
+    @classmethod
+    def of(cls, config: object) -> Self:
+        """Begin without a layer; ``config`` has the properties of an image's config, by which it starts."""
+        return cls(Needed(programs(config if isinstance(config, dict) else {})))
+
+    def see(self, where: str, contents: Contents, below: Merged, changes: Changes[Member], *, own: bool) -> None:
+        """See a layer, which messages call ``where``, and what it changes of the tree below; of one not ``own`` nothing is said."""
         entries = [member.entry for member in contents.members if not member.is_whiteout]
-        gone = contents.removed | contents.emptied
-        needed.see([entry.path for entry in entries], above, where, gone)
-        if number < own:
-            needed.lost.clear()
-        else:
-            notes += [f"{where}: {note}" for note in unmeant(entries, _lookup(tree), above, gone)]
-        changes.apply(tree)
-    return notes, list(needed.lost.values())
+        gone, above = contents.removed | contents.emptied, _lookup(below, changes)
+        if own:
+            self.notes += [f"{where}: {note}" for note in unmeant(entries, _lookup(below), above, gone)]
+        self.needed.see([entry.path for entry in entries], above, where, gone)
+        if not own:
+            self.needed.lost.clear()
+
+    @property
+    def lost(self) -> list[str]:
+        """Say what an image needs to start, was there, and cannot be found any more."""
+        return list(self.needed.lost.values())
 
 
 def _lookup(tree: Merged, changes: Changes[Member] | None = None) -> Callable[[bytes], Entry | None]:
@@ -131,7 +135,7 @@ def _lookup(tree: Merged, changes: Changes[Member] | None = None) -> Callable[[b
     hidden = frozenset[bytes]() if changes is None else changes.hides(tree)
 
     def there(path: bytes) -> Entry | None:
-        member = added.get(path) or (None if path in hidden else tree.get(path))
+        member = added.get(path) or (None if path in hidden else tree.get(path) if path else tree.get(path, ROOT))
         return None if member is None else member.entry
 
     return there

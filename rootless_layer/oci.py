@@ -35,6 +35,11 @@ _DOCKER_LAYERS = {
 _KINDS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()} | _DOCKER_LAYERS
 
 
+def canonical(value: object) -> bytes:
+    """Write JSON the same on every machine; raises :class:`ValueError` for what JSON cannot say: no text, no number."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
 def layer_type(media_type: str) -> str:
     """Give the image-spec's media type for a layer's, docker's among them; raises :class:`InputError` for any other."""
     kind = _KINDS.get(media_type.replace("nondistributable.", ""))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from .admission import MOST_FOR_DOCKER, look_through
+from .admission import MOST_FOR_DOCKER, Accidents
 from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .compression import decompress, kind_of
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .blob import Piece
-    from .contents import Contents, Merged
+    from .contents import Merged
     from .findings import Findings
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
@@ -290,19 +289,18 @@ class _Stored:
         """Check layers one upon the other, and what they hide of each other."""
         below: Merged = {}
         known = True
-        read: list[tuple[str, Contents]] = []
-        for layer in layers:
+        seen = Accidents.of(config.given.get("config"))
+        for number, layer in enumerate(layers):
             if layer is None:
                 known = False
                 continue
             reading = self._read(*layer)
             changes = reading.contents.changes(below)
             Soundness(layer[0], reading.contents, below, self.finder, known=known).check(changes.added)
+            seen.see(layer[0], reading.contents, below, changes, own=number > 0 and known)
             changes.apply(below)
             known = known and reading.whole
-            read.append((layer[0], reading.contents))
-        inner = config.given.get("config")
-        for note in chain(*look_through(read, inner if isinstance(inner, dict) else {}, 1)) if known else ():
+        for note in (*seen.notes, *seen.lost):
             self.finder.note(*note.split(": ", 1))
         if len(layers) > MOST_FOR_DOCKER:
             self.finder.note(config.where, f"has {len(layers)} layers, and docker takes {MOST_FOR_DOCKER} at most")

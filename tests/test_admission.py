@@ -362,7 +362,7 @@ ODD: list[Any] = [None, "", "x", "a b", "\x1b", 7, [], {}, [{}], ["x"], "2020-01
 TEXTS = st.sampled_from([*NAMES, *NO_NAMES, "1", "tag", "a@b"])
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     layers=LAYERS, of=st.sampled_from(sorted(STORED)), said=st.sampled_from(sorted(STORED)), rows=st.integers(0, 5), base=CONFIGS,
     changes=CONFIGS, odd=st.dictionaries(st.sampled_from(["os", "architecture", "variant", "created", "author", "history"]), st.sampled_from(ODD), max_size=1),
