@@ -254,13 +254,13 @@ def test_attributes_are_the_same_in_both_forms(user: User) -> None:
     given = {
         "layerContents": [str(tree)], "layerScript": 'echo "$GREETING" > said\n', "layerView": "directory", "layerUid": 5,
         "layerEnvironment": {"GREETING": "hello"}, "layerTimeout": 30, "layerEpoch": 7, "layerKeepDirlinks": True,
-        "layerClosureWritable": False, "layerCompression": "gz:1", "layered": "is not ours",
+        "layerClosureWritable": False, "layerAllowSparse": True, "layerCompression": "gz:1", "layered": "is not ours",
     }  # fmt: skip
     assert built(user, given | {"exportReferencesGraph": {"graph": []}, "graph": []}).status == 0
     first = json.loads((user.home / "out/layer.json").read_bytes())
     (user.home / "build/.attrs.json").unlink()
     plain = given | {
-        "layerContents": str(tree), "layerEnvironment": '{"GREETING": "hello"}', "layerKeepDirlinks": "1", "layerClosureWritable": "",
+        "layerContents": str(tree), "layerEnvironment": '{"GREETING": "hello"}', "layerKeepDirlinks": "1", "layerAllowSparse": "1", "layerClosureWritable": "",
         "exportReferencesGraph": "graph /nix/store/x",
     }  # fmt: skip
     done = built(user, plain, structured=False)
