@@ -25,7 +25,7 @@ from .soundness import Soundness
 from .tree import is_plain_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .blob import LayerBlob
     from .changes import Changes

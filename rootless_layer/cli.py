@@ -282,7 +282,7 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         epoch=epoch,
         compression=parse_compression(options["compression"]),
     )
-    if not (spec.closure or spec.inputs() or spec.scripts or options["bases"]):
+    if not (spec.closure or spec.inputs() or spec.rootfs_listing or spec.scripts or options["bases"]):
         message = "there is nothing to make a layer of: name a closure, a tree, a root filesystem, a base or a script"
         raise click.UsageError(message)
     return spec

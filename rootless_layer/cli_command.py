@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +19,7 @@ _SEPARATOR = "--"
 
 
 class Strict(click.Command):
-    """A command that takes an option of one value once, and no empty path or name.
+    """A command that takes no two values of an option that has one, and no empty path or name.
 
     What it takes as a command of others, ``[-- COMMAND...]``, stands behind ``--``: in ``--copy-to-root a b``
     the ``b`` is no program.
@@ -30,18 +30,23 @@ class Strict(click.Command):
         given = list(args)
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
-            _, _, read = self.make_parser(ctx).parse_args(list(given))
-            self._check_once(ctx, read)
-            self._check_empty(ctx, read)
+            self._check_once(ctx, given)
+            self._check_empty(ctx, self.make_parser(ctx).parse_args(list(given))[2])
             self._check_separated(ctx, given)
             self._check_kept(ctx)
         return rest
 
-    @staticmethod
-    def _check_once(ctx: click.Context, read: Iterable[click.Parameter]) -> None:
-        for option, count in Counter(read).items():
-            if isinstance(option, click.Option) and count > 1 and not (option.multiple or option.is_flag):
-                message = f"{max(option.opts, key=len)} is given {count} times, and takes one value"
+    def _check_once(self, ctx: click.Context, given: list[str]) -> None:
+        single = [
+            option for option in self.params if isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+        ]
+        every = copy.copy(self)
+        every.params = [_repeated(option) if option in single else option for option in self.params]
+        values = every.make_parser(ctx).parse_args(list(given))[0]
+        for option in single:
+            different = list(dict.fromkeys(values.get(option.name) or ()))
+            if len(different) > 1:
+                message = f"{max(option.opts, key=len)} takes one value, and {' and '.join(different)} are given"
                 raise click.UsageError(message, ctx)
 
     @staticmethod
@@ -70,6 +75,13 @@ class Strict(click.Command):
         if isinstance(words, list | tuple) and words:  # click has a mark of its own for none
             message = f"{words[0]}: no option takes it. Repeat an option for each of its values; a command stands behind --"
             raise click.UsageError(message, ctx)
+
+
+def _repeated(option: click.Parameter) -> click.Parameter:
+    """Give the option as it would be if it took several values: of one that takes one, click keeps the last."""
+    several = copy.copy(option)
+    several.multiple = True
+    return several
 
 
 def check_different(paths: Iterable[str], option: str) -> None:

@@ -158,7 +158,8 @@ class _Reader:
 
     def _outputs(self, nodes: Mapping[str, Node], folder: str) -> None:
         """Refuse outputs that would take each other's place or this file's, and what is read that is an output."""
-        places = {os.path.realpath(self.path): "this file"}
+        own = os.path.realpath(self.path)
+        places = {own: "this file"}
         for node in nodes.values():
             given = node.options.get("output")
             if given is None:
@@ -172,6 +173,7 @@ class _Reader:
                     how = "is" if place == other else "lies within, or holds,"
                     self.blame(f"{node.kind}.{node.name}", f"output: {given} {how} {holder}")
             places.setdefault(place, f"the output of {node.kind}.{node.name}")
+        del places[own]
         for node in nodes.values():
             for key in _READ:
                 values = node.options.get(key, ())

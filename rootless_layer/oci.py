@@ -54,11 +54,6 @@ def is_layer_type(media_type: str) -> bool:
     return media_type.replace("nondistributable.", "") in _KINDS
 
 
-def canonical(value: object) -> bytes:
-    """Write JSON the same on every machine; raises :class:`ValueError` for what JSON cannot say: no text, no number."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+([+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{32,256}")
 

@@ -19,10 +19,19 @@ from rootless_layer.recipe import Recipes
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
     "tools, which are no part of a layer": ("build --tools graph -o out", "nothing to make a layer of"),
-    "two root filesystems": ("build --rootfs tree --rootfs other -o out", "--rootfs is given 2 times"),
-    "two outputs": ("build --copy-to-root tree -o out -o another", "--output is given 2 times"),
-    "one of them by its short name": ("image --layer layer -o out --output another", "--output is given 2 times"),
-    "two platforms": ("image --layer layer --platform linux/amd64 --platform linux/arm64 -o out", "--platform is given 2 times"),
+    "two root filesystems": (
+        "build --rootfs tree --rootfs other -o out",
+        "--rootfs takes one value, and tree and other are given",
+    ),
+    "two outputs": ("build --copy-to-root tree -o out -o another", "--output takes one value, and out and another are given"),
+    "one of them by its short name": (
+        "image --layer layer -o out --output another",
+        "--output takes one value, and out and another are given",
+    ),
+    "two platforms": (
+        "image --layer layer --platform linux/amd64 --platform linux/arm64 -o out",
+        "--platform takes one value, and linux/amd64 and linux/arm64 are given",
+    ),
     "a layer on stdout": ("build --copy-to-root tree -o -", "image --layer DIR -o -"),
     "a second tree without its option": ("build --copy-to-root tree other -o out", "other: no option takes it"),
     "a command without its mark": ("build --copy-to-root tree -o out true", "true: no option takes it"),
@@ -95,6 +104,10 @@ def test_what_may_be_empty_or_repeated() -> None:
     words = [
         "-q",
         "-q",
+        "--view",
+        "root",
+        "--view",
+        "root",
         "--copy-to-root",
         "a",
         "--copy-to-root",

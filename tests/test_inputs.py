@@ -172,7 +172,7 @@ def test_all_missing_paths_are_told_at_once(user: User, small: Store) -> None:
     nothing_left(user)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "nix/store", f"{LIBRARY}/lib", ""])
+@pytest.mark.parametrize("path", ["/etc/passwd", "nix/store", f"{LIBRARY}/lib"])
 def test_what_is_no_store_path_is_refused(user: User, small: Store, path: str) -> None:
     """--store-path takes a store path and nothing else."""
     refused(user.build(*small.options, "--store-path", path), repr(path))
