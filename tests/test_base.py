@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import COMMAND, PATIENT, Store, User, remove
+from conftest import COMMAND, PATIENT, PLACE, Store, User, remove
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, members
@@ -35,7 +35,7 @@ DATA = [b"", b"one", b"two", b"x" * 3000]
 @pytest.fixture(scope="module")
 def files() -> Iterator[list[Path]]:
     """A file for each path and each of the data."""
-    folder = Path(tempfile.mkdtemp(prefix="rl-tests-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(dir=os.environ[PLACE]))
     made = [folder / str(number) for number in range(len(NAMES) * len(DATA))]
     for number, path in enumerate(made):
         path.write_bytes(DATA[number % len(DATA)])
@@ -113,7 +113,7 @@ def test_the_difference_makes_the_one_of_the_other(
     lower, tree = make(before, files), make(after, files)
     base = Base.of(lower)
     layer = changeset(base, difference(base, tree), 1)
-    folder = tempfile.mkdtemp(prefix="rl-tests-", dir="/var/tmp")
+    folder = tempfile.mkdtemp(dir=os.environ[PLACE])
     try:
         whole = applied([lower, layer], folder).with_({})
         assert told(whole) == told(tree)

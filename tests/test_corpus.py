@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import SOMEBODY, Store, User, fingerprint, make_user, once, remove, store_of
+from conftest import PLACE, SOMEBODY, Store, User, fingerprint, make_user, once, remove, store_of
 from corpus import BY_NAME, CORPUS, Case, options_of, shared_contents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -101,7 +101,7 @@ def write_script(user: User, case: Case) -> Path:
 @pytest.fixture
 def memory() -> Iterator[Path]:
     """A directory on a tmpfs that everybody may write to: another file system, and a quick one."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="rl-tests-") as folder:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix=f"{os.path.basename(os.environ[PLACE])}-") as folder:
         os.chmod(folder, 0o1777)
         yield Path(folder)
 

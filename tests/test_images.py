@@ -23,7 +23,7 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, PATIENT, SOMEBODY, Result, Store, User, fingerprint, make_user, remove, shared_store
+from conftest import COMMAND, PATIENT, PLACE, SOMEBODY, Result, Store, User, fingerprint, make_user, remove, shared_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs.aftermath import CLOSED, FULL, assert_nothing_left, assert_said, until
@@ -223,7 +223,7 @@ def podman(users: list[User]) -> Iterator[Podman]:
     user = users[0]
     if not user.is_root:
         pytest.skip("podman needs root, or ids of one's own in /etc/subuid")
-    storage = tempfile.mkdtemp(prefix="rl-", dir="/tmp")  # podman takes no long path
+    storage = tempfile.mkdtemp(prefix="p", dir=os.environ[PLACE])  # podman takes no long path
     made = Podman(user, storage)
     yield made
     made("rm", "--all", "--force")

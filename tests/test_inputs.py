@@ -21,7 +21,7 @@ from pathlib import Path
 import attrs
 import nix_closure
 import pytest
-from conftest import SOMEBODY, Result, Store, User, fingerprint, once
+from conftest import PLACE, SOMEBODY, Result, Store, User, fingerprint, once
 
 LIBRARY = "/nix/store/7l2a4vd7ggk7mk80ya2zdh940m1lf9h0-library"
 PROGRAM = "/nix/store/ipm92mjvz1w93ivyh212n0r8p19q00vy-program-1.0"
@@ -407,7 +407,7 @@ def test_a_whiteouts_name_cannot_be_in_a_layer(user: User, store: Store, kind: s
 
 def make_debian(target: Path) -> None:
     """Make a small Debian as a tar archive."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
+    with tempfile.TemporaryDirectory(dir=os.environ[PLACE]) as scratch:
         made = f"{scratch}/debian.tar"
         command = ["mmdebstrap", "--variant=apt", "--include=passwd", "bookworm", made]
         command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "zoneinfo", "i18n")]

@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 import nix_pkgs
 import pytest
-from conftest import HERE, Result, User, make_user, remove
+from conftest import HERE, PLACE, Result, User, make_user, remove
 from nix_pkgs import Nix, fetch_nix, make_nix
 
 EXAMPLES = HERE / "nix" / "all.nix"
@@ -623,7 +623,7 @@ def podman(built: Built) -> Iterator[Callable[..., Result]]:
     """podman with a storage of its own, where there is root."""
     if os.geteuid() != 0:
         pytest.skip("podman needs root, or ids of one's own in /etc/subuid")
-    storage = tempfile.mkdtemp(prefix="rl-", dir="/tmp")  # podman takes no long path
+    storage = tempfile.mkdtemp(prefix="p", dir=os.environ[PLACE])  # podman takes no long path
     user = built.myself
 
     def run(*words: str | Path) -> Result:

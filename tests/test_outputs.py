@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from conftest import COMMAND, HANG, Result, Store, User, remove, shared_store
+from conftest import COMMAND, HANG, PLACE, Result, Store, User, remove, shared_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -930,7 +930,7 @@ def test_podman_runs_the_image(users: list[User], redis_store: Store, accounts: 
     layout = image_layout(user, layer, redis_store, user.home / "image")
     archive = user.home / "image.tar"
     subprocess.run(["tar", "-C", layout, "-cf", archive, "."], check=True)
-    storage = tempfile.mkdtemp(prefix="rl-", dir="/tmp")  # podman takes no long path
+    storage = tempfile.mkdtemp(prefix="p", dir=os.environ[PLACE])  # podman takes no long path
     podman = ["podman", "--root", f"{storage}/root", "--runroot", f"{storage}/run", "--storage-driver", "vfs"]
     try:
         loaded = user.run([*podman, "load", "-i", archive])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMMAND, User, remove
+from conftest import COMMAND, PLACE, User, remove
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_said
@@ -382,7 +382,7 @@ def test_umoci_unpacks_the_same_tree(shared: Path, layers: list[list[Row]]) -> N
 def test_buildahs_images_are_valid(users: list[User], folder: Path) -> None:
     """An image that buildah made, with whiteouts, is valid, and each layer is told as what was done."""
     user = users[0]
-    storage = tempfile.mkdtemp(prefix="rl-", dir="/var/tmp")
+    storage = tempfile.mkdtemp(prefix="p", dir=os.environ[PLACE])
     script = """\
 set -e
 b() { buildah --root "$STORAGE/root" --runroot "$STORAGE/run" --storage-driver vfs "$@"; }
