@@ -114,7 +114,7 @@ class Accidents:
         return cls(Needed(programs(config if isinstance(config, dict) else {})))
 
     def see(self, where: str, contents: Contents, below: Merged, changes: Changes[Member], *, own: bool) -> None:
-        """See a layer, which messages call ``where``, and what it changes of the tree below; of one not ``own`` nothing is said."""
+        """See a layer, called ``where``, and what it changes of the tree below; of one not ``own`` nothing is said."""
         entries = [member.entry for member in contents.members if not member.is_whiteout]
         gone, above = contents.removed | contents.emptied, _lookup(below, changes)
         if own:
