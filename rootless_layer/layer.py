@@ -19,10 +19,11 @@ from .compression import BlobWriter
 from .copying import Flowing
 from .errors import InputError, OutputError, OverlayError, UnavailableError
 from .listing import lines
+from .locate import StoreLocation
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, make_folder, writing
 from .pipeline import serialise
-from .plan import StoreLocation, plan, read_directory
+from .plan import plan, read_directory
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
