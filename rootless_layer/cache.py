@@ -22,19 +22,17 @@ from .errors import OutputError, SourceError
 from .lease import Lease
 from .output import aside, check_replaceable, make_folder, umask, writing
 from .removal import remove
+from .room import ASIDE, LAYERS, making_room
 from .temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .base import Base
     from .blob import LayerBlob
-    from .image import Image
     from .progress import Progress
     from .spec import Blob, LayerSpec, Stage
 
 LAYER_JSON, RECORD = "layer.json", "cache.json"
-ASIDE = ".rootless-layer-"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 Stamps = dict[str, list[int]]
@@ -116,7 +114,7 @@ class LayerCache:
     @classmethod
     def within(cls, cache: Path) -> LayerCache:
         """Give the part of the cache that holds layers."""
-        return cls(cache / "layers")
+        return cls(cache / LAYERS)
 
     def find(self, key: str) -> Entry | None:
         """Look a layer up. One that is damaged is dropped, and not found."""
@@ -151,10 +149,9 @@ class LayerCache:
         from .key import layer_key  # noqa: PLC0415 - a look-up needs neither
         from .layer import build_layer  # noqa: PLC0415
 
-        with keeping(self.place):
-            make_folder(self.place)
-        with Temporary() as temporary:
+        with making_room(self.place.parent), Temporary() as temporary:
             with keeping(self.place):
+                make_folder(self.place)
                 made = Path(temporary.make(str(self.place), ASIDE)) / "layer"
             build_layer(spec, made, stage=stage, blob=blob, progress=progress)
             if layer_key(spec, blob=blob) != key:
@@ -231,39 +228,3 @@ def _record(made: Path, key: str) -> None:
     with Flowing(made / RECORD) as file:
         file.write(record.encode())
         file.settle()
-
-
-def hold_base(
-    image: Image, cache: Path, temporary: Temporary, *, most_bytes: int, tell: Callable[[str], object]
-) -> tuple[Base, list[Lease]]:
-    """Open a base as :func:`rootless_layer.open_base` does; its snapshots stay until the leases end.
-
-    Where some have to be unpacked, one process at a time does so.
-    """
-    from .snapshot import open_base  # noqa: PLC0415 - not needed to look up
-
-    folders = [cache / "snapshots" / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
-    held: dict[Path, Lease] = {}
-
-    def hold() -> bool:
-        for folder in folders:
-            if folder not in held and (lease := Lease.shared(folder)) is not None:
-                held[folder] = lease
-        return len(held) == len(set(folders))
-
-    alone = None
-    if not hold():
-        with keeping(cache / "snapshots"):
-            make_folder(cache / "snapshots")
-        alone = Lease.exclusive(cache / "snapshots", wait=True)  # gc has it as well while it removes some
-    try:
-        hold()
-        base = open_base(image, cache, temporary, most_bytes=most_bytes, tell=tell)
-        hold()
-    finally:
-        if alone is not None:
-            alone.release()
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            os.utime(folder)
-    return base, list(held.values())

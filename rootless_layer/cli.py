@@ -17,11 +17,11 @@ from . import __version__
 from .child import ENDING, abandon
 from .cli_cache import cache
 from .cli_images import base_image, find_base, image, merge
-from .cli_layered import environment_epoch, parse_compression
 from .cli_make import make
 from .cli_nix import nix_archive, nix_build, nix_export, nix_image
 from .cli_progress import Shower
 from .cli_reports import diff, inspect, validate
+from .cli_values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, cache_size, epoch
 from .errors import RootlessLayerError, ScriptError
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="Build upon this image (PATH#NAME for one of several) or layer's directory; repeatable, lowest first.",
 )
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of the base's.  [default: this machine's]")
-@click.option(
-    "--most-bytes", type=click.IntRange(1), metavar="BYTES", help="What a base's layer may unpack to.  [default: 16 GiB]"
-)
+@click.option("--most-bytes", type=COUNT, metavar="BYTES", help="What a base's layer may unpack to.  [default: 16 GiB]")
 @click.option("--rootfs", metavar="DIR|TAR", help="Start from this root filesystem.")
 @click.option("--rootfs-listing", metavar="MTREE", help="Owners, modes and devices of a --rootfs DIR, as an mtree file.")
 @click.option("--script", "scripts", multiple=True, metavar="FILE", help="Run this script; repeatable, in order.")
@@ -129,7 +127,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="What a script sees: the tree as /, or this machine with the tree as working directory.",
 )
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Add to the scripts' environment; repeatable.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Kill a script that takes longer.")
+@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Kill a script that takes longer.")
 @click.option("--closure-writable", is_flag=True, help="Give the scripts copies of the store paths, to change.")
 @click.option(
     "--stage",
@@ -139,7 +137,12 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="How store paths get in front of a script; hardlink is for trusted scripts only.",
 )
 @click.option(
-    "--compression", default="none", show_default=True, metavar="KIND[:LEVEL]", help="none, gzip (0 to 3) or zstd (1 to 19)."
+    "--compression",
+    type=COMPRESSION,
+    default="none",
+    show_default=True,
+    metavar="KIND[:LEVEL]",
+    help="none, gzip (0 to 3) or zstd (1 to 19).",
 )
 @click.option(
     "--blob",
@@ -149,10 +152,10 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="Write the blob, or only what makes it again.",
 )
 @click.option(
-    "--source-date-epoch", type=int, metavar="SECONDS", help="Later times become this one.  [default: the variable, else 1]"
+    "--source-date-epoch", type=WHOLE, metavar="SECONDS", help="Later times become this one.  [default: the variable, else 1]"
 )
-@click.option("--uid", type=int, default=0, show_default=True, help="Who owns what no script made.")
-@click.option("--gid", type=int, default=0, show_default=True, help="Which group owns it.")
+@click.option("--uid", type=ID, default=0, show_default=True, help="Who owns what no script made.")
+@click.option("--gid", type=ID, default=0, show_default=True, help="Which group owns it.")
 @click.option(
     "--cache/--no-cache",
     "cached",
@@ -160,6 +163,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     show_default=True,
     help="Take the layer from the cache where nothing changed, else keep it there.",
 )
+@cache_size
 @click.option("-o", "--output", required=True, metavar="DIR", help="Put the layer here.")
 @click.option("--json", "as_json", is_flag=True, help="Print layer.json.")
 @click.option("--list", "as_list", is_flag=True, help="Print the layer's listing, with owners.")
@@ -238,9 +242,6 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
     scripts = [Script.file(path) for path in options["scripts"]]
     if options["command"]:
         scripts.append(Script.command(options["command"]))
-    epoch = options["source_date_epoch"]
-    if epoch is None:
-        epoch = environment_epoch()
     environment = {}
     for pair in options["environment"]:
         name, separator, value = pair.partition("=")
@@ -265,8 +266,8 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         conflict=options["conflict"],
         uid=options["uid"],
         gid=options["gid"],
-        epoch=epoch,
-        compression=parse_compression(options["compression"]),
+        epoch=epoch(options["source_date_epoch"]),
+        compression=options["compression"],
     )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .cli_values import COUNT, cache_size, epoch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 @click.command(context_settings={"show_default": True})
 @click.argument("file", metavar="FILE.toml")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="How many to work on at a time.  [default: the cores]")
+@click.option("-j", "--jobs", type=COUNT, metavar="N", help="How many to work on at a time.  [default: the cores]")
+@cache_size
 @click.option("--json", "as_json", is_flag=True, help="Print events, a JSON object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and what scripts say.")
 def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, quiet: bool) -> None:
@@ -43,6 +46,7 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     from .recipe import Recipes  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 
+    epoch(None)  # what is wrong with the variable is no fault of the file's
     graph = load(file)
     nodes = graph.select(targets)
     cache = cache_directory()

@@ -17,7 +17,7 @@ from .changeset import changeset, difference
 from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .copying import Flowing
-from .errors import InputError, OutputError, OverlayError, UnavailableError
+from .errors import InputError, OutputError, OverlayError, SourceError, UnavailableError
 from .listing import lines
 from .locate import StoreLocation
 from .oci import MEDIA_TYPES, Descriptor
@@ -33,6 +33,7 @@ from .tools import ToolStager
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from .base import Base
     from .plan import Plan
     from .spec import Blob, LayerSpec, Stage
     from .stage import Method
@@ -119,17 +120,23 @@ def _work_directory(spec: LayerSpec, temporary: Temporary, *, overlay: bool) -> 
     """Make a directory for what lasts as long as the build, where one is needed."""
     if not spec.scripts and (spec.rootfs is None or os.path.isdir(spec.rootfs)):
         return ""
-    folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - tempfile would try it by a file, which a signal may leave there
+    folder, prefix = os.environ.get("TMPDIR") or "/tmp", "rootless-layer-"  # noqa: S108 - tempfile would leave a file at a signal
+    if overlay and spec.base is not None and not _beside(spec.base, folder):
+        folder, prefix = os.fsdecode(os.path.dirname(os.path.dirname(spec.base.trees[0]))), ".rootless-layer-"
     try:
-        if overlay and spec.base is not None:
-            snapshot = os.fsdecode(os.path.dirname(spec.base.trees[0]))
-            if os.stat(snapshot).st_dev != os.stat(folder).st_dev:
-                # overlayfs keeps inode numbers within one file system only.
-                return temporary.make(os.path.dirname(snapshot), ".rootless-layer-")
-        return temporary.make(folder, "rootless-layer-")
+        return temporary.make(folder, prefix)
     except OSError as error:
         message = f"{folder}: no directory for the build can be made there: {error.strerror}"
         raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
+
+
+def _beside(base: Base, folder: str) -> bool:
+    """Say whether a directory is on the file system of a base's snapshots: overlayfs keeps inode numbers within one only."""
+    for tree in base.trees:
+        if not os.path.isdir(tree):
+            message = f"{os.fsdecode(tree)}: the base that was unpacked there is gone"
+            raise SourceError(message, hint="Open the base again: what is not in the cache is unpacked again.")
+    return not os.path.isdir(folder) or os.stat(base.trees[0]).st_dev == os.stat(folder).st_dev
 
 
 def _attempt(  # noqa: PLR0913 - one place, split for its length only

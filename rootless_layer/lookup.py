@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import listing
-from .cache import ASIDE, LAYER_JSON, LayerCache, keeping
+from .cache import LAYER_JSON, LayerCache, keeping
 from .key import layer_key
 from .layer import LISTING, made_from
 from .oci import Descriptor
 from .output import make_folder
 from .progress import Progress
+from .room import ASIDE, making_room
 from .temporary import Temporary
 from .tree import Tree
 
@@ -144,7 +145,7 @@ def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Callable[[
         from .layered import write_layers  # noqa: PLC0415 - not needed to look up
 
         place = holder.layers.place
-        with Temporary() as temporary, keeping(place):
+        with making_room(place.parent), Temporary() as temporary, keeping(place):
             make_folder(place)
             made = Path(temporary.make(str(place), ASIDE))
             names = write_layers([*missing.values()], made, "stored", progress=progress)

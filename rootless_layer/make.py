@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from .base import Base
     from .blob import LayerBlob
     from .cache import Entry
     from .export import Format
@@ -318,14 +319,11 @@ class Maker:
         self.show({"event": "failed", "kind": node.kind, "name": node.name, **failed})
 
 
-def _open(below: Image, node: Node, cache: Path, tell: Callable[[Progress], None], stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - a base
+def _open(below: Image, node: Node, cache: Path, tell: Callable[[Progress], None], stack: contextlib.ExitStack) -> Base:
     """Open a base in the child that builds upon it."""
-    from .cache import hold_base  # noqa: PLC0415
     from .progress import Progress  # noqa: PLC0415
+    from .snapshot import open_base  # noqa: PLC0415
 
     temporary = stack.enter_context(Temporary())
     most = node.options.get("most-bytes", MOST_BYTES)
-    base, leases = hold_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))
-    for lease in leases:
-        stack.callback(lease.release)
-    return base
+    return open_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))

@@ -12,7 +12,8 @@ from .closure import closure_of_paths, load_closure
 from .errors import InputError, RootlessLayerError
 from .fields import MOST_LAYERS
 from .image import BY_CLOSURE, Image, check_config, properties
-from .moment import rfc3339
+from .moment import created as created_at
+from .moment import environment_epoch
 from .oci import Platform
 from .spec import Compression, LayerSpec, Script
 
@@ -158,22 +159,12 @@ def _script(given: Any) -> Script:  # noqa: ANN401 - what the reader of the file
 
 
 def _compression(given: str) -> Compression:
-    kind, _, level = given.partition(":")
-    if level and not level.isdigit():
-        message = f"compression: {given!r}: write it as KIND or KIND:LEVEL"
-        raise InputError(message)
-    return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
+    return Compression.parse(given)
 
 
 def _epoch(options: Mapping[str, Any]) -> int:
     epoch: int | None = options.get("source-date-epoch")
-    if epoch is not None:
-        return epoch
-    text = os.environ.get("SOURCE_DATE_EPOCH", "1")
-    if not (text.isascii() and text.isdecimal()):
-        message = f"SOURCE_DATE_EPOCH: {text!r} is not a number of seconds"
-        raise InputError(message)
-    return int(text)
+    return environment_epoch() if epoch is None else epoch
 
 
 def _platform(options: Mapping[str, Any]) -> Platform | None:
@@ -187,7 +178,7 @@ def platform_of(options: Mapping[str, Any]) -> Platform:
 
 def created(options: Mapping[str, Any]) -> str:
     """Give when an image was created, as RFC 3339 has it; raises :class:`InputError`."""
-    return rfc3339(options.get("created") or os.environ.get("SOURCE_DATE_EPOCH", "1"))
+    return created_at(options.get("created"))
 
 
 def _check_config(options: Mapping[str, Any]) -> None:

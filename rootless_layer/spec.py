@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -26,6 +27,7 @@ Kind = Literal["none", "gzip", "zstd"]
 
 _LEVELS = {"none": (0, 0, 0), "gzip": (0, 2, 3), "zstd": (1, 3, 19)}
 """Lowest, default and highest level; gzip's are ISA-L's."""
+_LEVEL = re.compile("[0-9]{1,4}")
 _LARGEST_ID = 2**32 - 2
 
 
@@ -47,6 +49,15 @@ class Compression:
         if not lowest <= self.level <= highest:
             message = f"{self.kind} has the levels {lowest} to {highest}, not {self.level}"
             raise InputError(message)
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """Read ``KIND`` or ``KIND:LEVEL``; raises :class:`InputError`."""
+        kind, colon, level = text.partition(":")
+        if colon and not _LEVEL.fullmatch(level):
+            message = f"{text!r} is not a compression: write it as KIND or KIND:LEVEL"
+            raise InputError(message)
+        return cls(kind, int(level) if colon else -1)  # type: ignore[arg-type]
 
 
 @attrs.frozen(slots=True)

@@ -794,8 +794,8 @@ def test_keys_are_named_as_the_options_are() -> None:
         named = {max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)}
         return {name.removeprefix("--") for name in named}
 
-    assert options(build) - {"json", "list", "quiet", "cache"} == LAYER.keys() - {"run", "command"}
-    assert options(image) - {"json", "layer", "quiet", "cache"} == IMAGE.keys() - {"layers"}
+    assert options(build) - {"json", "list", "quiet", "cache", "cache-size"} == LAYER.keys() - {"run", "command"}
+    assert options(image) - {"json", "layer", "quiet", "cache", "cache-size"} == IMAGE.keys() - {"layers"}
 
 
 def test_every_knot_has_its_cycle() -> None:

@@ -16,6 +16,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors"},
+    {"number"},
     {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
     {"base", "progress"},
     {
@@ -51,7 +52,7 @@ RANKS = (
         "view",
         "overlay",
     },
-    {"plan", "worker", "pipeline"},
+    {"plan", "worker", "pipeline", "room"},
     {"stage"},
     {"tools", "scan", "session", "blob", "changeset", "unpacking"},
     {"layer", "image", "contents", "key"},
@@ -62,7 +63,8 @@ RANKS = (
     {"built", "nix_image", "lookup", "record", "makefile", "recipe", "job", "foreign"},
     {"validate", "upkeep", "make"},
     {"board"},
-    {"cli_layered", "cli_progress"},
+    {"cli_values", "cli_progress"},
+    {"cli_layered"},
     {"cli_images", "cli_cache", "cli_make"},
     {"cli_reports", "cli_nix"},
     {"cli"},
