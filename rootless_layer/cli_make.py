@@ -40,25 +40,34 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     """  # noqa: D301 - click's own mark
     from .board import Board, Lines  # noqa: PLC0415 - for a quick --help
     from .child import abandon, await_children  # noqa: PLC0415
+    from .faults import Faults  # noqa: PLC0415
+    from .foreign import Foreign  # noqa: PLC0415
     from .make import Maker  # noqa: PLC0415
-    from .makefile import load  # noqa: PLC0415
+    from .makefile import read  # noqa: PLC0415
     from .namespace import adopt_orphans  # noqa: PLC0415
+    from .preflight import Preflight  # noqa: PLC0415
     from .recipe import Recipes  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 
     epoch(None)  # what is wrong with the variable is no fault of the file's
-    graph = load(file)
+    faults = Faults(file)
+    graph = read(file, faults)
+    for problem in graph.unknown(targets):
+        faults.add("", problem)
     nodes = graph.select(targets)
     cache = cache_directory()
     os.chdir(os.path.dirname(file) or ".")
-    specs, splittings = Recipes().read(nodes)
     adopt_orphans()  # what tidies up after a child that was killed is waited for
     cores = jobs or len(os.sched_getaffinity(0))
     board = Board.on_stderr(quiet=quiet)
     lines = Lines(sys.stdout)
     try:
         with contextlib.ExitStack() as stack:
-            maker = Maker(specs, splittings, cache, cores, lines if as_json else board, stack)
+            foreign = Foreign(stack)
+            specs, splittings = Recipes(faults).read(nodes)
+            Preflight(faults, foreign).check(nodes, specs)
+            faults.check()
+            maker = Maker(specs, splittings, cache, cores, lines if as_json else board, stack, foreign)
             status = maker.make(nodes)
         if as_json:
             lines.end(status)

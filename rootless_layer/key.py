@@ -96,7 +96,7 @@ def _closure(spec: LayerSpec, *, derived: bool) -> Any:  # noqa: ANN401 - JSON
 def _contents(spec: LayerSpec, *, derived: bool) -> list[list[Any]]:
     locator = Locator(spec)
     trees = _Trees(locator, spec, derived=derived)
-    return [trees.identify(locator.find(content)) if content else [] for content in spec.contents]  # of nothing, nothing is built
+    return [trees.identify(locator.find(content)) for content in spec.contents]
 
 
 class _Trees:

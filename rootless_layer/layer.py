@@ -17,13 +17,13 @@ from .changeset import changeset, difference
 from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .copying import Flowing
-from .errors import InputError, OutputError, OverlayError, SourceError, UnavailableError
+from .errors import OutputError, OverlayError, SourceError, UnavailableError
 from .listing import lines
 from .locate import StoreLocation
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, make_folder, writing
 from .pipeline import serialise
-from .plan import plan, read_directory
+from .plan import check_rootfs, plan, read_directory
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
@@ -195,19 +195,14 @@ def _run(  # noqa: PLR0913 - as above
 
 
 def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
+    check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
-        if spec.rootfs_listing:
-            message = f"{spec.rootfs_listing}: an mtree file goes with a root filesystem, and none is given"
-            raise InputError(message)
         return []
     from .tarball import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
 
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)
-    if spec.rootfs_listing:
-        message = f"{spec.rootfs_listing}: an mtree file goes with a directory; {spec.rootfs} has its own owners"
-        raise InputError(message)
     return read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
 
 

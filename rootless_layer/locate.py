@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import SourceError
+from .errors import InputError, SourceError
 from .source import walk
 
 if TYPE_CHECKING:
@@ -80,8 +80,15 @@ class Locator:
         self._followed = 0
 
     def find(self, content: str) -> Place:
-        """Find a content; raises :class:`SourceError` where it is not there."""
-        return Place(content, *self._resolve(content, os.fsencode(os.path.abspath(content))))
+        """Find a content; raises :class:`SourceError` where it is not there, :class:`InputError` where it is no directory."""
+        if not content:
+            message = "a content without a name: give the path of a tree"
+            raise InputError(message)
+        on_disk, stored = self._resolve(content, os.fsencode(os.path.abspath(content)))
+        if not os.path.isdir(on_disk):
+            message = f"{content}: is not a directory, so it cannot be merged into the root"
+            raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
+        return Place(content, on_disk, stored)
 
     def walk(self, place: Place) -> Iterator[Found]:
         """Read a tree as :func:`rootless_layer.source.walk` does, without what is never part of a layer."""

@@ -19,14 +19,13 @@ from .cache import LayerCache
 from .chain import Made, Placed, missing, placed
 from .compression import MOST_BYTES
 from .errors import OutputError, RootlessLayerError
-from .foreign import Foreign
 from .image import Image
 from .job import IO_ERROR, Job, Teller
 from .key import layer_key
 from .layout import Stored
 from .lookup import Holder, hold_layers, sources
 from .oci import chain_ids, sha256
-from .recipe import assemble, platform_of
+from .recipe import assemble, format_of, platform_of
 from .record import Outputs
 from .temporary import Temporary
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from .base import Base
     from .blob import LayerBlob
     from .cache import Entry
-    from .export import Format
+    from .foreign import Foreign
     from .graph import Node
     from .layered import Splitting
     from .oci import Platform
@@ -74,7 +73,7 @@ class Maker:
     jobs: int
     show: Callable[[Event], object]
     stack: contextlib.ExitStack
-    foreign: Foreign = attrs.field(default=attrs.Factory(lambda self: Foreign(self.stack), takes_self=True))
+    foreign: Foreign
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
     _built: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -193,7 +192,7 @@ class Maker:
         from .index import index, tag_of  # noqa: PLC0415
 
         stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.get("tag", ())))))]
-        kind: Format = options.get("format") or ("archive" if output.endswith(".tar") else "layout")
+        kind = format_of(options)
         what = hashlib.sha256(kind.encode() + index(stored, several_platforms=False)[0]).hexdigest()
         if Outputs.within(self.cache).holds(output, what):
             self._have(node, made, "unchanged")

@@ -62,13 +62,23 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     for location in own:
         merge.add_store(location)
     for content in spec.contents:
-        if not content:
-            message = "a content without a name: give the path of a tree"
-            raise InputError(message)
         merge.add_tree(merge.locator.find(content))
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
     return Plan(Tree.of(merge.complete()), own)
+
+
+def check_rootfs(rootfs: str | None, listing: str | None) -> None:
+    """Raise :class:`InputError` for a root filesystem and an mtree file that do not go together, or are not there."""
+    if listing and not rootfs:
+        message = f"{listing}: an mtree file goes with a root filesystem, and none is given"
+        raise InputError(message)
+    if listing and rootfs and os.path.isfile(rootfs):
+        message = f"{listing}: an mtree file goes with a directory; {rootfs} has its own owners"
+        raise InputError(message)
+    problems = [f"{path}: does not exist" for path in (rootfs, listing) if path and not os.path.exists(path)]
+    if problems:
+        raise SourceError(*problems)
 
 
 def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:
@@ -180,12 +190,9 @@ class _Merge:
             path = prefix + b"/" + relative if relative else prefix
             entries[path] = entry_of(path, on_disk, status, spec.epoch, (spec.uid, spec.gid))
 
-    def add_tree(self, place: Place, at: bytes = b"") -> None:  # noqa: C901 - a case for each kind of entry
+    def add_tree(self, place: Place, at: bytes = b"") -> None:
         """Merge a tree into the root, or at a path there; in the store or not."""
         spec, name = self.spec, place.name
-        if not os.path.isdir(place.on_disk):
-            message = f"{name}: is not a directory, so it cannot be merged into the root"
-            raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
         redirects = {b"": at}
         for relative, on_disk, status in self.locator.walk(place):
             if not relative:

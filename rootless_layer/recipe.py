@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from .closure import closure_of_paths, load_closure
-from .errors import InputError, RootlessLayerError
+from .errors import InputError
 from .fields import MOST_LAYERS
 from .image import BY_CLOSURE, Image, check_config, properties
 from .moment import created as created_at
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
 
     from .blob import LayerBlob
     from .closure import Closure
+    from .export import Format
+    from .faults import Faults
     from .graph import Node
     from .layered import Splitting
 
-T = TypeVar("T")
+    Attempt = Callable[..., Any]
+    """:meth:`.Faults.attempt` for one node."""
+
 _SAME = {
     "rootfs": "rootfs", "rootfs-listing": "rootfs_listing", "view": "view", "timeout": "timeout", "link": "link",
     "closure-writable": "writable_closure", "keep-dirlinks": "keep_dirlinks", "follow-dirlinks": "follow_dirlinks",
@@ -41,108 +46,86 @@ _TEXTS = {"user": "User", "workdir": "WorkingDir", "stop-signal": "StopSignal"}
 class Recipes:
     """Reads what nodes name, each closure once; paths are relative to the working directory."""
 
+    faults: Faults
     closures: dict[tuple[str, str], Closure] = attrs.field(factory=dict)
 
     def read(self, nodes: Iterable[Node]) -> tuple[dict[str, LayerSpec], dict[str, Splitting]]:
         """Give each layer's spec, without its base, and how each image's closure is split, by name.
 
-        What images say of themselves is checked. Raises one :class:`InputError` with all that is wrong.
+        What images say of themselves is checked. What is wrong is added to the faults, and left out.
         """
-        gathered = _Gathered()
         specs: dict[str, LayerSpec] = {}
         splittings: dict[str, Splitting] = {}
         for node in nodes:
-            gathered.place = f"{node.kind}.{node.name}"
-            gathered.attempt(_platform, node.options)
+            attempt = partial(self.faults.attempt, f"{node.kind}.{node.name}")
+            attempt("platform", _platform, node.options)
             if node.kind == "image":
-                gathered.attempt(_check_config, node.options)
-                gathered.attempt(created, node.options)
-                if (splitting := self._splitting(node.options, gathered)) is not None:
+                _check_image(node.options, attempt)
+                if (splitting := self._splitting(node.options, attempt)) is not None:
                     splittings[node.name] = splitting
-            elif (spec := self._spec(node.options, gathered)) is not None:
+            elif (spec := self._spec(node.options, attempt)) is not None:
                 specs[node.name] = spec
-        if gathered.problems:
-            raise InputError(*gathered.problems, hint="\n".join(dict.fromkeys(gathered.hints)))
         return specs, splittings
 
-    def _splitting(self, options: Mapping[str, Any], gathered: _Gathered) -> Splitting | None:
+    def _splitting(self, options: Mapping[str, Any], attempt: Attempt) -> Splitting | None:
         """Read how an image's closure is split, where it has one."""
         if "closure" not in options:
             return None
         from .layered import Splitting, read_strategy  # noqa: PLC0415 - needed by few
 
-        closure = gathered.attempt(self._closures, options, os.path.abspath(options.get("store-root", "/")))
-        layering = options.get("layering", "popularity")
-        strategy = None if closure is None else gathered.attempt(read_strategy, layering, closure)
-        compression = gathered.attempt(_compression, options.get("compression", "none"))
-        epoch = gathered.attempt(_epoch, options)
-        if closure is None or strategy is None or compression is None or epoch is None:
+        asked = self._values(options, {name: name for name in ("uid", "gid")}, attempt)
+        closure = self._closures("closure", options, attempt)
+        if closure is None:
             return None
-        owner = {name: options[name] for name in ("uid", "gid") if name in options}
-        asked = gathered.attempt(lambda: LayerSpec(epoch=epoch, compression=compression, **owner))
-        if asked is None:
+        strategy = attempt("layering", read_strategy, options.get("layering", "popularity"), closure)
+        if strategy is None or asked is None:
             return None
-        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, asked)
+        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, LayerSpec(**asked))
 
-    def _spec(self, options: Mapping[str, Any], gathered: _Gathered) -> LayerSpec | None:
-        before = len(gathered.problems)
-        root = os.path.abspath(options.get("store-root", "/"))
-        closure = gathered.attempt(self._closures, options, root)
-        tools = gathered.attempt(self._tools, options, root)
-        scripts = _scripts(options, gathered)
-        compression = gathered.attempt(_compression, options.get("compression", "none"))
-        epoch = gathered.attempt(_epoch, options)
-        spec = gathered.attempt(
-            lambda: LayerSpec(
-                closure=closure,
-                tools=tools,
-                scripts=scripts,
-                epoch=epoch or 0,
-                compression=compression or Compression(),
-                **{field: options[name] for name, field in _SAME.items() if name in options},
-            )
-        )
-        return spec if len(gathered.problems) == before else None
+    def _spec(self, options: Mapping[str, Any], attempt: Attempt) -> LayerSpec | None:
+        before = len(self.faults.problems)
+        closure, tools = self._closures("closure", options, attempt), self._closures("tools", options, attempt)
+        scripts = _scripts(options, attempt)
+        values = self._values(options, _SAME, attempt)
+        if values is None or len(self.faults.problems) != before:
+            return None
+        return LayerSpec(closure=closure, tools=tools, scripts=scripts, **values)
 
-    def _closures(self, options: Mapping[str, Any], root: str) -> Closure | None:
-        closures = [self._closure(source, root) for source in options.get("closure", ())]
-        if options.get("store-path"):
-            closures.append(closure_of_paths(options["store-path"], root))
-        return closures[0].merge(*closures[1:]) if closures else None
+    def _values(self, options: Mapping[str, Any], names: Mapping[str, str], attempt: Attempt) -> dict[str, Any] | None:
+        """Give a spec's values by its names, each checked by itself; nothing where one of them is wrong."""
+        before = len(self.faults.problems)
+        values = {field: options[name] for name, field in names.items() if name in options}
+        values["epoch"] = options.get("source-date-epoch", environment_epoch())
+        keys = {field: name for name, field in names.items()} | {"epoch": "source-date-epoch"}
+        for field, value in values.items():
+            attempt(keys[field], partial(LayerSpec, **{field: value}))
+        values["compression"] = attempt("compression", Compression.parse, options.get("compression", "none"))
+        return values if len(self.faults.problems) == before else None
 
-    def _tools(self, options: Mapping[str, Any], root: str) -> Closure | None:
-        closures = [self._closure(source, root) for source in options.get("tools", ())]
-        return closures[0].merge(*closures[1:]) if closures else None
+    def _closures(self, key: str, options: Mapping[str, Any], attempt: Attempt) -> Closure | None:
+        """Give what the closures of a key come to, with what ``store-path`` adds to ``closure``; nothing where one is wrong."""
+        found = [attempt(key, self._closure, source, options) for source in options.get(key, ())]
+        if key == "closure" and options.get("store-path"):
+            found.append(attempt("store-path", closure_of_paths, options["store-path"], _root(options)))
+        closures: list[Closure] = [closure for closure in found if closure is not None]
+        return closures[0].merge(*closures[1:]) if closures and len(closures) == len(found) else None
 
-    def _closure(self, source: str, root: str) -> Closure:
+    def _closure(self, source: str, options: Mapping[str, Any]) -> Closure:
+        root = _root(options)
         if (source, root) not in self.closures:
             self.closures[source, root] = load_closure(source, store_root=root)
         return self.closures[source, root]
 
 
-@attrs.define(slots=True)
-class _Gathered:
-    """Everything that is wrong, each with the node that it is of."""
-
-    place: str = ""
-    problems: list[str] = attrs.field(factory=list)
-    hints: list[str] = attrs.field(factory=list)
-
-    def attempt(self, make: Callable[..., T], *given: Any) -> T | None:  # noqa: ANN401 - whatever it takes
-        """Give a value, or keep what is wrong with it."""
-        try:
-            return make(*given)
-        except RootlessLayerError as error:
-            self.problems += [f"{self.place}: {problem}" for problem in error.problems]
-            self.hints += [error.hint] if error.hint else []
-            return None
+def _root(options: Mapping[str, Any]) -> str:
+    return os.path.abspath(str(options.get("store-root", "/")))
 
 
-def _scripts(options: Mapping[str, Any], gathered: _Gathered) -> tuple[Script, ...]:
-    given = [*options.get("script", ())]
-    given += [{"run": options["run"]}] if "run" in options else []
-    given += [{"command": options["command"]}] if "command" in options else []
-    scripts = (gathered.attempt(_script, each) for each in given)
+def _scripts(options: Mapping[str, Any], attempt: Attempt) -> tuple[Script, ...]:
+    given = [("script", each) for each in options.get("script", ())]
+    given += [("run", {"run": options["run"]})] if "run" in options else []
+    given += [("command", {"command": options["command"]})] if "command" in options else []
+    scripts = [attempt(key, _script, each) for key, each in given]
     return tuple(script for script in scripts if script is not None)
 
 
@@ -156,15 +139,6 @@ def _script(given: Any) -> Script:  # noqa: ANN401 - what the reader of the file
             return Script.text(text, "run")
         case _:
             return Script.file(given)
-
-
-def _compression(given: str) -> Compression:
-    return Compression.parse(given)
-
-
-def _epoch(options: Mapping[str, Any]) -> int:
-    epoch: int | None = options.get("source-date-epoch")
-    return environment_epoch() if epoch is None else epoch
 
 
 def _platform(options: Mapping[str, Any]) -> Platform | None:
@@ -181,25 +155,47 @@ def created(options: Mapping[str, Any]) -> str:
     return created_at(options.get("created"))
 
 
-def _check_config(options: Mapping[str, Any]) -> None:
-    check_config(*changes(options))
+def format_of(options: Mapping[str, Any]) -> Format:
+    """Give the form in which an image is written: what is asked for, or follows from the output's name."""
+    given: Format | None = options.get("format")
+    return given or ("archive" if options["output"].endswith(".tar") else "layout")
+
+
+def _check_image(options: Mapping[str, Any], attempt: Attempt) -> None:
+    """Look at all that an image says of itself, a key after the other."""
+    attempt("config", lambda: check_config(_config(options)))
+    for key, changed in _named(options).items():
+        attempt(key, check_config, changed)
+    attempt("created", created, options)
 
 
 def changes(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give what ``config`` says, and over it what the other keys say; raises :class:`InputError`."""
+    named: dict[str, Any] = {}
+    for changed in _named(options).values():
+        named |= changed
+    return _config(options), named
+
+
+def _config(options: Mapping[str, Any]) -> dict[str, Any]:
     given = options.get("config", {})
-    config = _document(given) if isinstance(given, str) else given
-    named: dict[str, Any] = {field: list(options[name]) for name, field in _WORDS.items() if name in options}
-    named |= {field: options[name] for name, field in _TEXTS.items() if name in options}
+    config: dict[str, Any] = _document(given) if isinstance(given, str) else given
+    return config
+
+
+def _named(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give what each of the other keys says, in the config's own words."""
+    named: dict[str, dict[str, Any]] = {name: {field: list(options[name])} for name, field in _WORDS.items() if name in options}
+    named |= {name: {field: options[name]} for name, field in _TEXTS.items() if name in options}
     if "env" in options:
-        named["Env"] = [f"{name}={value}" for name, value in options["env"].items()]
+        named["env"] = {"Env": [f"{name}={value}" for name, value in options["env"].items()]}
     if "expose" in options:
-        named["ExposedPorts"] = {port if "/" in port else f"{port}/tcp": {} for port in options["expose"]}
+        named["expose"] = {"ExposedPorts": {port if "/" in port else f"{port}/tcp": {} for port in options["expose"]}}
     if "volume" in options:
-        named["Volumes"] = {volume: {} for volume in options["volume"]}
+        named["volume"] = {"Volumes": {volume: {} for volume in options["volume"]}}
     if "label" in options:
-        named["Labels"] = dict(options["label"])
-    return config, named
+        named["label"] = {"Labels": dict(options["label"])}
+    return named
 
 
 def _document(path: str) -> dict[str, Any]:

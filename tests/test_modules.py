@@ -16,7 +16,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors"},
-    {"number"},
+    {"number", "faults"},
     {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
     {"base", "progress"},
     {
@@ -61,7 +61,7 @@ RANKS = (
     {"index"},
     {"export", "claims", "inspection", "cache"},
     {"built", "nix_image", "lookup", "record", "makefile", "recipe", "job", "foreign"},
-    {"validate", "upkeep", "make"},
+    {"validate", "upkeep", "make", "preflight"},
     {"board"},
     {"cli_values", "cli_progress"},
     {"cli_layered"},
