@@ -100,6 +100,9 @@ class Teller(Protocol):
     def __call__(self, progress: Progress) -> None:
         """Tell how far it is."""
 
+    def read(self, found: list[Any]) -> None:
+        """Tell what was read, as JSON."""
+
     def held(self) -> None:
         """Tell that what the parent is to have is there, and wait until it has it."""
 
@@ -119,6 +122,9 @@ class _Teller:
         self.stage, self.told = progress.stage, now
         said: Report = {"stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries}
         self._write(said | ({"note": progress.note} if progress.note else {}))
+
+    def read(self, found: list[Any]) -> None:
+        self._write({"read": found})
 
     def held(self) -> None:
         self._write({"held": True})

@@ -10,23 +10,28 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .closure import closure_of_paths, load_closure
+from .compression import MOST_BYTES
 from .errors import InputError
 from .fields import MOST_LAYERS
 from .image import BY_CLOSURE, Image, check_config, properties
 from .moment import created as created_at
 from .moment import environment_epoch
 from .oci import Platform
+from .progress import Progress
 from .spec import Compression, LayerSpec, Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
+    from .base import Base
     from .blob import LayerBlob
     from .closure import Closure
     from .export import Format
     from .faults import Faults
     from .graph import Node
     from .layered import Splitting
+    from .temporary import Temporary
 
     Attempt = Callable[..., Any]
     """:meth:`.Faults.attempt` for one node."""
@@ -207,6 +212,16 @@ def _document(path: str) -> dict[str, Any]:
         message = f"config: {path}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}"
         raise InputError(message) from error
     return properties(said, f"config: {path}")
+
+
+def open_below(
+    below: Image, options: Mapping[str, Any], cache: Path, tell: Callable[[Progress], object], temporary: Temporary
+) -> Base:
+    """Open what a layer is built upon, in the child that builds it."""
+    from .snapshot import open_base  # noqa: PLC0415 - not needed to look up
+
+    most = options.get("most-bytes", MOST_BYTES)
+    return open_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))
 
 
 def assemble(options: Mapping[str, Any], base: Image | None, closure: Iterable[LayerBlob], layers: Iterable[LayerBlob]) -> Image:

@@ -589,6 +589,35 @@ output = "some"
 )
 
 
+def test_trees_are_read_beside_what_works(user: User) -> None:
+    """While a layer is built, a child reads the tree of another and puts up with what it finds: nobody waits, and nobody fails with it."""
+    os.mkfifo(user.home / "go")
+    os.chmod(user.home / "go", 0o666)
+    (user.home / "tree").mkdir()
+    for name in ("one", "two"):
+        (user.home / "tree" / name).write_text(name)
+    (user.home / "loop").mkdir()
+    (user.home / "loop/z").symlink_to(".")
+    text = (
+        DIRECTORY
+        + f"""
+[layer.waits]
+timeout = 60
+run = "read word < {user.home}/go; echo $word > word"
+[layer.goes]
+copy-to-root = "tree"
+run = "test -f one; echo on > {user.home}/go"
+[layer.fails]
+copy-to-root = "loop"
+follow-dirlinks = true
+"""
+    )
+    said = events(user, text, "-j", "2", status=66)
+    assert ends(said) == {"waits": "built", "goes": "built", "fails": "failed"}
+    assert [each["action"] for each in said if each["event"] == "start"] == ["build", "build"]
+    assert ends(events(user, text, status=66)) == {"waits": "unchanged", "goes": "unchanged", "fails": "failed"}
+
+
 def test_a_failure_stops_what_needs_it_only(user: User) -> None:
     """What does not need a failed layer is made; the status is that of the first that failed, and the summary says all."""
     said = events(user, FAILING, "-j", "1", status=7)
