@@ -164,15 +164,15 @@ class LayerCache:
         folder = self.place / key
         with keeping(self.place):
             _record(made, key)
-            while True:
+            while (lease := Lease.shared(made)) is not None:  # which it keeps when it is renamed: nobody may remove it first
                 with self._alone():
                     if not os.path.lexists(folder):
                         made.rename(folder)
+                        return Entry(folder, lease)
                 if (entry := self.find(key)) is not None:
                     return entry
-                if not made.exists():
-                    message = f"{folder}: was removed, or changed, as soon as it was there"
-                    raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
+        message = f"{made}: was removed as soon as it was there"
+        raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
 
     def drop(self, folder: Path, lease: Lease) -> None:
         """Remove a damaged entry; nobody else does any more with it than find that out."""

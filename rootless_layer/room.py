@@ -21,7 +21,7 @@ from .output import make_folder
 from .removal import remove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 Kind = Literal["layer", "snapshot", "rubbish"]
@@ -132,6 +132,13 @@ def _note(entry: Path) -> Path:
     return entry.parent.parent / _SIZES / entry.name
 
 
+def _forget(cache: Path, there: Collection[str]) -> None:
+    """Remove the notes about what is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in set(os.listdir(cache / _SIZES)) - set(there):
+            (cache / _SIZES / name).unlink(missing_ok=True)
+
+
 def _measured(folder: Path) -> int:
     """Give what the files take, those that stand elsewhere as well included."""
     total = 0
@@ -154,6 +161,7 @@ def shrink(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
     turn = Lease.exclusive(cache, wait=True)
     alone = Lease.exclusive(cache / SNAPSHOTS)  # else somebody is unpacking a base
     found = sorted(entries(cache), key=lambda kept: (kept.used, kept.path))
+    _forget(cache, {kept.path.name for kept in found})
     total = sum(kept.size for kept in found)
     for kept in found:
         if total <= keep:
