@@ -22,7 +22,7 @@ from .errors import OutputError, SourceError
 from .lease import Lease
 from .output import aside, check_replaceable, make_folder, umask, writing
 from .removal import remove
-from .room import ASIDE, LAYERS, making_room
+from .room import ASIDE, LAYERS, keeping, making_room
 from .temporary import Temporary
 
 if TYPE_CHECKING:
@@ -192,16 +192,6 @@ class LayerCache:
         finally:
             if lease is not None:
                 lease.release()
-
-
-@contextlib.contextmanager
-def keeping(place: Path) -> Iterator[None]:
-    """Raise :class:`OutputError` for what keeps the cache from being written."""
-    try:
-        yield
-    except OSError as error:
-        message = f"{place}: the cache cannot be written: {error.strerror or error}"
-        raise OutputError(message, hint="Make room there, or name another place in ROOTLESS_LAYER_CACHE.") from error
 
 
 def is_whole(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import attrs
 import click
 
 from . import __version__
@@ -178,7 +179,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     from .lookup import build_cached  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 
-    show = Shower(quiet=options["quiet"])
+    show, spec = Shower(quiet=options["quiet"]), _spec(options)  # what is wrong is said before a base is unpacked
     with contextlib.ExitStack() as stack:
         below = base_image(options["bases"], options["platform"], stack) if options["bases"] else None
 
@@ -189,11 +190,13 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
         if options["cached"]:
             chain_id = None if below is None else below.chain_id
             layer: Delivered | Layer = build_cached(
-                _spec(options, None), output, cache_directory(), chain_id=chain_id, open_base=base,
+                spec, output, cache_directory(), chain_id=chain_id, open_base=base,
                 stage=options["stage"], blob=options["blob"], progress=show,
             )  # fmt: skip
         else:
-            layer = build_layer(_spec(options, base()), output, stage=options["stage"], blob=options["blob"], progress=show)
+            layer = build_layer(
+                attrs.evolve(spec, base=base()), output, stage=options["stage"], blob=options["blob"], progress=show
+            )
     show.end()
     if options["as_json"] or options["as_list"]:
         _may_end()
@@ -229,7 +232,7 @@ def _print(lines: Iterable[str]) -> None:
         os._exit(_say(f"stdout: {error.strerror}; the layer is in its place", _IO_ERROR))
 
 
-def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
+def _spec(options: dict[str, Any]) -> LayerSpec:
     from .closure import closure_of_paths, load_closure  # noqa: PLC0415
     from .spec import LayerSpec, Script  # noqa: PLC0415
 
@@ -249,7 +252,6 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
             raise click.BadParameter(f"{pair}: write it as NAME=VALUE", param_hint="--env")
         environment[name] = value
     return LayerSpec(
-        base=base,
         closure=closures[0].merge(*closures[1:]) if closures else None,
         tools=tools[0].merge(*tools[1:]) if tools else None,
         contents=options["contents"],

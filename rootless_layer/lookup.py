@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import listing
-from .cache import LAYER_JSON, LayerCache, keeping
+from .cache import LAYER_JSON, LayerCache
 from .key import layer_key
 from .layer import LISTING, made_from
 from .oci import Descriptor
 from .output import make_folder
 from .progress import Progress
-from .room import ASIDE, making_room
+from .room import ASIDE, keeping, making_room
 from .temporary import Temporary
 from .tree import Tree
 

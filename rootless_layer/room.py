@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .errors import InputError
+from .errors import InputError, OutputError
 from .lease import Lease
 from .output import make_folder
 from .removal import remove
@@ -163,35 +163,50 @@ def shrink(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
     found = sorted(entries(cache), key=lambda kept: (kept.used, kept.path))
     _forget(cache, {kept.path.name for kept in found})
     total = sum(kept.size for kept in found)
-    for kept in found:
-        if total <= keep:
-            break
-        if (alone is not None or kept.kind != "snapshot") and (path := put_aside(kept.path)) is not None:
-            gone.append(path)
-            removed.append(kept)
-            total -= kept.size
-        elif os.path.lexists(kept.path):
-            used.append(kept)
-    for lease in (alone, turn):
-        if lease is not None:
-            lease.release()
-    for path in gone:
-        remove(str(path))
+    try:
+        for kept in found:
+            if total <= keep:
+                break
+            if (alone is not None or kept.kind != "snapshot") and (path := put_aside(kept.path)) is not None:
+                _note(kept.path).unlink(missing_ok=True)
+                gone.append(path)
+                removed.append(kept)
+                total -= kept.size
+            elif os.path.lexists(kept.path):
+                used.append(kept)
+    finally:
+        for lease in (alone, turn):
+            if lease is not None:
+                lease.release()
+        for path in gone:
+            remove(str(path))
     return removed, used
 
 
 def put_aside(path: Path) -> Path | None:
     """Rename a directory that nobody uses, so that whoever comes now does not find it half removed; give its new name."""
-    lease = Lease.exclusive(path)
-    if lease is None:
-        return None
-    gone = path.with_name(f"{ASIDE}{os.urandom(8).hex()}")
+    gone, lease = path.with_name(f"{ASIDE}{os.urandom(8).hex()}"), None
     try:
+        lease = Lease.exclusive(path)
+        if lease is None:
+            return None
         path.rename(gone)
-        _note(path).unlink(missing_ok=True)
+    except PermissionError:  # it is another user's
+        return None
     finally:
-        lease.release()
+        if lease is not None:
+            lease.release()
     return gone
+
+
+@contextlib.contextmanager
+def keeping(place: Path) -> Iterator[None]:
+    """Raise :class:`OutputError` for what keeps the cache from being written."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{place}: the cache cannot be written: {error.strerror or error}"
+        raise OutputError(message, hint="Make room there, or name another place in ROOTLESS_LAYER_CACHE.") from error
 
 
 @contextlib.contextmanager
@@ -199,7 +214,7 @@ def making_room(cache: Path) -> Iterator[None]:
     """Keep the cache within its limit where something is added to it.
 
     What was added has to be leased by then, or it may be what goes. That nothing can be removed fails
-    no build. Raises :class:`InputError` before any work where the limit is none.
+    no build. Raises :class:`InputError` before any work for a limit that is no size.
     """
     most = limit()
     yield

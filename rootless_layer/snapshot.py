@@ -26,7 +26,7 @@ from .lease import Lease
 from .namespace import sync_file_system
 from .output import make_folder
 from .removal import remove
-from .room import ASIDE, SNAPSHOTS, making_room
+from .room import ASIDE, SNAPSHOTS, keeping, making_room
 from .source import walk
 from .tarball import read_layer
 from .tree import ROOT_MODE, shown
@@ -111,7 +111,7 @@ def _held(folders: Sequence[Path]) -> tuple[Lease, ...] | None:
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """Be the one process that unpacks, and keep others from removing snapshots."""
-    with _unpacking(place):
+    with keeping(place):
         make_folder(place)
         lease = Lease.exclusive(place, wait=True)
     try:
@@ -119,16 +119,6 @@ def _alone(place: Path) -> Iterator[None]:
     finally:
         if lease is not None:
             lease.release()
-
-
-@contextlib.contextmanager
-def _unpacking(place: Path) -> Iterator[None]:
-    """Raise :class:`OutputError` for what keeps the cache from being written."""
-    try:
-        yield
-    except OSError as error:
-        message = f"{place}: the base cannot be unpacked there: {error.strerror or error}"
-        raise OutputError(message, hint="Make room, or name another place in ROOTLESS_LAYER_CACHE.") from error
 
 
 def damage(folder: Path) -> str:
@@ -206,7 +196,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, most_bytes: int) -> None:
-    with _unpacking(folder.parent):
+    with keeping(folder.parent):
         made = Path(temporary.make(str(folder.parent), ASIDE))
         name = layer.piece.path if layer.piece else layer.listing
         spool = made / "files"
