@@ -78,7 +78,7 @@ def check_rootfs(rootfs: str | None, listing: str | None) -> None:
         raise InputError(message)
     problems = [f"{path}: does not exist" for path in (rootfs, listing) if path and not os.path.exists(path)]
     if problems:
-        raise SourceError(*problems)
+        raise InputError(*problems)
 
 
 def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:
