@@ -9,6 +9,7 @@ names and store paths then, whose graphs are files; with JSON the graphs are in 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from .errors import InputError
+from .number import seconds, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -127,10 +129,11 @@ class Attributes:
         value = self._value(name)
         if value is None:
             return default
-        if isinstance(value, str) and value.removeprefix("-").isdecimal() and value.isascii():
-            return int(value)
         if type(value) is int:
             return value
+        with contextlib.suppress(InputError):
+            if isinstance(value, str):
+                return whole(value, lowest=-(2**63))
         self.blame(name, f"{reprlib.repr(value)} is not a whole number")
         return default
 
@@ -138,10 +141,8 @@ class Attributes:
         """Read a number of seconds, or none."""
         value = self._value(name)
         try:
-            if isinstance(value, bool | list | dict):
-                raise TypeError  # noqa: TRY301 - as float would for the others
-            return None if value is None else float(value)
-        except (TypeError, ValueError):
+            return value if value is None or type(value) in {int, float} else seconds(str(value))
+        except InputError:
             self.blame(name, f"{reprlib.repr(value)} is not a number of seconds")
             return None
 

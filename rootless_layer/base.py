@@ -14,6 +14,8 @@ from .tree import Entry, Tree
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from .lease import Lease
+
 Facts = tuple[int, int, int, int, int, int, bytes | None, tuple[tuple[bytes, bytes], ...], bytes]
 """Mode, uid, gid, mtime, size, rdev, target, xattrs, and the directory that the path lies below on disk."""
 
@@ -66,7 +68,8 @@ class Base:
     directories that an overlay can show, ``trees`` has these, the lowest first, and
     ``special`` the paths whose owner, mode, type or attributes are not what the disk says.
     ``mounted`` has store paths of the base that lie on this machine as they are in it, so that
-    scripts may see them instead of copies: the path, and where that is.
+    scripts may see them instead of copies: the path, and where that is. ``leases`` keep the
+    ``trees`` from being removed, for as long as this value is there.
     """
 
     entries: Mapping[bytes, Entry]
@@ -75,6 +78,7 @@ class Base:
     trees: tuple[bytes, ...] = ()
     special: tuple[bytes, ...] = ()
     mounted: tuple[tuple[bytes, bytes], ...] = ()
+    leases: tuple[Lease, ...] = attrs.field(default=(), eq=False, repr=False)
 
     @classmethod
     def of(cls, tree: Tree, chain_id: str = "", mounted: tuple[tuple[bytes, bytes], ...] = ()) -> Base:

@@ -20,18 +20,16 @@ import attrs
 from .copying import Flowing, transfer
 from .errors import OutputError, SourceError
 from .lease import Lease
-from .machine import unwritable
 from .made import ASIDE, LAYER, LAYER_JSON
 from .output import aside, check_replaceable, make_folder, umask, writing
 from .removal import remove
+from .room import LAYERS, keeping, making_room
 from .temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .base import Base
     from .blob import LayerBlob
-    from .image import Image
     from .progress import Progress
     from .spec import Blob, LayerSpec, Stage
 
@@ -117,7 +115,7 @@ class LayerCache:
     @classmethod
     def within(cls, cache: Path) -> LayerCache:
         """Give the part of the cache that holds layers."""
-        return cls(cache / "layers")
+        return cls(cache / LAYERS)
 
     def find(self, key: str) -> Entry | None:
         """Look a layer up. One that is damaged is dropped, and not found."""
@@ -152,10 +150,9 @@ class LayerCache:
         from .key import layer_key  # noqa: PLC0415 - a look-up needs neither
         from .layer import build_layer  # noqa: PLC0415
 
-        with keeping(self.place):
-            make_folder(self.place)
-        with Temporary() as temporary:
+        with making_room(self.place.parent), Temporary() as temporary:
             with keeping(self.place):
+                make_folder(self.place)
                 made = Path(temporary.make(str(self.place), ASIDE)) / "layer"
             build_layer(spec, made, stage=stage, blob=blob, progress=progress)
             if layer_key(spec, blob=blob) != key:
@@ -168,15 +165,15 @@ class LayerCache:
         folder = self.place / key
         with keeping(self.place):
             _record(made, key)
-            while True:
+            while (lease := Lease.shared(made)) is not None:  # which it keeps when it is renamed: nobody may remove it first
                 with self._alone():
                     if not os.path.lexists(folder):
                         made.rename(folder)
+                        return Entry(folder, lease)
                 if (entry := self.find(key)) is not None:
                     return entry
-                if not made.exists():
-                    message = f"{folder}: was removed, or changed, as soon as it was there"
-                    raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
+        message = f"{made}: was removed as soon as it was there"
+        raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
 
     def drop(self, folder: Path, lease: Lease) -> None:
         """Remove a damaged entry; nobody else does any more with it than find that out."""
@@ -196,16 +193,6 @@ class LayerCache:
         finally:
             if lease is not None:
                 lease.release()
-
-
-@contextlib.contextmanager
-def keeping(place: Path) -> Iterator[None]:
-    """Raise :class:`OutputError` for what keeps the cache from being written."""
-    try:
-        yield
-    except OSError as error:
-        hint = "Name another place in ROOTLESS_LAYER_CACHE."
-        raise unwritable(error, str(place), "the cache cannot be written", hint=hint) from error
 
 
 def is_whole(folder: Path) -> bool:
@@ -232,39 +219,3 @@ def _record(made: Path, key: str) -> None:
     with Flowing(made / RECORD) as file:
         file.write(record.encode())
         file.settle()
-
-
-def hold_base(
-    image: Image, cache: Path, temporary: Temporary, *, most_bytes: int, tell: Callable[[str], object]
-) -> tuple[Base, list[Lease]]:
-    """Open a base as :func:`rootless_layer.open_base` does; its snapshots stay until the leases end.
-
-    Where some have to be unpacked, one process at a time does so.
-    """
-    from .snapshot import open_base  # noqa: PLC0415 - not needed to look up
-
-    folders = [cache / "snapshots" / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
-    held: dict[Path, Lease] = {}
-
-    def hold() -> bool:
-        for folder in folders:
-            if folder not in held and (lease := Lease.shared(folder)) is not None:
-                held[folder] = lease
-        return len(held) == len(set(folders))
-
-    alone = None
-    if not hold():
-        with keeping(cache / "snapshots"):
-            make_folder(cache / "snapshots")
-        alone = Lease.exclusive(cache / "snapshots", wait=True)  # gc has it as well while it removes some
-    try:
-        hold()
-        base = open_base(image, cache, temporary, most_bytes=most_bytes, tell=tell)
-        hold()
-    finally:
-        if alone is not None:
-            alone.release()
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            os.utime(folder)
-    return base, list(held.values())

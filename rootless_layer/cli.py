@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import attrs
 import click
 
 from . import __version__
@@ -18,11 +19,11 @@ from .child import ENDING, abandon
 from .cli_cache import cache
 from .cli_command import Strict, check_different
 from .cli_images import base_image, find_base, image, merge
-from .cli_layered import environment_epoch, parse_compression
 from .cli_make import make
 from .cli_nix import nix_archive, nix_build, nix_export, nix_image
 from .cli_progress import Shower
 from .cli_reports import diff, inspect, validate
+from .cli_values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, cache_size, epoch
 from .errors import RootlessLayerError, ScriptError
 
 if TYPE_CHECKING:
@@ -116,9 +117,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="Build upon this image (PATH#NAME for one of several) or layer's directory; repeatable, lowest first.",
 )
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of the base's.  [default: this machine's]")
-@click.option(
-    "--most-bytes", type=click.IntRange(1), metavar="BYTES", help="What a base's layer may unpack to.  [default: 16 GiB]"
-)
+@click.option("--most-bytes", type=COUNT, metavar="BYTES", help="What a base's layer may unpack to.  [default: 16 GiB]")
 @click.option("--rootfs", metavar="DIR|TAR", help="Start from this root filesystem.")
 @click.option("--rootfs-listing", metavar="MTREE", help="Owners, modes and devices of a --rootfs DIR, as an mtree file.")
 @click.option("--script", "scripts", multiple=True, metavar="FILE", help="Run this script; repeatable, in order.")
@@ -130,7 +129,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="What a script sees: the tree as /, or this machine with the tree as working directory.",
 )
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="Add to the scripts' environment; repeatable.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Kill a script that takes longer.")
+@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Kill a script that takes longer.")
 @click.option("--allow-sparse", is_flag=True, help="Write files with more than 1 GiB of holes, every byte of them.")
 @click.option("--closure-writable", is_flag=True, help="Give the scripts copies of the store paths, to change.")
 @click.option(
@@ -141,7 +140,12 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="How store paths get in front of a script; hardlink is for trusted scripts only.",
 )
 @click.option(
-    "--compression", default="none", show_default=True, metavar="KIND[:LEVEL]", help="none, gzip (0 to 3) or zstd (1 to 19)."
+    "--compression",
+    type=COMPRESSION,
+    default="none",
+    show_default=True,
+    metavar="KIND[:LEVEL]",
+    help="none, gzip (0 to 3) or zstd (1 to 19).",
 )
 @click.option(
     "--blob",
@@ -151,10 +155,10 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="Write the blob, or only what makes it again.",
 )
 @click.option(
-    "--source-date-epoch", type=int, metavar="SECONDS", help="Later times become this one.  [default: the variable, else 1]"
+    "--source-date-epoch", type=WHOLE, metavar="SECONDS", help="Later times become this one.  [default: the variable, else 1]"
 )
-@click.option("--uid", type=int, default=0, show_default=True, help="Who owns what no script made.")
-@click.option("--gid", type=int, default=0, show_default=True, help="Which group owns it.")
+@click.option("--uid", type=ID, default=0, show_default=True, help="Who owns what no script made.")
+@click.option("--gid", type=ID, default=0, show_default=True, help="Which group owns it.")
 @click.option(
     "--cache/--no-cache",
     "cached",
@@ -162,6 +166,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     show_default=True,
     help="Take the layer from the cache where nothing changed, else keep it there.",
 )
+@cache_size
 @click.option("-o", "--output", required=True, metavar="DIR", help="Put the layer here, in the place of an earlier one.")
 @click.option("--json", "as_json", is_flag=True, help="Print layer.json.")
 @click.option("--list", "as_list", is_flag=True, help="Print the layer's listing, with owners.")
@@ -178,7 +183,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
 
     _check(output, options)
     cache = cache_directory()
-    show = Shower(quiet=options["quiet"])
+    show, spec = Shower(quiet=options["quiet"]), _spec(options)  # what is wrong is said before a base is unpacked
     with contextlib.ExitStack() as stack:
         below = base_image(options["bases"], options["platform"], stack) if options["bases"] else None
 
@@ -189,12 +194,12 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
         if options["cached"]:
             chain_id = None if below is None else below.chain_id
             layer: Delivered | Layer = build_cached(
-                _spec(options, None), output, cache, chain_id=chain_id, open_base=base,
+                spec, output, cache, chain_id=chain_id, open_base=base,
                 stage=options["stage"], blob=options["blob"], progress=show,
             )  # fmt: skip
         else:
-            spec = _spec(options, base()).apart_from(output, caches=(cache,))
-            layer = build_layer(spec, output, stage=options["stage"], blob=options["blob"], progress=show)
+            whole = attrs.evolve(spec.apart_from(output, caches=(cache,)), base=base())
+            layer = build_layer(whole, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
     if options["as_json"] or options["as_list"]:
         _may_end()
@@ -238,7 +243,7 @@ def _print(lines: Iterable[str]) -> None:
         os._exit(_say(f"stdout: {error.strerror}; the layer is in its place", _IO_ERROR))
 
 
-def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
+def _spec(options: dict[str, Any]) -> LayerSpec:
     from .closure import closure_of_paths, load_closure  # noqa: PLC0415
     from .spec import LayerSpec, Script  # noqa: PLC0415
 
@@ -251,9 +256,6 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
     scripts = [Script.file(path) for path in options["scripts"]]
     if options["command"]:
         scripts.append(Script.command(options["command"]))
-    epoch = options["source_date_epoch"]
-    if epoch is None:
-        epoch = environment_epoch()
     environment = {}
     for pair in options["environment"]:
         name, separator, value = pair.partition("=")
@@ -261,7 +263,6 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
             raise click.BadParameter(f"{pair}: write it as NAME=VALUE", param_hint="--env")
         environment[name] = value
     spec = LayerSpec(
-        base=base,
         closure=closures[0].merge(*closures[1:]) if closures else None,
         tools=tools[0].merge(*tools[1:]) if tools else None,
         contents=options["contents"],
@@ -279,8 +280,8 @@ def _spec(options: dict[str, Any], base: Base | None) -> LayerSpec:
         allow_sparse=options["allow_sparse"],
         uid=options["uid"],
         gid=options["gid"],
-        epoch=epoch,
-        compression=parse_compression(options["compression"]),
+        epoch=epoch(options["source_date_epoch"]),
+        compression=options["compression"],
     )
     if not (spec.closure or spec.inputs() or spec.rootfs_listing or spec.scripts or options["bases"]):
         message = "there is nothing to make a layer of: name a closure, a tree, a root filesystem, a base or a script"

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .cli_values import LIMIT, cache_limit
+from .room import DEFAULT, VARIABLE
+
 if TYPE_CHECKING:
-    from .upkeep import Kept
+    from .room import Kept
 
 _DAMAGED = 65
 
@@ -19,7 +22,9 @@ def cache() -> None:
     """List what is kept between builds, remove some of it, or check it.
 
     It lies in ROOTLESS_LAYER_CACHE, else in the user's cache directory: layers by the digest of
-    all that decides them, and base images unpacked, by chain ID.
+    all that decides them, and base images unpacked, by chain ID. Where something is added and it
+    holds more than ROOTLESS_LAYER_CACHE_SIZE (20G, or none for no limit), what was not used for
+    longest goes.
     """
 
 
@@ -30,8 +35,8 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSO
 @_as_json
 def list_(*, as_json: bool) -> None:
     """List what is in the cache, the last used first."""
-    from .snapshot import cache_directory  # noqa: PLC0415 - for a quick --help
-    from .upkeep import contents  # noqa: PLC0415
+    from .room import contents  # noqa: PLC0415 - for a quick --help
+    from .snapshot import cache_directory  # noqa: PLC0415
 
     found = contents(cache_directory())
     if as_json:
@@ -39,21 +44,31 @@ def list_(*, as_json: bool) -> None:
         return
     for kept in found:
         click.echo(_line(kept))
-    click.echo(f"{len(found)} in all, {sum(kept.size for kept in found)} bytes", err=True)
+    most = cache_limit()
+    total = f"{len(found)} in all, {sum(kept.size for kept in found)} bytes"
+    click.echo(f"{total}; the limit is {'none' if most is None else f'{most} bytes'}", err=True)
 
 
 @cache.command()
-@click.option("--keep", default="20G", show_default=True, metavar="SIZE", help="What may stay: bytes, or with K, M, G or T.")
+@click.option(
+    "--keep",
+    type=LIMIT,
+    envvar=VARIABLE,
+    default=DEFAULT,
+    show_default=True,
+    metavar="SIZE",
+    help="What may stay: bytes, or with K, M, G or T; none is all.",
+)
 @_as_json
-def gc(keep: str, *, as_json: bool) -> None:
+def gc(keep: int | None, *, as_json: bool) -> None:
     """Remove what killed builds left, and what was not used for longest, until the rest fits.
 
     What a running build uses stays.
     """
     from .snapshot import cache_directory  # noqa: PLC0415
-    from .upkeep import collect, parse_size  # noqa: PLC0415
+    from .upkeep import collect  # noqa: PLC0415
 
-    removed, used = collect(cache_directory(), parse_size(keep))
+    removed, used = collect(cache_directory(), keep)
     if as_json:
         said = {"removed": [kept.to_json() for kept in removed], "inUse": [kept.to_json() for kept in used]}
         click.echo(json.dumps(said, indent=2, sort_keys=True))

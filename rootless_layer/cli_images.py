@@ -15,6 +15,7 @@ import click
 from .cli_command import Strict, check_different
 from .cli_layered import closure_layers, with_closure
 from .cli_progress import Shower
+from .cli_values import usage
 from .errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextl
         target = Path(os.path.realpath(options["output"]))
         with writing(target):
             yield stack.enter_context(Temporary()).make(str(target.parent), ".rootless-layer-")
-    elif (options["compression"] or "none") == "none":
+    elif options["compression"] is None or options["compression"].kind == "none":
         yield ""
     else:
         place = spool()
@@ -229,9 +230,8 @@ def base_image(given: Sequence[str], platform: str | None, stack: contextlib.Exi
 
 def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | None, quiet: bool) -> LayerBase:
     """Open what a layer is to be built upon; it is there until the stack unwinds."""
-    from .cache import hold_base  # noqa: PLC0415
     from .compression import MOST_BYTES  # noqa: PLC0415
-    from .snapshot import cache_directory  # noqa: PLC0415
+    from .snapshot import cache_directory, open_base  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
 
     temporary = stack.enter_context(Temporary())
@@ -240,10 +240,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
         if not quiet:
             click.echo(f"rootless-layer: {note}", err=True)
 
-    base, leases = hold_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, tell=tell)
-    for lease in leases:
-        stack.callback(lease.release)
-    return base
+    return open_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, tell=tell)
 
 
 def _check_output(options: Mapping[str, Any]) -> None:
@@ -350,9 +347,7 @@ def _words(text: str, option: str) -> list[str]:
 
 
 def _created(given: str | None) -> str:
-    from .moment import rfc3339  # noqa: PLC0415
+    from .moment import created  # noqa: PLC0415
 
-    try:
-        return rfc3339(given if given is not None else os.environ.get("SOURCE_DATE_EPOCH", "1"))
-    except InputError as error:
-        raise click.BadParameter(str(error), param_hint="--created") from error
+    with usage("--created" if given is not None else "SOURCE_DATE_EPOCH"):
+        return created(given)

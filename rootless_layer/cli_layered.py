@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_values import COMPRESSION, COUNT, ID, WHOLE, cache_size, epoch
 from .fields import MOST_LAYERS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _OPTIONS = (
     click.option("--store-root", default="/", metavar="DIR", help="Where the store lies, as in `nix --store DIR`."),
     click.option(
         "--max-layers",
-        type=click.IntRange(1),
+        type=COUNT,
         metavar="N",
         help=f"How many layers the image may have with a --closure, the base's and --layer's too.  [default: {MOST_LAYERS}]",
     ),
@@ -37,16 +38,19 @@ _OPTIONS = (
         help="How the closure is split; FILE is JSON, a list of groups of store paths and name patterns, or nixpkgs'"
         " layeringPipeline.  [default: popularity]",
     ),
-    click.option("--compression", metavar="KIND[:LEVEL]", help="The closure's layers: as in build.  [default: none]"),
-    click.option("--source-date-epoch", type=int, metavar="SECONDS", help="As in build, for the closure."),
-    click.option("--uid", type=int, help="Who owns the closure's files.  [default: 0]"),
-    click.option("--gid", type=int, help="Which group owns them.  [default: 0]"),
+    click.option(
+        "--compression", type=COMPRESSION, metavar="KIND[:LEVEL]", help="The closure's layers: as in build.  [default: none]"
+    ),
+    click.option("--source-date-epoch", type=WHOLE, metavar="SECONDS", help="As in build, for the closure."),
+    click.option("--uid", type=ID, help="Who owns the closure's files.  [default: 0]"),
+    click.option("--gid", type=ID, help="Which group owns them.  [default: 0]"),
     click.option(
         "--cache/--no-cache",
         "cached",
         default=None,
         help="Take the closure's layers from the cache, and keep there those that are not.  [default: no-cache]",
     ),
+    cache_size,
 )
 _ONLY_WITH = ("max_layers", "layering", "compression", "source_date_epoch", "uid", "gid", "cached")
 
@@ -56,24 +60,6 @@ def with_closure(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
-
-
-def parse_compression(text: str) -> Any:  # noqa: ANN401 - imported late
-    """Read KIND or KIND:LEVEL."""
-    from .spec import Compression  # noqa: PLC0415 - for a quick --help
-
-    kind, _, level = text.partition(":")
-    if level and not level.isdigit():
-        raise click.BadParameter(f"{text}: write it as KIND or KIND:LEVEL", param_hint="--compression")
-    return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
-
-
-def environment_epoch() -> int:
-    """Read the variable SOURCE_DATE_EPOCH, 1 where there is none."""
-    text = os.environ.get("SOURCE_DATE_EPOCH", "1")
-    if not (text.isascii() and text.isdecimal()):
-        raise click.BadParameter(f"{text!r} is not a number of seconds", param_hint="SOURCE_DATE_EPOCH")
-    return int(text)
 
 
 def closure_layers(  # noqa: PLR0913 - it is called from one place
@@ -99,21 +85,20 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
         return ()
     from .closure import load_closure  # noqa: PLC0415
     from .layered import Splitting, make_layers, read_strategy  # noqa: PLC0415
-    from .spec import LayerSpec  # noqa: PLC0415
+    from .spec import Compression, LayerSpec  # noqa: PLC0415
 
     root = os.path.abspath(options["store_root"])
     first, *others = [load_closure(source, store_root=root) for source in options["closures"]]
     closure = first.merge(*others)
-    epoch = options["source_date_epoch"]
     specs = Splitting(
         closure,
         options["max_layers"] or MOST_LAYERS,
         read_strategy(options["layering"] or "popularity", closure),
         LayerSpec(
-            epoch=environment_epoch() if epoch is None else epoch,
+            epoch=epoch(options["source_date_epoch"]),
             uid=options["uid"] or 0,
             gid=options["gid"] or 0,
-            compression=parse_compression(options["compression"] or "none"),
+            compression=options["compression"] or Compression(),
             allow_sparse=True,
         ),
     ).specs(below, above)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .cli_command import Strict
+from .cli_values import COUNT, cache_size, epoch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 @click.command(cls=Strict, context_settings={"show_default": True})
 @click.argument("file", metavar="FILE.toml")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="How many to work on at a time.  [default: the cores]")
+@click.option("-j", "--jobs", type=COUNT, metavar="N", help="How many to work on at a time.  [default: the cores]")
+@cache_size
 @click.option("--json", "as_json", is_flag=True, help="Print events, a JSON object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and what scripts say.")
 def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, quiet: bool) -> None:
@@ -39,25 +41,35 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     """  # noqa: D301 - click's own mark
     from .board import Board, Lines  # noqa: PLC0415 - for a quick --help
     from .child import abandon, await_children, cores  # noqa: PLC0415
+    from .faults import Faults  # noqa: PLC0415
+    from .foreign import Foreign  # noqa: PLC0415
     from .make import Maker  # noqa: PLC0415
-    from .makefile import load  # noqa: PLC0415
+    from .makefile import read  # noqa: PLC0415
     from .namespace import adopt_orphans  # noqa: PLC0415
+    from .preflight import Preflight  # noqa: PLC0415
     from .recipe import Recipes  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 
-    graph = load(file)
+    epoch(None)  # what is wrong with the variable is no fault of the file's
+    faults = Faults(file)
+    graph = read(file, faults)
+    for problem in graph.unknown(targets):
+        faults.add("", problem)
     nodes = graph.select(targets)
     cache = cache_directory()
     os.chdir(os.path.dirname(file) or ".")
     outputs = [node.options["output"] for node in graph.nodes.values() if "output" in node.options]
-    specs, splittings = Recipes(outputs, cache).read(nodes)
     adopt_orphans()  # what tidies up after a child that was killed is waited for
     at_once = jobs or cores()
     board = Board.on_stderr(quiet=quiet)
     lines = Lines(sys.stdout)
     try:
         with contextlib.ExitStack() as stack:
-            maker = Maker(specs, splittings, cache, at_once, lines if as_json else board, stack)
+            foreign = Foreign(stack)
+            specs, splittings = Recipes(faults, outputs, cache).read(nodes)
+            Preflight(faults, foreign).check(nodes, specs)
+            faults.check()
+            maker = Maker(specs, splittings, cache, at_once, lines if as_json else board, stack, foreign)
             status = maker.make(nodes)
         if as_json:
             lines.end(status)

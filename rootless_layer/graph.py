@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .errors import InputError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -28,26 +26,27 @@ class Graph:
 
     nodes: Mapping[str, Node]
 
+    def unknown(self, targets: Iterable[str]) -> list[str]:
+        """Say of each target that is no node, what may have been meant."""
+        return [unknown_name("target", name, self.nodes) for name in targets if name not in self.nodes]
+
     def select(self, targets: Iterable[str]) -> list[Node]:
         """Give the targets with all that they need, what is needed first; of no targets, everything.
 
-        There are no cycles. Raises :class:`InputError` with every target that is unknown.
+        Unknown targets are left out. Of nodes in a cycle the order is none.
         """
         wanted = list(targets)
-        unknown = [unknown_name("target", name, self.nodes) for name in wanted if name not in self.nodes]
-        if unknown:
-            raise InputError(*unknown)
         ordered: dict[str, Node] = {}
-        stack = [(name, False) for name in reversed(wanted or list(self.nodes))]
+        entered: set[str] = set()
+        stack = [name for name in reversed(wanted or list(self.nodes)) if name in self.nodes]
         while stack:
-            name, entered = stack.pop()
-            if name in ordered:
-                continue
-            if entered:
-                ordered[name] = self.nodes[name]
+            name = stack[-1]
+            needs = [] if name in entered else [need for need in self.nodes[name].needs if need not in entered]
+            entered.add(name)
+            if needs:
+                stack += reversed(needs)
             else:
-                stack.append((name, True))
-                stack += [(needed, False) for needed in reversed(self.nodes[name].needs)]
+                ordered.setdefault(name, self.nodes[stack.pop()])
         return list(ordered.values())
 
 

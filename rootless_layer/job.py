@@ -100,6 +100,9 @@ class Teller(Protocol):
     def __call__(self, progress: Progress) -> None:
         """Tell how far it is."""
 
+    def read(self, found: list[Any]) -> None:
+        """Tell what was read, as JSON."""
+
     def held(self) -> None:
         """Tell that what the parent is to have is there, and wait until it has it."""
 
@@ -120,6 +123,9 @@ class _Teller:
         said: Report = {"stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries}
         said |= {"note": progress.note} if progress.note else {}
         self._write(said | ({"script": progress.script} if progress.script else {}))
+
+    def read(self, found: list[Any]) -> None:
+        self._write({"read": found})
 
     def held(self) -> None:
         self._write({"held": True})

@@ -15,17 +15,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, capi
 from .closure import StorePath
+from .locate import Locator
 from .machine import unreadable
-from .plan import locate, read_directory
-from .source import entry_of, walk
+from .plan import read_directory
+from .source import entry_of
 from .sparse import check_holes
 
 if TYPE_CHECKING:
+    from .locate import Place
     from .spec import Blob, Compression, LayerSpec
     from .tree import Entry
 
@@ -55,7 +56,7 @@ def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
         "base": chain_id,
         "closure": _closure(spec, derived=derived),
         "tools": None if spec.tools is None else [path.path for path in spec.tools.paths],
-        "contents": [_content(content, spec, derived=derived) for content in spec.contents],
+        "contents": _contents(spec, derived=derived),
         "rootfs": _rootfs(spec, derived=derived),
         "scripts": [
             [_sha256(script.data) if script.data is not None else None, list(script.arguments)] for script in spec.scripts
@@ -93,28 +94,40 @@ def _closure(spec: LayerSpec, *, derived: bool) -> Any:  # noqa: ANN401 - JSON
     return stamps
 
 
-def _content(content: str, spec: LayerSpec, *, derived: bool) -> list[Any]:
-    on_disk, stored = locate(content, spec)
-    if stored:
-        return ["closure", os.fsdecode(stored)]
-    path = os.fsdecode(on_disk)
-    place = [path] if derived else []
-    if _is_stored(path):
-        status = os.lstat(on_disk)
-        return ["store", path, *([status.st_ino, status.st_ctime_ns] if derived else [])]
-    entries = [
-        entry_of(relative, below, status, spec.epoch, (0, 0))
-        for relative, below, status in walk(on_disk, left_out=spec.left_out)
-        if not stat.S_ISSOCK(status.st_mode)
-    ]
-    if not spec.allow_sparse:
-        check_holes(entries)
-    found = ["tree", _digest(entries), *place]
-    for entry in entries if spec.follow_dirlinks else ():
-        linked = os.fsdecode(on_disk + b"/" + entry.path)
-        if entry.target is not None and os.path.isdir(linked) and not spec.left_out.holds(linked):
-            found += _content(linked, spec, derived=derived)
-    return found
+def _contents(spec: LayerSpec, *, derived: bool) -> list[list[Any]]:
+    locator = Locator(spec)
+    trees = _Trees(locator, spec, derived=derived)
+    return [trees.identify(locator.find(content)) for content in spec.contents]
+
+
+class _Trees:
+    """Says what identifies trees, each once: many links may lead to one."""
+
+    def __init__(self, locator: Locator, spec: LayerSpec, *, derived: bool) -> None:
+        self.locator, self.spec, self.derived = locator, spec, derived
+        self.known: dict[bytes, list[Any]] = {}
+
+    def identify(self, place: Place) -> list[Any]:
+        if place.stored:
+            return ["closure", os.fsdecode(place.stored)]
+        if place.on_disk not in self.known:
+            self.known[place.on_disk] = self._read(place)
+        return self.known[place.on_disk]
+
+    def _read(self, place: Place) -> list[Any]:
+        path = os.fsdecode(place.on_disk)
+        if _is_stored(path):
+            status = os.lstat(place.on_disk)
+            return ["store", path, *([status.st_ino, status.st_ctime_ns] if self.derived else [])]
+        entries = [
+            entry_of(relative, on_disk, status, self.spec.epoch, (0, 0)) for relative, on_disk, status in self.locator.walk(place)
+        ]
+        if not self.spec.allow_sparse:
+            check_holes(entries)
+        found = ["tree", _digest(entries), *([path] if self.derived else [])]
+        links = [entry.path for entry in entries if entry.target is not None] if self.spec.follow_dirlinks else []
+        linked = [self.locator.follow(place, link) for link in links]
+        return found + [_sha256(json.dumps(self.identify(tree)).encode()) for tree in linked if tree is not None]
 
 
 def _rootfs(spec: LayerSpec, *, derived: bool) -> list[Any] | None:

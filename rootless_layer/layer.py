@@ -18,14 +18,15 @@ from .changeset import changeset, difference
 from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .copying import Flowing
-from .errors import InputError, OutputError, OverlayError, UnavailableError
+from .errors import OutputError, OverlayError, SourceError, UnavailableError
 from .hiding import hidden_by_plan, unusual
 from .listing import lines
+from .locate import StoreLocation
 from .made import BLOBS, FILES, LAYER, LAYER_JSON, LISTING
 from .oci import MEDIA_TYPES, Descriptor
 from .output import aside, check_replaceable, make_folder, writing
 from .pipeline import serialise
-from .plan import StoreLocation, plan, read_directory
+from .plan import check_rootfs, plan, read_directory
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
@@ -38,6 +39,7 @@ from .tree import overlay_note, without_overlay
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from .base import Base
     from .plan import Plan
     from .stage import Method
     from .tree import Entry, Tree
@@ -135,17 +137,23 @@ def _work_directory(spec: LayerSpec, temporary: Temporary, *, overlay: bool) -> 
     """Make a directory for what lasts as long as the build, where one is needed."""
     if not spec.scripts and (spec.rootfs is None or os.path.isdir(spec.rootfs)):
         return ""
-    folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - tempfile would try it by a file, which a signal may leave there
+    folder, prefix = os.environ.get("TMPDIR") or "/tmp", "rootless-layer-"  # noqa: S108 - tempfile would leave a file at a signal
+    if overlay and spec.base is not None and not _beside(spec.base, folder):
+        folder, prefix = os.fsdecode(os.path.dirname(os.path.dirname(spec.base.trees[0]))), ".rootless-layer-"
     try:
-        if overlay and spec.base is not None:
-            snapshot = os.fsdecode(os.path.dirname(spec.base.trees[0]))
-            if os.stat(snapshot).st_dev != os.stat(folder).st_dev:
-                # overlayfs keeps inode numbers within one file system only.
-                return temporary.make(os.path.dirname(snapshot), ".rootless-layer-")
-        return temporary.make(folder, "rootless-layer-")
+        return temporary.make(folder, prefix)
     except OSError as error:
         message = f"{folder}: no directory for the build can be made there: {error.strerror}"
         raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
+
+
+def _beside(base: Base, folder: str) -> bool:
+    """Say whether a directory is on the file system of a base's snapshots: overlayfs keeps inode numbers within one only."""
+    for tree in base.trees:
+        if not os.path.isdir(tree):
+            message = f"{os.fsdecode(tree)}: the base that was unpacked there is gone"
+            raise SourceError(message, hint="Open the base again: what is not in the cache is unpacked again.")
+    return not os.path.isdir(folder) or os.stat(base.trees[0]).st_dev == os.stat(folder).st_dev
 
 
 def _attempt(  # noqa: PLR0913 - one place, split for its length only
@@ -217,19 +225,14 @@ def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict
 
 
 def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
+    check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
-        if spec.rootfs_listing:
-            message = f"{spec.rootfs_listing}: an mtree file goes with a root filesystem, and none is given"
-            raise InputError(message)
         return []
     from .tarball import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
 
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)
-    if spec.rootfs_listing:
-        message = f"{spec.rootfs_listing}: an mtree file goes with a directory; {spec.rootfs} has its own owners"
-        raise InputError(message)
     return read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
 
 

@@ -115,6 +115,16 @@ class Splitting:
             raise InputError(message, hint="Allow more with --max-layers, or max-layers in a file.")
         return [attrs.evolve(self.asked, closure=closure.only(group)) for group in split(closure, left, self.strategy)]
 
+    def groups(self, below: Sequence[LayerBlob], above: int) -> list[list[str]]:
+        """Give the store paths of each of these layers, which :meth:`of_groups` makes the layers of again."""
+        specs = self.specs(below, above)
+        return [[path.path for path in spec.closure.paths] for spec in specs if spec.closure is not None]
+
+    def of_groups(self, groups: Sequence[Sequence[str]]) -> list[LayerSpec]:
+        """Give layers of which the store paths are known."""
+        known = {path.path: path for path in self.closure.paths}
+        return [attrs.evolve(self.asked, closure=self.closure.only([known[path] for path in group])) for group in groups]
+
 
 def write_layers(
     specs: Sequence[LayerSpec], folder: Path, blob: Blob, *, set_times: bool = False, progress: Callable[[Progress], object] = id

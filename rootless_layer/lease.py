@@ -20,7 +20,7 @@ def _open(path: str | os.PathLike[str]) -> int:
 
 
 class Lease:
-    """A lock on a directory, wherever that is renamed to, until it is released or this process has ended.
+    """A lock on a directory, wherever that is renamed to, until it is released, forgotten, or this process has ended.
 
     It is flock(2)'s. Where a file system has no such locks, a shared lease is given all the
     same, and an exclusive one never: what might be in use there is not removed. Taking one
@@ -70,3 +70,7 @@ class Lease:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def __del__(self) -> None:
+        """Let others have it, as nobody here can any more."""
+        self.release()

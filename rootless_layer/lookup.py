@@ -11,13 +11,14 @@ import attrs
 
 from . import given
 from .blob import open_layer
-from .cache import LayerCache, keeping
+from .cache import LayerCache
 from .key import layer_key
 from .layer import made_from
 from .made import ASIDE, LAYER_JSON
 from .oci import Descriptor
 from .output import make_folder
 from .progress import Progress
+from .room import keeping, making_room
 from .spec import Blob, LayerSpec, Stage
 from .temporary import Temporary
 
@@ -152,7 +153,7 @@ def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Callable[[
         from .layered import write_layers  # noqa: PLC0415 - not needed to look up
 
         place = holder.layers.place
-        with Temporary() as temporary, keeping(place):
+        with making_room(place.parent), Temporary() as temporary, keeping(place):
             make_folder(place)
             made = Path(temporary.make(str(place), ASIDE))
             names = write_layers([*missing.values()], made, "stored", progress=progress)

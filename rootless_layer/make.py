@@ -1,7 +1,8 @@
 """A graph made: what needs nothing that is missing is looked up, or worked on, several at a time.
 
-To look a layer up takes no process. What has to be built, put in its place or written is done
-by a forked child each, so that one that fails takes nothing with it but what needs it.
+To look a layer up takes no process, unless others work, which are listened to meanwhile. What has
+to be built, put in its place or written is done by a forked child each, so that one that fails takes
+nothing with it but what needs it.
 """
 
 from __future__ import annotations
@@ -17,16 +18,14 @@ import attrs
 from .blob import open_layer
 from .cache import LayerCache
 from .chain import Made, Placed, missing, placed
-from .compression import MOST_BYTES
 from .errors import OutputError, RootlessLayerError
-from .foreign import Foreign
 from .image import Image
 from .job import IO_ERROR, Job, Teller
 from .key import layer_key
 from .layout import Stored
 from .lookup import Holder, hold_layers, sources
 from .oci import chain_ids, sha256
-from .recipe import assemble, platform_of
+from .recipe import assemble, format_of, open_below, platform_of
 from .record import Outputs
 from .temporary import Temporary
 
@@ -36,11 +35,10 @@ if TYPE_CHECKING:
 
     from .blob import LayerBlob
     from .cache import Entry
-    from .export import Format
+    from .foreign import Foreign
     from .graph import Node
     from .layered import Splitting
     from .oci import Platform
-    from .progress import Progress
     from .spec import LayerSpec
 
 Event = dict[str, Any]
@@ -73,10 +71,12 @@ class Maker:
     jobs: int
     show: Callable[[Event], object]
     stack: contextlib.ExitStack
-    foreign: Foreign = attrs.field(default=attrs.Factory(lambda self: Foreign(self.stack), takes_self=True))
+    foreign: Foreign
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
     _built: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    _read: dict[str, list[Any]] = attrs.field(factory=dict)
+    """What is known of nodes for which trees or layers had to be read."""
     _lost: dict[str, str] = attrs.field(factory=dict)
     _tasks: list[_Task] = attrs.field(factory=list)
     _running: dict[str, tuple[_Task, Job]] = attrs.field(factory=dict)
@@ -91,6 +91,7 @@ class Maker:
             for node in [node for node in waiting.values() if self._may_begin(node)]:
                 del waiting[node.name]
                 self._look(node)
+                self._start()
             self._start()
             if self._running:
                 self._listen()
@@ -127,7 +128,12 @@ class Maker:
         below, chain = self._below(node)
         spec, blob = self.specs[node.name], node.options.get("blob", "stored")
         chain_id = None if below is None else below.chain_id
-        [key] = self._built.get(node.name) or (layer_key(spec, blob=blob, chain_id=chain_id),)
+        read = self._reading(
+            node, lambda: [layer_key(spec, blob=blob, chain_id=chain_id)], long=bool(spec.contents or spec.rootfs)
+        )
+        if isinstance(read, _Task):
+            return read
+        [key] = read
         entry, output = self._holder.find(key), node.options.get("output")
         what = sha256(json.dumps([key, sources(spec, chain_id)], sort_keys=True).encode())
 
@@ -149,7 +155,9 @@ class Maker:
 
         def build(tell: Teller) -> None:
             with contextlib.ExitStack() as stack:
-                base = None if below is None else _open(below, node, self.cache, tell, stack)
+                base = (
+                    None if below is None else open_below(below, node.options, self.cache, tell, stack.enter_context(Temporary()))
+                )
                 whole = attrs.evolve(spec, base=base)
                 stage = node.options.get("stage", "auto")
                 built = self._holder.layers.build(key, whole, blob=blob, stage=stage, progress=tell)
@@ -193,7 +201,7 @@ class Maker:
         from .reference import tag_of  # noqa: PLC0415
 
         stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.get("tag", ())))))]
-        kind: Format = options.get("format") or ("archive" if output.endswith(".tar") else "layout")
+        kind = format_of(options)
         what = hashlib.sha256(kind.encode() + index(stored, several_platforms=False)[0]).hexdigest()
         if Outputs.within(self.cache).holds(output, what):
             self._have(node, made, "unchanged")
@@ -210,7 +218,10 @@ class Maker:
         splitting = self.splittings.get(node.name)
         if splitting is None:
             return ()
-        specs = splitting.specs([each.layer for each in below], above)
+        groups = self._reading(node, lambda: splitting.groups([each.layer for each in below], above), long=bool(below))
+        if isinstance(groups, _Task):
+            return groups
+        specs = splitting.of_groups(groups)
         keys = tuple(map(layer_key, specs))
         layers = self._holder.open(keys)
         if layers is not None:
@@ -243,6 +254,14 @@ class Maker:
             image = image.append(each.layer)
         return image, list(made.chain)
 
+    def _reading(self, node: Node, read: Callable[[], list[Any]], *, long: bool) -> list[Any] | _Task:
+        """Give what has to be read for a node, once; where that takes long and others work, a child reads it."""
+        if node.name not in self._read:
+            if long and self._running:
+                return _Task(node, "read", lambda tell: tell.read(read()))
+            self._read[node.name] = read()
+        return self._read[node.name]
+
     # --- work ---
 
     def _start(self) -> None:
@@ -256,7 +275,8 @@ class Maker:
             if task.keys and all(key in self._holder for key in task.keys):
                 self._look(task.node)
                 continue
-            self.show({"event": "start", "kind": task.node.kind, "name": task.node.name, "action": task.action})
+            if task.action != "read":
+                self.show({"event": "start", "kind": task.node.kind, "name": task.node.name, "action": task.action})
             self._running[task.node.name] = task, Job(task.work)
 
     def _listen(self) -> None:
@@ -285,6 +305,8 @@ class Maker:
     def _report(self, task: _Task, job: Job, said: Event) -> None:
         if "failed" in said:
             job.failed = said["failed"]
+        elif "read" in said:
+            self._read[task.node.name] = said["read"]
         elif "held" in said:
             with contextlib.suppress(OSError):  # they are looked for again, and it is said then
                 for key in task.keys:
@@ -304,7 +326,8 @@ class Maker:
         elif task.made is not None:
             self._have(node, task.made, {"place": "placed", "write": "written"}[task.action])
         else:
-            self._built[node.name] = task.keys
+            if task.action == "build":
+                self._built[node.name] = task.keys
             self._look(node)  # it is found now
 
     def _have(self, node: Node, made: Made, status: str) -> None:
@@ -317,16 +340,3 @@ class Maker:
         self._lost[node.name] = node.name
         self.status = self.status or failed["exitStatus"]
         self.show({"event": "failed", "kind": node.kind, "name": node.name, **failed})
-
-
-def _open(below: Image, node: Node, cache: Path, tell: Callable[[Progress], None], stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - a base
-    """Open a base in the child that builds upon it."""
-    from .cache import hold_base  # noqa: PLC0415
-    from .progress import Progress  # noqa: PLC0415
-
-    temporary = stack.enter_context(Temporary())
-    most = node.options.get("most-bytes", MOST_BYTES)
-    base, leases = hold_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))
-    for lease in leases:
-        stack.callback(lease.release)
-    return base

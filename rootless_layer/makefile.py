@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError
+from .faults import Faults
 from .fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
 from .reference import path_and_name, tag_of
@@ -25,6 +26,14 @@ _HINT = "A file has [layer.NAME], [image.NAME], [defaults.layer] and [defaults.i
 
 def load(path: str) -> Graph:
     """Read a file; raises one :class:`InputError` with all problems that it has."""
+    faults = Faults(path)
+    graph = read(path, faults)
+    faults.check()
+    return graph
+
+
+def read(path: str, faults: Faults) -> Graph:
+    """Read a file as far as it is right, and add what is wrong; of what is no TOML that is raised as :class:`InputError`."""
     try:
         with open(path, "rb") as file:
             said = tomllib.load(file)
@@ -34,28 +43,21 @@ def load(path: str) -> Graph:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"{path}: is not TOML: {error}"
         raise InputError(message, hint=_HINT) from error
-    reader = _Reader(path)
-    graph = reader.graph(said, os.path.dirname(path))
-    if reader.problems:
-        raise InputError(*reader.problems, hint=_HINT if reader.malformed else "")
-    return graph
+    return _Reader(faults).graph(said, os.path.dirname(path))
 
 
 class _Reader:
     """Reads tables, and gathers what is wrong with them."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.problems: list[str] = []
-        self.malformed = False
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
 
-    def blame(self, place: str, problem: str) -> None:
-        self.problems.append(": ".join(part for part in (self.path, place, problem) if part))
+    def blame(self, place: str, problem: str, hint: str = "") -> None:
+        self.faults.add(place, problem, hint=hint)
 
     def graph(self, said: Mapping[str, Any], folder: str) -> Graph:
         for name in said.keys() - {"layer", "image", "defaults"}:
-            self.blame("", unknown_name("table", name, ("layer", "image", "defaults")))
-            self.malformed = True
+            self.blame("", unknown_name("table", name, ("layer", "image", "defaults")), _HINT)
         defaults = self._defaults(said.get("defaults", {}))
         options: dict[str, tuple[Kind, dict[str, Any]]] = {}
         kinds: tuple[Kind, Kind] = ("layer", "image")
@@ -65,9 +67,8 @@ class _Reader:
                     self.blame(f"{kind}.{name}", "a layer has this name as well: give one of them another")
                     continue
                 options[name] = kind, self._options(f"{kind}.{name}", kind, table, defaults[kind])
-        if not options and not self.problems:
-            self.blame("", "has no layer and no image")
-            self.malformed = True
+        if not options and not self.faults.problems:
+            self.blame("", "has no layer and no image", _HINT)
         nodes = {
             name: Node(kind, name, given, self._needs(name, kind, given, options, folder))
             for name, (kind, given) in options.items()
@@ -80,8 +81,7 @@ class _Reader:
 
     def _tables(self, place: str, given: Any) -> Mapping[str, Any]:  # noqa: ANN401 - TOML
         if not isinstance(given, dict):
-            self.blame(place, "is a table of tables")
-            self.malformed = True
+            self.blame(place, "is a table of tables", _HINT)
             return {}
         for name in given:
             if not _NAME.fullmatch(name):
@@ -115,7 +115,7 @@ class _Reader:
             if name in NAMES and "" in (new if isinstance(new, tuple) else (new,)):
                 self.blame(place, f"{name}: an empty value names nothing")
             taken[name] = taken[name] | new if isinstance(new, dict) and isinstance(taken.get(name), dict) else new
-        if place.startswith("image.") and "closure" not in taken:
+        if place.startswith("image.") and "closure" not in {*taken, *given}:
             for name in [name for name in OF_CLOSURE if name in given]:
                 self.blame(place, f"{name}: goes with closure, and none is given")
         return taken
@@ -158,7 +158,7 @@ class _Reader:
 
     def _outputs(self, nodes: Mapping[str, Node], folder: str) -> None:
         """Refuse outputs that would take each other's place or this file's, and what is read that is an output."""
-        own = os.path.realpath(self.path)
+        own = os.path.realpath(self.faults.file)
         places = {own: "this file"}
         for node in nodes.values():
             given = node.options.get("output")

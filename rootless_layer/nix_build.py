@@ -10,6 +10,7 @@ import attrs
 
 from .closure import Closure, StorePath, load_closure
 from .errors import InputError
+from .moment import parse_time, rfc3339
 from .spec import Compression, LayerSpec, Script
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def image_request(attributes: Attributes) -> ImageRequest:
         gid=read.number("imageGid", 0),
         epoch=_seconds(read, "imageEpoch"),
         config=read.table("imageConfig"),
-        created=_moment(read, "imageCreated").replace(tzinfo=None).isoformat(timespec="seconds") + "Z",
+        created=rfc3339(_moment(read, "imageCreated")),
         architecture=read.text("imageArchitecture"),
     )
     read.check("image")
@@ -205,28 +206,20 @@ def _seconds(read: Attributes, name: str) -> int:
 def _moment(read: Attributes, name: str) -> dt.datetime:
     """Read a time as nixpkgs takes it: RFC 3339, seconds since 1970 (after an ``@`` or not), or ``now``."""
     text = read.text(name, "1")
-    number = text.removeprefix("@")
     try:
-        if text == "now":
-            return dt.datetime.now(dt.UTC)
-        if number.isascii() and number.isdecimal():
-            return dt.datetime.fromtimestamp(int(number), dt.UTC)
-        moment = dt.datetime.fromisoformat(text)
-        return moment.replace(tzinfo=moment.tzinfo or dt.UTC).astimezone(dt.UTC)
-    except (ValueError, OverflowError, OSError):
-        read.blame(name, f"{text!r} is not a time: write it as 2026-01-31T12:00:00Z, as seconds since 1970, or `now`")
+        return parse_time(text.removeprefix("@") if text[1:].isdecimal() else text)
+    except InputError as error:
+        read.blame(name, str(error))
         return dt.datetime.fromtimestamp(1, dt.UTC)
 
 
 def _compression(read: Attributes, name: str) -> Compression:
-    kind, _, level = read.text(name, "none").partition(":")
-    kind = {"gz": "gzip"}.get(kind, kind)
-    if level and not level.isdecimal():
-        read.blame(name, f"{level!r} is not a level: write it as KIND or KIND:LEVEL")
-        level = ""
-    with _noting(read):
-        return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
-    return Compression()
+    kind, colon, level = read.text(name, "none").partition(":")
+    try:
+        return Compression.parse({"gz": "gzip"}.get(kind, kind) + colon + level)
+    except InputError as error:
+        read.blame(name, str(error))
+        return Compression()
 
 
 def _made(read: Attributes, kind: type[LayerSpec], given: dict[str, Any]) -> LayerSpec | None:

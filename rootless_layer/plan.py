@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .errors import ConflictError, InputError, SourceError
+from .locate import MOST_LINKS, Locator, store_locations
 from .source import agree, entry_of, walk, xattrs_of
 from .sparse import check_holes
 from .tree import Entry, Tree, legible, shown
@@ -17,21 +18,8 @@ from .tree import Entry, Tree, legible, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .closure import Closure
+    from .locate import Place, StoreLocation
     from .spec import LayerSpec
-
-_MOST_LINKS = 40
-"""As many symbolic links are followed as the kernel follows (path_resolution(7))."""
-_BUILD_ONLY = b"nix-support"
-"""What a package tells the builders of others. nixpkgs' buildEnv leaves it out as well; most packages have one."""
-
-
-@attrs.frozen(slots=True)
-class StoreLocation:
-    """A store path: where it stands in the tree, and where it lies on this machine."""
-
-    path: bytes
-    source: bytes
 
 
 @attrs.frozen(slots=True)
@@ -57,15 +45,6 @@ class Plan:
         return b"/".join(path.split(b"/", depth)[:depth]) in self._store_paths
 
 
-def store_locations(closure: Closure | None) -> tuple[StoreLocation, ...]:
-    """Give the places of a closure's store paths, in the order of their paths."""
-    if closure is None:
-        return ()
-    return tuple(
-        StoreLocation(os.fsencode(path.path).lstrip(b"/"), os.fsencode(closure.location(path))) for path in closure.paths
-    )
-
-
 def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     """Lay out the root filesystem's entries, the closure and the contents, above the base where there is one.
 
@@ -80,14 +59,11 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
         merge.add(entry, spec.rootfs or "the root filesystem")
     if spec.closure is not None:
         spec.closure.check()
-    store = store_locations(spec.closure)
-    own = tuple(location for location in store if location.path not in merge.base)
+    own = tuple(location for location in store_locations(spec.closure) if location.path not in merge.base)
     for location in own:
         merge.add_store(location)
-    if spec.link == "symbolic":  # a link may lead out of the layer
-        store += store_locations(spec.tools)
     for content in spec.contents:
-        merge.add_content(content, store)
+        merge.add_tree(merge.locator.find(content))
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
     tree = Tree.of(merge.complete())
@@ -96,12 +72,17 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     return Plan(tree, own)
 
 
-def locate(content: str, spec: LayerSpec) -> tuple[bytes, bytes]:
-    """Find where a content lies on disk, and which path of the closure that is, ``b""`` if it is none.
-
-    Raises :class:`SourceError` where it is not there.
-    """
-    return _Merge(spec)._locate(content, store_locations(spec.closure))  # noqa: SLF001 - our own
+def check_rootfs(rootfs: str | None, listing: str | None) -> None:
+    """Raise :class:`InputError` for a root filesystem and an mtree file that do not go together, or are not there."""
+    if listing and not rootfs:
+        message = f"{listing}: an mtree file goes with a root filesystem, and none is given"
+        raise InputError(message)
+    if listing and rootfs and os.path.isfile(rootfs):
+        message = f"{listing}: an mtree file goes with a directory; {rootfs} has its own owners"
+        raise InputError(message)
+    problems = [f"{path}: does not exist" for path in (rootfs, listing) if path and not os.path.exists(path)]
+    if problems:
+        raise InputError(*problems)
 
 
 def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:
@@ -148,6 +129,7 @@ class _Merge:
 
     def __init__(self, spec: LayerSpec) -> None:
         self.spec = spec
+        self.locator = Locator(spec)
         self.base: Mapping[bytes, Entry] = {} if spec.base is None else spec.base.entries
         self.entries: dict[bytes, Entry] = {}
         self.origins: dict[bytes, str] = {}
@@ -212,54 +194,37 @@ class _Merge:
             path = prefix + b"/" + relative if relative else prefix
             entries[path] = entry_of(path, on_disk, status, spec.epoch, (spec.uid, spec.gid))
 
-    def add_content(self, content: str, store: tuple[StoreLocation, ...], at: bytes = b"") -> None:  # noqa: C901 - a case for each kind of entry
+    def add_tree(self, place: Place, at: bytes = b"") -> None:
         """Merge a tree into the root, or at a path there; in the store or not."""
-        spec = self.spec
-        location, prefix = self._locate(content, store)
-        if not os.path.isdir(location):
-            message = f"{content}: is not a directory, so it cannot be merged into the root"
-            raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
-        stored = {location.path for location in store}
+        spec, name = self.spec, place.name
         redirects = {b"": at}
-        for relative, on_disk, status in walk(location, left_out=None if prefix in stored else spec.left_out):
-            if not relative or stat.S_ISSOCK(status.st_mode):
+        for relative, on_disk, status in self.locator.walk(place):
+            if not relative:
                 continue
-            if prefix in stored and relative.split(b"/", 1)[0] == _BUILD_ONLY:
-                continue
-            above, _, name = relative.rpartition(b"/")
+            above, _, own = relative.rpartition(b"/")
             above = redirects.get(above, above)
-            path = above + b"/" + name if above else name
+            path = above + b"/" + own if above else own
             entry = entry_of(path, on_disk, status, spec.epoch, (spec.uid, spec.gid))
             if entry.is_dir:
                 # What is read-only in the store is for root to write in the root.
                 entry = attrs.evolve(entry, mode=entry.mode | stat.S_IWUSR)
                 there = self.there(path)
                 if spec.keep_dirlinks and there is not None and there.target is not None:
-                    redirects[relative] = self._follow(path, content)
+                    redirects[relative] = self._follow(path, name)
                     continue
                 if path != relative:
                     redirects[relative] = path
             elif self._is_in_base(entry):
                 continue
             elif spec.follow_dirlinks and entry.target is not None:
-                linked = f"{content}/{os.fsdecode(relative)}"
-                if self._leads_to_directory(linked, os.path.dirname(on_disk), store):
-                    self.add(attrs.evolve(entry, mode=stat.S_IFDIR | 0o755, mtime=spec.epoch, target=None), linked)
-                    self.add_content(linked, store, path)
+                linked = self.locator.follow(place, relative)
+                if linked is not None:
+                    self.add(attrs.evolve(entry, mode=stat.S_IFDIR | 0o755, mtime=spec.epoch, target=None), linked.name)
+                    self.add_tree(linked, path)
                     continue
-            elif prefix and entry.is_regular and entry.size and spec.link != "copy":
-                entry = self._stand_for(entry, prefix + b"/" + relative)
-            self.add(entry, content)
-
-    def _leads_to_directory(self, linked: str, within: bytes, store: tuple[StoreLocation, ...]) -> bool:
-        try:
-            location, _ = self._locate(linked, store)
-        except SourceError:
-            return False  # it leads nowhere
-        if (within + b"/").startswith(location + b"/"):
-            message = f"{linked}: this link leads back to a directory that it is in"
-            raise SourceError(message, hint="Leave it out, or do not have links to directories followed.")
-        return os.path.isdir(location) and not self.spec.left_out.holds(os.fsdecode(location))
+            elif place.stored and entry.is_regular and entry.size and spec.link != "copy":
+                entry = self._stand_for(entry, place.stored + b"/" + relative)
+            self.add(entry, name)
 
     def _is_in_base(self, entry: Entry) -> bool:
         """Say whether the base has the same file there."""
@@ -274,53 +239,10 @@ class _Merge:
         target = b"/" + stored
         return attrs.evolve(entry, mode=stat.S_IFLNK | 0o777, target=target, size=0, source=None)
 
-    def _locate(self, content: str, store: tuple[StoreLocation, ...]) -> tuple[bytes, bytes]:
-        """Find where a content lies on disk, and under which store entry, if it is of the closure.
-
-        Links are followed one component after the other, those into the store to where
-        the store lies on this machine.
-        """
-        current, rest = b"", os.fsencode(os.path.abspath(content)).split(b"/")[::-1]
-        followed = 0
-        while rest:
-            part = rest.pop()
-            if part == b"..":
-                current = current.rpartition(b"/")[0]
-            elif part not in {b"", b"."}:
-                there = self._on_disk(current + b"/" + part)
-                if not os.path.islink(there):
-                    current += b"/" + part
-                    continue
-                followed += 1
-                if followed > _MOST_LINKS:
-                    message = f"{content}: too many symbolic links"
-                    raise SourceError(message)
-                target = os.readlink(there)
-                current = b"" if target.startswith(b"/") else current
-                rest += target.split(b"/")[::-1]
-        for location in store:
-            for name in (b"/" + location.path, location.source):
-                if current == name or current.startswith(name + b"/"):
-                    return self._existing(content, location.source + current[len(name) :]), location.path + current[len(name) :]
-        return self._existing(content, self._on_disk(current)), b""
-
-    def _on_disk(self, path: bytes) -> bytes:
-        closure = self.spec.closure
-        if closure is None or not path.startswith(os.fsencode(closure.store_dir) + b"/"):
-            return path
-        return os.fsencode(closure.store_root.rstrip("/")) + path
-
-    @staticmethod
-    def _existing(content: str, on_disk: bytes) -> bytes:
-        if not os.path.lexists(on_disk):
-            message = f"{content}: does not exist (looked for {os.fsdecode(on_disk)})"
-            raise SourceError(message, hint="Does the store lie under another root? Then name it with --store-root.")
-        return on_disk
-
     def _follow(self, path: bytes, content: str) -> bytes:
         """Resolve a symbolic link to a directory within the tree."""
         end = path
-        for _ in range(_MOST_LINKS):
+        for _ in range(MOST_LINKS):
             there = self.there(end)
             if there is None or there.target is None:
                 break

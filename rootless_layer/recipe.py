@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from .closure import closure_of_paths, load_closure
+from .compression import MOST_BYTES
 from .config import check_config, exposed, properties
-from .errors import InputError, RootlessLayerError
+from .errors import InputError
 from .fields import MOST_LAYERS
 from .image import BY_CLOSURE, Image
-from .moment import rfc3339
+from .moment import created as created_at
+from .moment import environment_epoch
 from .oci import Platform
+from .progress import Progress
 from .spec import Compression, LayerSpec, Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
+    from .base import Base
     from .blob import LayerBlob
     from .closure import Closure
+    from .export import Format
+    from .faults import Faults
     from .graph import Node
     from .layered import Splitting
+    from .temporary import Temporary
 
-T = TypeVar("T")
+    Attempt = Callable[..., Any]
+    """:meth:`.Faults.attempt` for one node."""
+
 _SAME = {
     "rootfs": "rootfs", "rootfs-listing": "rootfs_listing", "view": "view", "timeout": "timeout", "link": "link",
     "closure-writable": "writable_closure", "keep-dirlinks": "keep_dirlinks", "follow-dirlinks": "follow_dirlinks",
@@ -41,10 +52,11 @@ _TEXTS = {"user": "User", "workdir": "WorkingDir", "stop-signal": "StopSignal"}
 class Recipes:
     """Reads what nodes name, each closure once; paths are relative to the working directory.
 
-    ``outputs`` and the ``cache`` are left out of the inputs that they lie in: all of the file, so
-    that a layer is the same whatever the targets are.
+    What is wrong goes to the ``faults``. ``outputs`` and the ``cache`` are left out of the inputs that
+    they lie in: all of the file, so that a layer is the same whatever the targets are.
     """
 
+    faults: Faults
     outputs: Sequence[str] = ()
     cache: str | os.PathLike[str] | None = None
     closures: dict[tuple[str, str], Closure] = attrs.field(factory=dict)
@@ -52,106 +64,90 @@ class Recipes:
     def read(self, nodes: Iterable[Node]) -> tuple[dict[str, LayerSpec], dict[str, Splitting]]:
         """Give each layer's spec, without its base, and how each image's closure is split, by name.
 
-        What images say of themselves is checked. Raises one :class:`InputError` with all that is wrong.
+        What images say of themselves is checked. What is wrong is added to the faults, and left out.
         """
-        gathered = _Gathered()
         specs: dict[str, LayerSpec] = {}
         splittings: dict[str, Splitting] = {}
         for node in nodes:
-            gathered.place = f"{node.kind}.{node.name}"
-            gathered.attempt(_platform, node.options)
+            attempt = partial(self.faults.attempt, f"{node.kind}.{node.name}")
+            attempt("platform", _platform, node.options)
             if node.kind == "image":
-                gathered.attempt(_check_config, node.options)
-                gathered.attempt(created, node.options)
-                if (splitting := self._splitting(node.options, gathered)) is not None:
+                _check_image(node.options, attempt)
+                if (splitting := self._splitting(node.options, attempt)) is not None:
                     splittings[node.name] = splitting
-            elif (spec := self._spec(node.options, gathered)) is not None:
+            elif (spec := self._spec(node.options, attempt)) is not None:
                 specs[node.name] = spec
-        if gathered.problems:
-            raise InputError(*gathered.problems, hint="\n".join(dict.fromkeys(gathered.hints)))
         return specs, splittings
 
-    def _splitting(self, options: Mapping[str, Any], gathered: _Gathered) -> Splitting | None:
+    def _splitting(self, options: Mapping[str, Any], attempt: Attempt) -> Splitting | None:
         """Read how an image's closure is split, where it has one."""
         if "closure" not in options:
             return None
         from .layered import Splitting, read_strategy  # noqa: PLC0415 - needed by few
 
-        closure = gathered.attempt(self._closures, options, os.path.abspath(options.get("store-root", "/")))
-        layering = options.get("layering", "popularity")
-        strategy = None if closure is None else gathered.attempt(read_strategy, layering, closure)
-        compression = gathered.attempt(_compression, options.get("compression", "none"))
-        epoch = gathered.attempt(_epoch, options)
-        if closure is None or strategy is None or compression is None or epoch is None:
+        asked = self._values(options, {name: name for name in ("uid", "gid")}, attempt)
+        closure = self._closures("closure", options, attempt)
+        if closure is None:
             return None
-        owner = {name: options[name] for name in ("uid", "gid") if name in options}
-        asked = gathered.attempt(lambda: LayerSpec(epoch=epoch, compression=compression, allow_sparse=True, **owner))
-        if asked is None:
+        strategy = attempt("layering", read_strategy, options.get("layering", "popularity"), closure)
+        if strategy is None or asked is None:
             return None
-        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, asked)
+        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, LayerSpec(**asked, allow_sparse=True))
 
-    def _spec(self, options: Mapping[str, Any], gathered: _Gathered) -> LayerSpec | None:
-        before = len(gathered.problems)
-        root = os.path.abspath(options.get("store-root", "/"))
-        closure = gathered.attempt(self._closures, options, root)
-        tools = gathered.attempt(self._tools, options, root)
-        scripts = _scripts(options, gathered)
-        compression = gathered.attempt(_compression, options.get("compression", "none"))
-        epoch = gathered.attempt(_epoch, options)
+    def _spec(self, options: Mapping[str, Any], attempt: Attempt) -> LayerSpec | None:
+        before = len(self.faults.problems)
+        closure, tools = self._closures("closure", options, attempt), self._closures("tools", options, attempt)
+        scripts = _scripts(options, attempt)
+        values = self._values(options, _SAME, attempt)
+        if values is None or len(self.faults.problems) != before:
+            return None
+        spec = LayerSpec(closure=closure, tools=tools, scripts=scripts, **values)
+        if not (spec.closure or spec.inputs() or spec.scripts or options.get("base")):
+            attempt("", _nothing)
         caches = () if self.cache is None else (self.cache,)
-        spec = gathered.attempt(
-            lambda: LayerSpec(
-                closure=closure,
-                tools=tools,
-                scripts=scripts,
-                epoch=epoch or 0,
-                compression=compression or Compression(),
-                **{field: options[name] for name, field in _SAME.items() if name in options},
-            ).apart_from(*self.outputs, caches=caches)
-        )
-        if spec is not None and not (spec.closure or spec.inputs() or spec.scripts or options.get("base")):
-            gathered.problems.append(f"{gathered.place}: there is nothing to make a layer of")
-        return spec if len(gathered.problems) == before else None
+        apart: LayerSpec | None = attempt("output", partial(spec.apart_from, *self.outputs, caches=caches))
+        return apart
 
-    def _closures(self, options: Mapping[str, Any], root: str) -> Closure | None:
-        closures = [self._closure(source, root) for source in options.get("closure", ())]
-        if options.get("store-path"):
-            closures.append(closure_of_paths(options["store-path"], root))
-        return closures[0].merge(*closures[1:]) if closures else None
+    def _values(self, options: Mapping[str, Any], names: Mapping[str, str], attempt: Attempt) -> dict[str, Any] | None:
+        """Give a spec's values by its names, each checked by itself; nothing where one of them is wrong."""
+        before = len(self.faults.problems)
+        values = {field: options[name] for name, field in names.items() if name in options}
+        values["epoch"] = options.get("source-date-epoch", environment_epoch())
+        keys = {field: name for name, field in names.items()} | {"epoch": "source-date-epoch"}
+        for field, value in values.items():
+            attempt(keys[field], partial(LayerSpec, **{field: value}))
+        values["compression"] = attempt("compression", Compression.parse, options.get("compression", "none"))
+        return values if len(self.faults.problems) == before else None
 
-    def _tools(self, options: Mapping[str, Any], root: str) -> Closure | None:
-        closures = [self._closure(source, root) for source in options.get("tools", ())]
-        return closures[0].merge(*closures[1:]) if closures else None
+    def _closures(self, key: str, options: Mapping[str, Any], attempt: Attempt) -> Closure | None:
+        """Give what the closures of a key come to, with what ``store-path`` adds to ``closure``; nothing where one is wrong."""
+        found = [attempt(key, self._closure, source, options) for source in options.get(key, ())]
+        if key == "closure" and options.get("store-path"):
+            found.append(attempt("store-path", closure_of_paths, options["store-path"], _root(options)))
+        closures: list[Closure] = [closure for closure in found if closure is not None]
+        return closures[0].merge(*closures[1:]) if closures and len(closures) == len(found) else None
 
-    def _closure(self, source: str, root: str) -> Closure:
+    def _closure(self, source: str, options: Mapping[str, Any]) -> Closure:
+        root = _root(options)
         if (source, root) not in self.closures:
             self.closures[source, root] = load_closure(source, store_root=root)
         return self.closures[source, root]
 
 
-@attrs.define(slots=True)
-class _Gathered:
-    """Everything that is wrong, each with the node that it is of."""
-
-    place: str = ""
-    problems: list[str] = attrs.field(factory=list)
-    hints: list[str] = attrs.field(factory=list)
-
-    def attempt(self, make: Callable[..., T], *given: Any) -> T | None:  # noqa: ANN401 - whatever it takes
-        """Give a value, or keep what is wrong with it."""
-        try:
-            return make(*given)
-        except RootlessLayerError as error:
-            self.problems += [f"{self.place}: {problem}" for problem in error.problems]
-            self.hints += [error.hint] if error.hint else []
-            return None
+def _nothing() -> None:
+    message = "there is nothing to make a layer of"
+    raise InputError(message)
 
 
-def _scripts(options: Mapping[str, Any], gathered: _Gathered) -> tuple[Script, ...]:
-    given = [*options.get("script", ())]
-    given += [{"run": options["run"]}] if "run" in options else []
-    given += [{"command": options["command"]}] if "command" in options else []
-    scripts = (gathered.attempt(_script, each) for each in given)
+def _root(options: Mapping[str, Any]) -> str:
+    return os.path.abspath(str(options.get("store-root", "/")))
+
+
+def _scripts(options: Mapping[str, Any], attempt: Attempt) -> tuple[Script, ...]:
+    given = [("script", each) for each in options.get("script", ())]
+    given += [("run", {"run": options["run"]})] if "run" in options else []
+    given += [("command", {"command": options["command"]})] if "command" in options else []
+    scripts = [attempt(key, _script, each) for key, each in given]
     return tuple(script for script in scripts if script is not None)
 
 
@@ -167,25 +163,6 @@ def _script(given: Any) -> Script:  # noqa: ANN401 - what the reader of the file
             return Script.file(given)
 
 
-def _compression(given: str) -> Compression:
-    kind, _, level = given.partition(":")
-    if level and not level.isdigit():
-        message = f"compression: {given!r}: write it as KIND or KIND:LEVEL"
-        raise InputError(message)
-    return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
-
-
-def _epoch(options: Mapping[str, Any]) -> int:
-    epoch: int | None = options.get("source-date-epoch")
-    if epoch is not None:
-        return epoch
-    text = os.environ.get("SOURCE_DATE_EPOCH", "1")
-    if not (text.isascii() and text.isdecimal()):
-        message = f"SOURCE_DATE_EPOCH: {text!r} is not a number of seconds"
-        raise InputError(message)
-    return int(text)
-
-
 def _platform(options: Mapping[str, Any]) -> Platform | None:
     return Platform.parse(options["platform"]) if options.get("platform") else None
 
@@ -197,28 +174,50 @@ def platform_of(options: Mapping[str, Any]) -> Platform:
 
 def created(options: Mapping[str, Any]) -> str:
     """Give when an image was created, as RFC 3339 has it; raises :class:`InputError`."""
-    return rfc3339(options.get("created") or os.environ.get("SOURCE_DATE_EPOCH", "1"))
+    return created_at(options.get("created"))
 
 
-def _check_config(options: Mapping[str, Any]) -> None:
-    check_config(*changes(options))
+def format_of(options: Mapping[str, Any]) -> Format:
+    """Give the form in which an image is written: what is asked for, or follows from the output's name."""
+    given: Format | None = options.get("format")
+    return given or ("archive" if options["output"].endswith(".tar") else "layout")
+
+
+def _check_image(options: Mapping[str, Any], attempt: Attempt) -> None:
+    """Look at all that an image says of itself, a key after the other."""
+    attempt("config", lambda: check_config(_config(options)))
+    for key, changed in _named(options).items():
+        attempt(key, check_config, changed)
+    attempt("created", created, options)
 
 
 def changes(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give what ``config`` says, and over it what the other keys say; raises :class:`InputError`."""
+    named: dict[str, Any] = {}
+    for changed in _named(options).values():
+        named |= changed
+    return _config(options), named
+
+
+def _config(options: Mapping[str, Any]) -> dict[str, Any]:
     given = options.get("config", {})
-    config = _document(given) if isinstance(given, str) else given
-    named: dict[str, Any] = {field: list(options[name]) for name, field in _WORDS.items() if name in options}
-    named |= {field: options[name] for name, field in _TEXTS.items() if name in options}
+    config: dict[str, Any] = _document(given) if isinstance(given, str) else given
+    return config
+
+
+def _named(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give what each of the other keys says, in the config's own words."""
+    named: dict[str, dict[str, Any]] = {name: {field: list(options[name])} for name, field in _WORDS.items() if name in options}
+    named |= {name: {field: options[name]} for name, field in _TEXTS.items() if name in options}
     if "env" in options:
-        named["Env"] = [f"{name}={value}" for name, value in options["env"].items()]
+        named["env"] = {"Env": [f"{name}={value}" for name, value in options["env"].items()]}
     if "expose" in options:
-        named["ExposedPorts"] = exposed(options["expose"])
+        named["expose"] = {"ExposedPorts": exposed(options["expose"])}
     if "volume" in options:
-        named["Volumes"] = {volume: {} for volume in options["volume"]}
+        named["volume"] = {"Volumes": {volume: {} for volume in options["volume"]}}
     if "label" in options:
-        named["Labels"] = dict(options["label"])
-    return config, named
+        named["label"] = {"Labels": dict(options["label"])}
+    return named
 
 
 def _document(path: str) -> dict[str, Any]:
@@ -230,6 +229,16 @@ def _document(path: str) -> dict[str, Any]:
         message = f"config: {path}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}"
         raise InputError(message) from error
     return properties(said, f"config: {path}")
+
+
+def open_below(
+    below: Image, options: Mapping[str, Any], cache: Path, tell: Callable[[Progress], object], temporary: Temporary
+) -> Base:
+    """Open what a layer is built upon, in the child that builds it."""
+    from .snapshot import open_base  # noqa: PLC0415 - not needed to look up
+
+    most = options.get("most-bytes", MOST_BYTES)
+    return open_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))
 
 
 def assemble(options: Mapping[str, Any], base: Image | None, closure: Iterable[LayerBlob], layers: Iterable[LayerBlob]) -> Image:

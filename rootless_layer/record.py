@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .cache import Stamps, keeping, stamps
+from .cache import Stamps, stamps
 from .lease import Lease
 from .output import make_folder
+from .room import keeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

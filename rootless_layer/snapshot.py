@@ -21,18 +21,21 @@ import platformdirs
 from . import given
 from .base import Base, Entries
 from .compression import MOST_BYTES
-from .errors import InputError
-from .machine import unreadable, unwritable
+from .errors import InputError, OutputError
+from .lease import Lease
+from .machine import unreadable
+from .made import ASIDE
 from .namespace import sync_file_system
 from .output import make_folder
 from .removal import remove
+from .room import SNAPSHOTS, keeping, making_room
 from .source import walk
 from .tarball import read_layer
 from .tree import ROOT_MODE, of_overlay, overlay_note, shown
 from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from .base import Facts
     from .blob import LayerBlob
@@ -62,21 +65,64 @@ def open_base(
 
     ``temporary`` makes the directories for what is half done; a layer may unpack to
     ``most_bytes`` at the most; ``tell`` gets a note for a person before each that takes a
-    while. Raises :class:`InputError` for a layer that is damaged, is
-    not what its digest says or names paths outside of the root.
+    while. The snapshots stay in the cache for as long as the :class:`Base` is used: it holds
+    their leases. One process at a time unpacks. Raises :class:`InputError` for a layer that is
+    damaged, is not what its digest says or names paths outside of the root,
+    :class:`OutputError` where the cache cannot be written.
     """
-    cache = Path(given.path("cache", cache))
+    place = Path(given.path("cache", cache)) / SNAPSHOTS
+    folders = [place / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
     merged = _Merged()
-    for number, (layer, chain_id) in enumerate(zip(image.layers, image.chain_ids, strict=True), 1):
-        folder = cache / "snapshots" / chain_id.removeprefix("sha256:")
-        if not ((folder / _INDEX).is_file() and (folder / TREE).is_dir()):
-            remove(str(folder))  # of an earlier form, or damaged
-            tell(f"unpacking layer {number} of {len(image.layers)} of the base, once")
-            _unpack(layer, folder, merged.base(""), temporary, most_bytes)
-        merged.add(folder)
+    leases = _held(folders)
+    if leases is not None:
+        for folder in folders:
+            merged.add(folder)
+    else:
+        with making_room(place.parent):
+            with _alone(place):
+                for number, (layer, folder) in enumerate(zip(image.layers, folders, strict=True), 1):
+                    if not _is_whole(folder):
+                        remove(str(folder))  # of an earlier form, or damaged
+                        tell(f"unpacking layer {number} of {len(folders)} of the base, once")
+                        _unpack(layer, folder, merged.base(""), temporary, most_bytes)
+                    merged.add(folder)
+                leases = _held(folders)
+            if leases is None:
+                message = f"{place}: a base was removed as soon as it was unpacked"
+                raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
     if merged.cleaned:
         tell(overlay_note(merged.cleaned))
-    return merged.base(image.chain_ids[-1] if image.layers else "")
+    for folder in reversed(folders):  # one is of less use without those below it, so it is to go before them
+        with contextlib.suppress(OSError):
+            os.utime(folder)
+    return merged.base(image.chain_ids[-1] if folders else "", leases)
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / _INDEX).is_file() and (folder / TREE).is_dir()
+
+
+def _held(folders: Sequence[Path]) -> tuple[Lease, ...] | None:
+    """Keep snapshots from being removed, if all of them are there."""
+    leases = []
+    for folder in folders:
+        if (lease := Lease.shared(folder)) is None or not _is_whole(folder):
+            return None  # those that were taken go with their values
+        leases.append(lease)
+    return tuple(leases)
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Be the one process that unpacks, and keep others from removing snapshots."""
+    with keeping(place):
+        make_folder(place)
+        lease = Lease.exclusive(place, wait=True)
+    try:
+        yield
+    finally:
+        if lease is not None:
+            lease.release()
 
 
 def damage(folder: Path) -> str:
@@ -148,8 +194,8 @@ class _Merged:
         self.links += [(top, [_bytes(name) for name in names]) for names in said["links"]]
         self.trees.append(top)
 
-    def base(self, chain_id: str) -> Base:
-        """Give what the snapshots make."""
+    def base(self, chain_id: str, leases: tuple[Lease, ...] = ()) -> Base:
+        """Give what the snapshots make, which are leased for as long as it is used."""
         links: dict[bytes, tuple[bytes, ...]] = {}
         carriers: dict[bytes, bytes] = {}
         for top, names in self.links:
@@ -157,7 +203,7 @@ class _Merged:
             if kept and len(names) > 1:  # also where one name is left: on the disk it has several
                 links.update((name, kept) for name in kept)
                 carriers.update((name, kept[0]) for name in kept[1:])
-        return Base(Entries(self.facts, carriers), chain_id, links, tuple(self.trees), tuple(self.special))
+        return Base(Entries(self.facts, carriers), chain_id, links, tuple(self.trees), tuple(self.special), leases=leases)
 
 
 def _bytes(text: str) -> bytes:
@@ -165,9 +211,8 @@ def _bytes(text: str) -> bytes:
 
 
 def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, most_bytes: int) -> None:
-    try:
-        make_folder(folder.parent)
-        made = Path(temporary.make(str(folder.parent), ".rootless-layer-"))
+    with keeping(folder.parent):
+        made = Path(temporary.make(str(folder.parent), ASIDE))
         name = layer.piece.path if layer.piece else layer.listing
         spool = made / "files"
         changes = read_layer(_limited(layer, name, most_bytes), name, str(spool), below.entries)
@@ -176,9 +221,6 @@ def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, m
         sync_file_system(made)
         with contextlib.suppress(FileExistsError):  # another build was quicker; what it made is the same
             _rename(made, folder)
-    except OSError as error:
-        hint = "Name another place in ROOTLESS_LAYER_CACHE."
-        raise unwritable(error, str(folder.parent), "the base cannot be unpacked there", hint=hint) from error
 
 
 def _rename(made: Path, folder: Path) -> None:

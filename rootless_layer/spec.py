@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +35,7 @@ Kind = Literal["none", "gzip", "zstd"]
 _LEVELS = {"none": (0, 0, 0), "gzip": (0, 2, 3), "zstd": (1, 3, 19)}
 """Lowest, default and highest level; gzip's are ISA-L's."""
 _LARGEST_TIME = 2**63 - 1
+_LEVEL = re.compile("[0-9]{1,4}")
 
 
 @attrs.frozen(slots=True)
@@ -55,6 +57,15 @@ class Compression:
         if not lowest <= self.level <= highest:
             message = f"{self.kind} has the levels {lowest} to {highest}, not {self.level}"
             raise InputError(message)
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """Read ``KIND`` or ``KIND:LEVEL``; raises :class:`InputError`."""
+        kind, colon, level = text.partition(":")
+        if colon and not _LEVEL.fullmatch(level):
+            message = f"{text!r} is not a compression: write it as KIND or KIND:LEVEL"
+            raise InputError(message)
+        return cls(kind, int(level) if colon else -1)  # type: ignore[arg-type]
 
 
 def _arguments(value: Iterable[str]) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from .errors import UnavailableError
-from .plan import store_locations
+from .locate import store_locations
 from .stage import Stager
 from .tree import stamp
 
 if TYPE_CHECKING:
     from .closure import Closure
-    from .plan import StoreLocation
+    from .locate import StoreLocation
 
 
 class ToolStager(Stager):

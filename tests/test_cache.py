@@ -34,14 +34,16 @@ from rootless_layer import (
     closure_of_paths,
     open_base,
     open_layer,
+    room,
 )  # fmt: skip
-from rootless_layer.cache import LayerCache
-from rootless_layer.errors import SourceError
+from rootless_layer.cache import Entry, LayerCache
+from rootless_layer.errors import InputError, SourceError
 from rootless_layer.key import layer_key
 from rootless_layer.lease import Lease
 from rootless_layer.oci import Platform
+from rootless_layer.room import parse_size
 from rootless_layer.temporary import Temporary
-from rootless_layer.upkeep import parse_size
+from rootless_layer.upkeep import collect
 
 ALL = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 ONE, OTHER = (f"/nix/store/{letter * 32}-{letter}" for letter in "ab")
@@ -455,7 +457,7 @@ def test_gc_removes_what_was_not_used_for_longest(user: User, accounts: Path) ->
     assert [kept["path"] for kept in json.loads(tidy(user, "ls", "--json").out)] == [kept["path"] for kept in listed[:2]]
     assert tidy(user, "gc", "--keep", "0").status == 0
     assert entries(user) == []
-    assert_said(tidy(user, "gc", "--keep", "some"), 65, "'some' is not a size")
+    assert_said(tidy(user, "gc", "--keep", "some"), 2, "'some' is not a size")
 
 
 def test_gc_leaves_what_a_running_build_uses(user: User, accounts: Path) -> None:
@@ -483,6 +485,97 @@ def test_gc_leaves_what_a_running_build_uses(user: User, accounts: Path) -> None
     lease.release()
     assert [kept["path"] for kept in said["inUse"]] == [str(entry)]
     assert [kept["kind"] for kept in said["removed"]] == ["snapshot"]
+
+
+def test_gc_leaves_a_base_that_is_open(tmp_path: Path, accounts: Path) -> None:
+    """The library's base keeps its snapshots from being removed for as long as somebody has it, and no longer."""
+    cache = tmp_path / "cache"
+    build_layer(LayerSpec(contents=(str(accounts),)), tmp_path / "base")
+    image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "base")))
+    with Temporary() as temporary:
+        for _ in ("unpacked", "found"):
+            spec = LayerSpec(
+                base=open_base(image, cache, temporary), scripts=(Script.text("cat etc/passwd > copy"),), view="directory"
+            )
+            removed, used = collect(cache, 0)
+            assert (removed, [kept.digest for kept in used]) == ([], [image.chain_id])
+            assert build_layer(spec, tmp_path / "layer").tree.entries[b"copy"].size
+    del spec
+    assert [kept.digest for kept in collect(cache, 0)[0]] == [image.chain_id]
+
+
+def test_a_base_that_is_gone_is_named(tmp_path: Path, accounts: Path) -> None:
+    """Where somebody removed an open base by hand, that is what the message says."""
+    build_layer(LayerSpec(contents=(str(accounts),)), tmp_path / "base")
+    image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "base")))
+    with Temporary() as temporary:
+        base = open_base(image, tmp_path / "cache", temporary)
+    remove(tmp_path / "cache/snapshots")
+    spec = LayerSpec(base=base, scripts=(Script.text("true"),), view="directory")
+    with pytest.raises(SourceError, match=str(tmp_path / "cache/snapshots")):
+        build_layer(spec, tmp_path / "layer")
+
+
+def test_the_cache_keeps_within_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where something is added, what was not used for longest goes, and nothing that is in use; each entry is measured once."""
+    cache, measured = LayerCache.within(tmp_path / "cache"), []
+    real = room._measured
+    monkeypatch.setattr(room, "_measured", lambda folder: measured.append(folder) or real(folder))
+    monkeypatch.setenv("ROOTLESS_LAYER_CACHE_SIZE", "100K")
+
+    def build(number: int) -> Entry:
+        tree = tmp_path / f"tree-{number}"
+        tree.mkdir(exist_ok=True)
+        (tree / "file").write_bytes(bytes([number]) * 30_000)
+        spec = LayerSpec(contents=(str(tree),))
+        entry = cache.build(layer_key(spec), spec)
+        os.utime(entry.folder, (number, number))
+        return entry
+
+    held = build(0)
+    for number in range(1, 6):
+        build(number).lease.release()
+    assert [int(kept.used) for kept in room.entries(tmp_path / "cache")] in (
+        [0, 4, 5],
+        [0, 5, 4],
+        [4, 0, 5],
+        [4, 5, 0],
+        [5, 0, 4],
+        [5, 4, 0],
+    )
+    assert len(measured) == len(set(measured)) == 6
+    held.lease.release()
+    remove(tmp_path / "cache/sizes")  # a cache of before sizes were noted
+    monkeypatch.setenv("ROOTLESS_LAYER_CACHE_SIZE", "0")
+    last = build(6)
+    assert [kept.path for kept in room.contents(tmp_path / "cache")] == [last.folder]
+    assert os.listdir(tmp_path / "cache/sizes") == [last.folder.name]
+    monkeypatch.setenv("ROOTLESS_LAYER_CACHE_SIZE", "none")
+    last.lease.release()
+    build(7).lease.release()
+    assert len(room.contents(tmp_path / "cache")) == 2
+    monkeypatch.setenv("ROOTLESS_LAYER_CACHE_SIZE", "much")
+    with pytest.raises(InputError, match="much"):
+        build(8)
+
+
+def test_unpacked_bases_keep_within_the_limit(user: User, accounts: Path) -> None:
+    """A base that was unpacked for an earlier build goes without anybody asking, whichever verb adds something."""
+    user.build("--copy-to-root", accounts, output="one")
+    user.build("--copy-to-root", accounts, "--uid", "7", output="two")
+    script = user.script("true\n")
+    for base in ("one", "two"):
+        words = ["--base", user.home / base, "--script", script, "--view", "directory", "--cache-size", "1"]
+        assert user.build(*words, output=f"upon-{base}").status == 0
+    (kept,) = json.loads(tidy(user, "ls", "--json").out)
+    assert kept["digest"] == json.loads((user.home / "two/layer.json").read_bytes())["diffId"]
+    assert_said(tidy(user, "ls"), 0, "the limit is 21474836480 bytes")
+    text = "[layer.three]\nbase = 'one'\nrun = 'true'\nview = 'directory'\n"
+    (user.home / "make.toml").write_text(text)
+    assert user.run([*COMMAND, "make", "make.toml"], env={"ROOTLESS_LAYER_CACHE_SIZE": "1"}).status == 0
+    kept = {kept["kind"]: kept["digest"] for kept in json.loads(tidy(user, "ls", "--json").out)}
+    assert kept["snapshot"] == json.loads((user.home / "one/layer.json").read_bytes())["diffId"]
+    assert kept.keys() == {"layer", "snapshot"}
 
 
 def test_a_lease_is_shared_or_exclusive(tmp_path: Path) -> None:

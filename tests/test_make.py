@@ -525,11 +525,11 @@ def test_a_closure_that_cannot_be_split(user: User) -> None:
     split(user)
     wrong = '[image.a]\nclosure = "absent"\n[image.b]\nclosure = "some"\nstore-root = "store"\nlayering = "popular"\ncompression = "gzip:9"'
     assert_said(
-        make(user, f"{wrong}\n[layer.top]\nrun = 'true'\n"), 65, "image.a: absent: cannot be read",
-        "image.b: popular: cannot be read as JSON", "image.b: .*gzip",
+        make(user, f"{wrong}\n[layer.top]\nrun = 'true'\n"), 65, "image.a: closure: absent: cannot be read",
+        "image.b: layering: popular: cannot be read as JSON", "image.b: .*gzip",
     )  # fmt: skip
     wrong = "[image.a]\nclosure = 'some'\nstore-root = 'store'\nuid = -5\n[image.b]\nclosure = 'gone'\n"
-    assert_said(make(user, wrong + "[layer.top]\nrun = 'true'\n"), 65, "image.a: .*-5", "image.b: gone: cannot be read")
+    assert_said(make(user, wrong + "[layer.top]\nrun = 'true'\n"), 65, "image.a: .*-5", "image.b: closure: gone: cannot be read")
     assert_said(
         make(user, "[image.a]\nmax-layers = 3\nuid = 1"), 65, "image.a: max-layers: goes with closure", "image.a: uid: goes"
     )
@@ -592,6 +592,35 @@ output = "some"
 )
 
 
+def test_trees_are_read_beside_what_works(user: User) -> None:
+    """While a layer is built, a child reads the tree of another and puts up with what it finds: nobody waits, and nobody fails with it."""
+    os.mkfifo(user.home / "go")
+    os.chmod(user.home / "go", 0o666)
+    (user.home / "tree").mkdir()
+    for name in ("one", "two"):
+        (user.home / "tree" / name).write_text(name)
+    (user.home / "loop").mkdir()
+    (user.home / "loop/z").symlink_to(".")
+    text = (
+        DIRECTORY
+        + f"""
+[layer.waits]
+timeout = 60
+run = "read word < {user.home}/go; echo $word > word"
+[layer.goes]
+copy-to-root = "tree"
+run = "test -f one; echo on > {user.home}/go"
+[layer.fails]
+copy-to-root = "loop"
+follow-dirlinks = true
+"""
+    )
+    said = events(user, text, "-j", "2", status=66)
+    assert ends(said) == {"waits": "built", "goes": "built", "fails": "failed"}
+    assert [each["action"] for each in said if each["event"] == "start"] == ["build", "build"]
+    assert ends(events(user, text, status=66)) == {"waits": "unchanged", "goes": "unchanged", "fails": "failed"}
+
+
 def test_a_failure_stops_what_needs_it_only(user: User) -> None:
     """What does not need a failed layer is made; the status is that of the first that failed, and the summary says all."""
     said = events(user, FAILING, "-j", "1", status=7)
@@ -614,12 +643,12 @@ def test_a_failure_stops_what_needs_it_only(user: User) -> None:
 
 
 def test_what_cannot_be_looked_up_fails_alone(user: User) -> None:
-    """A layer whose sources are not there, and one upon what is no image, fail, and nothing else does."""
-    text = DIRECTORY + '[layer.a]\ncopy-to-root = "absent"\n[layer.b]\nbase = "make.toml"\n[layer.c]\nrun = "mkdir c"\n'
-    result = make(user, text)
-    assert_said(
-        result, 66, "a: failed with status 66", "a: absent: does not exist", "b: failed with status 65", "1 built, 2 failed"
+    """A layer of what another one does not bring about fails, and nothing else does."""
+    text = (
+        '[layer.a]\nrun = "true"\noutput = "out"\n[layer.b]\nbase = "a"\ncopy-to-root = "out/tree"\n[layer.c]\nrun = "mkdir c"\n'
     )
+    result = make(user, DIRECTORY + text)
+    assert_said(result, 66, "b: failed with status 66", "b: out/tree: does not exist", "2 built, 1 failed")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -756,6 +785,44 @@ BAD = {
 }  # fmt: skip
 
 
+EVERYTHING = """
+[layer.a]
+copy-to-root = ["gone", "make.toml", "within/b"]
+rootfs-listing = "listing"
+output = "no/where"
+script = ["lost"]
+uid = -1
+gid = -2
+compression = "gzip:²"
+store-path = "/nix/store/a"
+[layer.b]
+base = ["make.toml", "nothing"]
+tools = ["t1", "t2"]
+rootfs = "root"
+output = "full"
+timeout = 0
+source-date-epoch = -4
+[layer.c]
+base = "d"
+output = "within"
+[layer.d]
+base = "c"
+[image.e]
+base = "full"
+layers = ["full", "a"]
+output = "full/mine"
+closure = ["c1", "c2"]
+[image.unasked]
+closure = "c3"
+"""
+EVERY_FAULT = """
+layer.b: base | a cycle: c needs d needs c | image.e: output | image.e: base | there is no target 'absent'; there are: a, b, c, d, e, unasked
+layer.a: copy-to-root | layer.a: copy-to-root | layer.a: rootfs-listing | layer.a: output | layer.a: script | layer.a: uid
+layer.a: gid | layer.a: compression | layer.a: store-path | layer.b: base | layer.b: tools | layer.b: tools | layer.b: rootfs
+layer.b: output | layer.b: timeout | layer.b: source-date-epoch | image.e: layers | image.e: closure | image.e: closure | image.e: base | image.e: output
+"""
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, what: str) -> None:
     """Each fault has a message that names the file, the place in it and the value at fault."""
@@ -783,10 +850,17 @@ def test_all_problems_come_at_once(user: User) -> None:
     text = '[layer.a]\nclosure = "no"\nscript = ["gone", "lost"]\ncompression = "lz4"\n[image.b]\nconfig = { Foo = 1 }\ncreated = "then"'
     result = make(user, text)
     assert_said(
-        result, 65, "layer.a: no: cannot be read", "layer.a: gone: the script", "layer.a: lost: the script", "layer.a: lz4: not a",
-        "image.b: config: there is no property 'Foo'", "image.b: 'then' is not a time",
+        result, 65, "layer.a: closure: no: cannot be read", "layer.a: script: gone: the", "layer.a: script: lost: the",
+        "layer.a: compression: lz4", "image.b: config: there is no property 'Foo'", "image.b: created: 'then' is not a time",
     )  # fmt: skip
     assert_said(make(user, "[layer.bash]", "bsh", "x"), 65, "no target 'bsh'; did you mean 'bash'", "no target 'x'")
+    (user.home / "full").mkdir()
+    (user.home / "full/mine").write_text("mine\n")
+    result = make(user, EVERYTHING, "a", "b", "c", "e", "absent")
+    said = [line.partition("make.toml: ")[2] for line in result.err.splitlines() if "make.toml: " in line]
+    expected = [fault.strip() for fault in EVERY_FAULT.strip().replace("\n", "|").split("|")]
+    assert sorted(": ".join(line.split(": ")[:2]) for line in said) == sorted(expected)
+    assert result.status == 65
     assert not (user.home / ".cache").exists()
 
 
@@ -797,8 +871,8 @@ def test_keys_are_named_as_the_options_are() -> None:
         named = {max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)}
         return {name.removeprefix("--") for name in named}
 
-    assert options(build) - {"json", "list", "quiet", "cache"} == LAYER.keys() - {"run", "command"}
-    assert options(image) - {"json", "layer", "quiet", "cache"} == IMAGE.keys() - {"layers"}
+    assert options(build) - {"json", "list", "quiet", "cache", "cache-size"} == LAYER.keys() - {"run", "command"}
+    assert options(image) - {"json", "layer", "quiet", "cache", "cache-size"} == IMAGE.keys() - {"layers"}
 
 
 def test_every_knot_has_its_cycle() -> None:

@@ -1,0 +1,93 @@
+"""The values of the command's options: what the core refuses of them is a usage error, exit status 2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import InputError
+from .moment import environment_epoch
+from .number import seconds, whole
+from .room import VARIABLE, limit, parse_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .spec import Compression
+
+
+class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.2 takes none
+    """A word that a function of the core reads."""
+
+    def __init__(self, read: Callable[[str], Any], name: str) -> None:
+        """Take the function, which raises :class:`InputError`, and what help calls its values."""
+        self.read, self.name = read, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
+        """Read it; a default is a value already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.read(value)
+        except InputError as error:
+            self.fail("; ".join(error.problems), param, ctx)
+
+
+def _compression(text: str) -> Compression:
+    from .spec import Compression  # noqa: PLC0415 - for a quick --help
+
+    return Compression.parse(text)
+
+
+WHOLE, COUNT = Value(whole, "integer"), Value(partial(whole, lowest=1), "integer")
+ID = Value(partial(whole, highest=2**32 - 2), "integer")
+SECONDS = Value(seconds, "float")
+COMPRESSION = Value(_compression, "text")
+LIMIT = Value(parse_limit, "text")
+
+
+@contextlib.contextmanager
+def usage(hint: str) -> Iterator[None]:
+    """Raise what the core refuses as a usage error of this option or variable."""
+    try:
+        yield
+    except InputError as error:
+        raise click.BadParameter("; ".join(error.problems), param_hint=hint) from error
+
+
+def epoch(given: int | None) -> int:
+    """Give an option's time in seconds since 1970, else that of ``SOURCE_DATE_EPOCH``."""
+    if given is not None:
+        return given
+    with usage("SOURCE_DATE_EPOCH"):
+        return environment_epoch()
+
+
+def cache_limit() -> int | None:
+    """Give how many bytes the cache may hold, as far as the variable says."""
+    with usage(VARIABLE):
+        return limit()
+
+
+def _limited(_context: click.Context, _param: click.Parameter, given: str | None) -> None:
+    """Have the limit where all that adds to the cache reads it, in children as well."""
+    if given is None:
+        cache_limit()
+        return
+    with usage("--cache-size"):
+        parse_limit(given)
+    os.environ[VARIABLE] = given
+
+
+cache_size = click.option(
+    "--cache-size",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_limited,
+    help="What the cache may hold: bytes, or with K, M, G or T; none is no limit."
+    "  [default: ROOTLESS_LAYER_CACHE_SIZE, else 20G]",
+)

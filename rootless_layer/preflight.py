@@ -1,0 +1,97 @@
+"""Whether what a file of ``make`` names is there, and its outputs have a place: looked at before any work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .blob import open_layer
+from .closure import StorePath
+from .errors import InputError, OutputError
+from .export import check_target
+from .locate import Locator
+from .made import LAYER
+from .output import check_replaceable
+from .plan import check_rootfs
+from .recipe import format_of, platform_of
+from .spec import LayerSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .faults import Faults
+    from .foreign import Foreign
+    from .graph import Node
+
+
+@attrs.frozen(slots=True)
+class Preflight:
+    """Checks nodes whose values have their types; paths are relative to the working directory.
+
+    ``foreign`` keeps the images that it reads for whoever needs them next.
+    """
+
+    faults: Faults
+    foreign: Foreign
+
+    def check(self, nodes: Iterable[Node], specs: Mapping[str, LayerSpec]) -> None:
+        """Add all that is not as it has to be; ``specs`` has those of the layers with which nothing else is wrong."""
+        nodes = list(nodes)
+        outputs = [os.path.realpath(node.options["output"]) for node in nodes if "output" in node.options]
+        for node in nodes:
+            self._bases(node)
+            if node.options.get("output") not in {None, "", "-"}:
+                self.faults.attempt(_place(node), "output", _check_output, node)
+            if node.kind == "layer":
+                self._trees(node, specs.get(node.name), outputs)
+
+    def _bases(self, node: Node) -> None:
+        """Read the images and layers that are no nodes; those that are not there are known."""
+        place, base = _place(node), node.options.get("base", ())
+        try:
+            platform = platform_of(node.options)
+        except InputError:
+            return  # that is known
+        for name in (base,) if isinstance(base, str) else base:
+            if name not in node.needs and os.path.exists(name.partition("#")[0]):
+                self.faults.attempt(place, "base", self.foreign.read, name, platform)
+        for name in node.options.get("layers", ()):
+            if name not in node.needs and os.path.exists(name):
+                self.faults.attempt(place, "layers", open_layer, name)
+
+    def _trees(self, node: Node, spec: LayerSpec | None, outputs: Iterable[str]) -> None:
+        """Find the trees that are merged into the root, but for what another node may put there first."""
+        place, options = _place(node), node.options
+        locator = Locator(spec or LayerSpec())
+        for tree in options.get("copy-to-root", ()):
+            unknown = spec is None and StorePath.containing(os.path.abspath(tree)) is not None  # its closure may be at fault
+            whole = os.path.realpath(tree)
+            if not unknown and not any((whole + "/").startswith(output + "/") for output in outputs):
+                self.faults.attempt(place, "copy-to-root", locator.find, tree)
+        rootfs, listing = options.get("rootfs"), options.get("rootfs-listing")
+        key = "rootfs" if rootfs is not None and not os.path.exists(rootfs) else "rootfs-listing"
+        self.faults.attempt(place, key, check_rootfs, rootfs, listing)
+        if spec is not None and spec.closure is not None:
+            self.faults.attempt(place, "closure", spec.closure.check)
+
+
+def _place(node: Node) -> str:
+    return f"{node.kind}.{node.name}"
+
+
+def _check_output(node: Node) -> None:
+    output = node.options["output"]
+    folder = os.path.dirname(os.path.realpath(output))
+    if not os.path.isdir(folder):
+        message = f"{output}: there is no directory {folder}"
+        raise OutputError(message, hint="Make the directory that an output is to be in.")
+    if not os.path.lexists(output) and not os.access(folder, os.W_OK | os.X_OK):
+        message = f"{output}: you may not write to {folder}"
+        raise OutputError(message, hint="Name a directory of yours.")
+    if node.kind == "layer":
+        check_replaceable(Path(output).absolute(), LAYER)
+    else:
+        check_target(output, format_of(node.options))

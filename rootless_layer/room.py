@@ -1,0 +1,224 @@
+"""Room in the cache: what is in it, how large that is, and what goes first where it is too much.
+
+Layers and the snapshots of bases are in it. The size of each is noted beside them, so that nobody
+has to walk through it again. When one was last used is its directory's own time. What is in use
+is leased, and stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from .errors import InputError
+from .lease import Lease
+from .machine import unwritable
+from .made import ASIDE
+from .output import make_folder
+from .removal import remove
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+Kind = Literal["layer", "snapshot", "rubbish"]
+LAYERS, SNAPSHOTS = "layers", "snapshots"
+VARIABLE, DEFAULT = "ROOTLESS_LAYER_CACHE_SIZE", "20G"
+_SIZES = "sizes"
+_KINDS: tuple[tuple[str, Kind], ...] = ((LAYERS, "layer"), (SNAPSHOTS, "snapshot"))
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_WORK = re.compile("rootless-layer-[0-9a-f]{16}")
+_SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+
+
+@attrs.frozen(slots=True)
+class Kept:
+    """Something in the cache: its size in bytes, and when it was last used, in seconds since 1970."""
+
+    kind: Kind
+    path: Path
+    size: int
+    used: float
+
+    @property
+    def digest(self) -> str:
+        """Give a layer's blob's digest, a snapshot's chain ID; nothing of what has none."""
+        if self.kind != "layer":
+            return f"sha256:{self.path.name}" if self.kind == "snapshot" else ""
+        try:
+            return str(json.loads((self.path / "layer.json").read_bytes())["digest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as ``--json`` prints it."""
+        return {"kind": self.kind, "path": str(self.path), "bytes": self.size, "lastUsed": int(self.used), "digest": self.digest}
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes, with K, M, G or T for powers of 1024; raises :class:`InputError`."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        message = f"{text!r} is not a size: write it as 500M or 20G"
+        raise InputError(message)
+    return int(found[1]) << _UNITS[found[2].upper()]
+
+
+def parse_limit(text: str) -> int | None:
+    """Read what the cache may hold: a size in bytes as :func:`parse_size` does, or ``none``, which is no limit."""
+    if text == "none":
+        return None
+    try:
+        return parse_size(text)
+    except InputError as error:
+        message = f"{error}, or none"
+        raise InputError(message) from error
+
+
+def limit() -> int | None:
+    """Give how many bytes the cache may hold: ``ROOTLESS_LAYER_CACHE_SIZE``, else 20 GiB; raises :class:`InputError`."""
+    return parse_limit(os.environ.get(VARIABLE) or DEFAULT)
+
+
+def entries(cache: Path, kind: Kind | None = None) -> Iterator[Kept]:
+    """List the layers and snapshots, or those of one kind, in no order."""
+    for path, there, used in _listed(cache):
+        if there != "rubbish" and kind in {None, there}:
+            with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                yield Kept(there, path, _noted(path), used)
+
+
+def rubbish(cache: Path) -> Iterator[Kept]:
+    """List what builds have there for themselves, those that run and those that were killed."""
+    for path, there, used in _listed(cache):
+        if there == "rubbish":
+            yield Kept(there, path, _measured(path), used)
+
+
+def contents(cache: Path) -> list[Kept]:
+    """List what is in the cache, the last used first."""
+    return sorted([*entries(cache), *rubbish(cache)], key=lambda kept: (-kept.used, kept.path))
+
+
+def _listed(cache: Path) -> Iterator[tuple[Path, Kind, float]]:
+    for folder, kind in _KINDS:
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(cache / folder)):
+                path = cache / folder / name
+                with contextlib.suppress(FileNotFoundError):
+                    used = path.stat().st_mtime
+                    work = name.startswith(ASIDE) or _WORK.fullmatch(name)  # a script upon a base may run beside its snapshots
+                    yield path, "rubbish" if work else kind, used
+
+
+def _noted(entry: Path) -> int:
+    """Give what is written down of an entry's size; what is not yet is measured, once."""
+    note = _note(entry)
+    try:
+        return int(note.read_bytes())
+    except (OSError, ValueError):
+        size = _measured(entry)
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            make_folder(note.parent)
+            note.write_text(f"{size}\n")
+        return size
+
+
+def _note(entry: Path) -> Path:
+    return entry.parent.parent / _SIZES / entry.name
+
+
+def _forget(cache: Path, there: Collection[str]) -> None:
+    """Remove the notes about what is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in set(os.listdir(cache / _SIZES)) - set(there):
+            (cache / _SIZES / name).unlink(missing_ok=True)
+
+
+def _measured(folder: Path) -> int:
+    """Give what the files take, those that stand elsewhere as well included."""
+    total = 0
+    for here, _folders, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(here, name)).st_size
+    return total
+
+
+def shrink(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
+    """Remove what was not used for longest, until what is left takes ``keep`` bytes at the most.
+
+    Give what was removed, and what would have been but is in use. Several processes do this one
+    after the other, or each would remove as much as one has to.
+    """
+    removed: list[Kept] = []
+    used: list[Kept] = []
+    gone: list[Path] = []
+    turn = Lease.exclusive(cache, wait=True)
+    alone = Lease.exclusive(cache / SNAPSHOTS)  # else somebody is unpacking a base
+    found = sorted(entries(cache), key=lambda kept: (kept.used, kept.path))
+    _forget(cache, {kept.path.name for kept in found})
+    total = sum(kept.size for kept in found)
+    try:
+        for kept in found:
+            if total <= keep:
+                break
+            if (alone is not None or kept.kind != "snapshot") and (path := put_aside(kept.path)) is not None:
+                _note(kept.path).unlink(missing_ok=True)
+                gone.append(path)
+                removed.append(kept)
+                total -= kept.size
+            elif os.path.lexists(kept.path):
+                used.append(kept)
+    finally:
+        for lease in (alone, turn):
+            if lease is not None:
+                lease.release()
+        for path in gone:
+            remove(str(path))
+    return removed, used
+
+
+def put_aside(path: Path) -> Path | None:
+    """Rename a directory that nobody uses, so that whoever comes now does not find it half removed; give its new name."""
+    gone, lease = path.with_name(f"{ASIDE}{os.urandom(8).hex()}"), None
+    try:
+        lease = Lease.exclusive(path)
+        if lease is None:
+            return None
+        path.rename(gone)
+    except PermissionError:  # it is another user's
+        return None
+    finally:
+        if lease is not None:
+            lease.release()
+    return gone
+
+
+@contextlib.contextmanager
+def keeping(place: Path) -> Iterator[None]:
+    """Raise :class:`OutputError` for what keeps the cache from being written."""
+    try:
+        yield
+    except OSError as error:
+        hint = "Name another place in ROOTLESS_LAYER_CACHE."
+        raise unwritable(error, str(place), "the cache cannot be written", hint=hint) from error
+
+
+@contextlib.contextmanager
+def making_room(cache: Path) -> Iterator[None]:
+    """Keep the cache within its limit where something is added to it.
+
+    What was added has to be leased by then, or it may be what goes. That nothing can be removed fails
+    no build. Raises :class:`InputError` before any work for a limit that is no size.
+    """
+    most = limit()
+    yield
+    if most is not None:
+        with contextlib.suppress(OSError):
+            shrink(cache, most)
