@@ -36,7 +36,7 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     as `rootless-layer build --help` lists them; whatever does not need it is made all the same.
     """  # noqa: D301 - click's own mark
     from .board import Board, Lines  # noqa: PLC0415 - for a quick --help
-    from .child import abandon, await_children, cores  # noqa: PLC0415
+    from .child import abandon, await_children  # noqa: PLC0415
     from .make import Maker  # noqa: PLC0415
     from .makefile import load  # noqa: PLC0415
     from .namespace import adopt_orphans  # noqa: PLC0415
@@ -49,12 +49,12 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     os.chdir(os.path.dirname(file) or ".")
     specs, splittings = Recipes().read(nodes)
     adopt_orphans()  # what tidies up after a child that was killed is waited for
-    at_once = jobs or cores()
+    cores = jobs or len(os.sched_getaffinity(0))
     board = Board.on_stderr(quiet=quiet)
     lines = Lines(sys.stdout)
     try:
         with contextlib.ExitStack() as stack:
-            maker = Maker(specs, splittings, cache, at_once, lines if as_json else board, stack)
+            maker = Maker(specs, splittings, cache, cores, lines if as_json else board, stack)
             status = maker.make(nodes)
         if as_json:
             lines.end(status)
