@@ -117,12 +117,11 @@ class _Teller:
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.stage == self.stage and not (progress.note or progress.script) and now - self.told < _PAUSE_SECONDS:
+        if progress.stage == self.stage and not progress.note and now - self.told < _PAUSE_SECONDS:
             return
         self.stage, self.told = progress.stage, now
         said: Report = {"stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries}
-        said |= {"note": progress.note} if progress.note else {}
-        self._write(said | ({"script": progress.script} if progress.script else {}))
+        self._write(said | ({"note": progress.note} if progress.note else {}))
 
     def read(self, found: list[Any]) -> None:
         self._write({"read": found})

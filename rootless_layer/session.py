@@ -118,9 +118,15 @@ class Session:
             self.process.wait(_END_SECONDS)
 
     def run(
-        self, spec: LayerSpec, staged: Staged, stager: Stager, base: Base | None, begun: Callable[[Script], object]
+        self,
+        spec: LayerSpec,
+        staged: Staged,
+        stager: Stager,
+        base: Base | None = None,
+        *,
+        started: Callable[[Script], object] = id,
     ) -> OwnershipRecord:
-        """Run the spec's scripts in order, telling ``begun`` of each; give what they recorded.
+        """Run the spec's scripts in order; give what they recorded. ``started`` is called as each begins.
 
         A ``base`` is shown below what is staged, by an overlay; :class:`OverlayError` is
         raised where that cannot be.
@@ -151,7 +157,7 @@ class Session:
         })  # fmt: skip
         result = self._receive()
         while "script" in result:
-            begun(spec.scripts[result["script"]])
+            started(spec.scripts[result["script"]])
             result = self._receive()
         self._settle()
         return self._record(result, spec, saved, variables)
