@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from .errors import InputError
+from .errors import InputError, of_reading, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,8 +57,8 @@ class Attributes:
                 names = values.get("exportReferencesGraph") or {}
                 made = cls(values, top, out, {name: values.get(name) for name in names}, structured=True)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                message = f"{file}: does not hold a derivation's attributes: {getattr(error, 'strerror', None) or repr(error)}"
-                raise InputError(message) from error
+                message = f"{file}: does not hold a derivation's attributes: {reason(error)}"
+                raise of_reading(error)(message) from error
         else:
             words = environment.get("exportReferencesGraph", "").split()
             made.graphs = {name: os.path.join(top, name) for name in words[::2]}

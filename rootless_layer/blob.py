@@ -11,7 +11,7 @@ import attrs
 
 from . import listing
 from .compression import BlobWriter, decompressed
-from .errors import InputError, SourceError
+from .errors import InputError, SourceError, of_reading, reason
 from .oci import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
 from .pipeline import Streams
 from .spec import Compression
@@ -183,12 +183,12 @@ def open_layer(folder: str) -> LayerBlob:
     try:
         said = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        message = f"{folder}: is not a layer: {path.name} cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise InputError(message, hint="Give a directory that `rootless-layer build -o` made.") from error
+        message = f"{folder}: is not a layer: {path.name} cannot be read: {reason(error)}"
+        raise of_reading(error)(message, hint="Give a directory that `rootless-layer build -o` made.") from error
     try:
         layer = _described(said, path)
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        message = f"{path}: does not describe a layer: {error if isinstance(error, InputError) else repr(error)}"
+        message = f"{path}: does not describe a layer: {reason(error)}"
         raise InputError(message, hint="Build the layer again.") from error
     if layer.piece is None:
         return layer

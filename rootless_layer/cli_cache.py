@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from typing import TYPE_CHECKING
 
 import click
 
+from .cli_help import Verbs
+from .cli_say import give, give_json, say
+from .cli_written import as_written
+from .statuses import INVALID
+from .terminal import counted
+
 if TYPE_CHECKING:
     from .upkeep import Kept
 
-_DAMAGED = 65
 
-
-@click.group()
+@click.group(cls=Verbs)
 def cache() -> None:
     """List what is kept between builds, remove some of it, or check it.
 
@@ -35,11 +38,10 @@ def list_(*, as_json: bool) -> None:
 
     found = contents(cache_directory())
     if as_json:
-        click.echo(json.dumps([kept.to_json() for kept in found], indent=2, sort_keys=True))
+        give_json([kept.to_json() for kept in found])
         return
-    for kept in found:
-        click.echo(_line(kept))
-    click.echo(f"{len(found)} in all, {sum(kept.size for kept in found)} bytes", err=True)
+    give(map(_line, found))
+    say(f"{len(found)} in all, {counted(sum(kept.size for kept in found), 'byte')}")
 
 
 @cache.command()
@@ -53,15 +55,16 @@ def gc(keep: str, *, as_json: bool) -> None:
     from .snapshot import cache_directory  # noqa: PLC0415
     from .upkeep import collect, parse_size  # noqa: PLC0415
 
-    removed, used = collect(cache_directory(), parse_size(keep))
+    with as_written("--keep"):
+        most = parse_size(keep)
+    removed, used = collect(cache_directory(), most)
     if as_json:
         said = {"removed": [kept.to_json() for kept in removed], "inUse": [kept.to_json() for kept in used]}
-        click.echo(json.dumps(said, indent=2, sort_keys=True))
+        give_json(said)
         return
-    for kept in removed:
-        click.echo(_line(kept))
+    give(map(_line, removed))
     stay = f"; {len(used)} more are in use" if used else ""
-    click.echo(f"removed {len(removed)}, {sum(kept.size for kept in removed)} bytes{stay}", err=True)
+    say(f"removed {len(removed)}, {counted(sum(kept.size for kept in removed), 'byte')}{stay}")
 
 
 @cache.command()
@@ -81,13 +84,13 @@ def verify(context: click.Context, *, as_json: bool) -> None:
             "right": [kept.to_json() for kept in right],
             "dropped": [kept.to_json() | {"problem": problem} for kept, problem in wrong],
         }
-        click.echo(json.dumps(said, indent=2, sort_keys=True))
+        give_json(said)
     for kept, problem in wrong:
-        click.echo(f"rootless-layer: {kept.path}: dropped: {problem}", err=True)
+        say(f"{kept.path}: dropped: {problem}")
     if not as_json:
-        click.echo(f"{len(right)} right, {len(wrong)} dropped", err=True)
+        say(f"{len(right)} right, {len(wrong)} dropped")
     if wrong:
-        context.exit(_DAMAGED)
+        context.exit(INVALID)
 
 
 def _line(kept: Kept) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from .cli_help import Verb
 from .cli_layered import closure_layers, with_closure
 from .cli_progress import Shower
-from .errors import InputError, OutputError
+from .cli_say import give, give_json, say
+from .cli_written import as_written, platform_of
+from .errors import InputError, OutputError, of_reading, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,7 +47,7 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.option(
     "--base",
     metavar="IMAGE",
@@ -84,8 +86,9 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
 
     several = [*map(_config, options["configs"]), _flags(options)]
     check_config(*several)
-    names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
-    platform = Platform.parse(options["platform"]) if options["platform"] else None
+    with as_written("--tag"):
+        names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
+    platform = platform_of(options["platform"])
     created = _created(options["created"])
     _check_output(options)
     show = Shower(quiet=options["quiet"])
@@ -107,7 +110,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
         _write([Stored(made, names)], options, show, several_platforms=False)
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--index", "name", metavar="NAME:TAG", help="They are one image for several platforms, of this name.")
 @_with_output
@@ -117,6 +120,8 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
     from .layout import Stored, is_named, read_images  # noqa: PLC0415
 
     _check_output(options)
+    with as_written("--index"):
+        name = tag_of(name) if name else name
     with spooling() as spool:
         found: list[Stored] = []
         for path in images:
@@ -130,7 +135,7 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
             found += chosen
         if name:  # an image that has several names is there for each of them
             different = {stored.image.manifest_digest: stored.image for stored in found}
-            found = [Stored(image, (tag_of(name),)) for image in different.values()]
+            found = [Stored(image, (name,)) for image in different.values()]
         _write(found, options, Shower(quiet=options["quiet"]), several_platforms=bool(name))
 
 
@@ -207,7 +212,7 @@ def base_image(given: Sequence[str], platform: str | None, stack: contextlib.Exi
     """Read what a layer is to be built upon, the lowest first; it is there until the stack unwinds."""
     from .oci import Platform  # noqa: PLC0415
 
-    wanted = Platform.parse(platform) if platform else Platform.host()
+    wanted = platform_of(platform) or Platform.host()
     spool = stack.enter_context(spooling())
     image: Image = open_image(given[0], wanted, spool)
     for more in given[1:]:
@@ -227,7 +232,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
 
     def tell(note: str) -> None:
         if not quiet:
-            click.echo(f"rootless-layer: {note}", err=True)
+            say(note)
 
     base, leases = hold_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, tell=tell)
     for lease in leases:
@@ -260,15 +265,12 @@ def _write(images: list[Stored], options: Mapping[str, Any], show: Shower, *, se
     stream = sys.stdout.buffer if output == "-" else None
     try:
         export_images(images, output, kind, several_platforms=several_platforms, stream=stream, progress=show)
-    except BrokenPipeError:  # a shell expects this where the reader has gone
-        raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
     finally:
         show.end()
     if options["as_json"]:
-        click.echo(json.dumps([_described(stored) for stored in images], indent=2, sort_keys=True))
+        give_json([_described(stored) for stored in images])
     elif output != "-" and not options["quiet"]:
-        for stored in images:
-            click.echo(stored.image.manifest_digest)
+        give(stored.image.manifest_digest for stored in images)
 
 
 def _described(stored: Stored) -> dict[str, object]:
@@ -291,8 +293,8 @@ def _config(given: str) -> dict[str, Any]:
             with open(given, encoding="utf-8") as file:
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}"
-            raise InputError(message) from error
+            message = f"{where}: cannot be read: {reason(error)}"
+            raise of_reading(error)(message) from error
     try:
         said = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_written import as_written
 from .fields import MOST_LAYERS
+from .terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,16 +65,17 @@ def parse_compression(text: str) -> Any:  # noqa: ANN401 - imported late
     from .spec import Compression  # noqa: PLC0415 - for a quick --help
 
     kind, _, level = text.partition(":")
-    if level and not level.isdigit():
+    if level and not (level.isascii() and level.isdecimal()):
         raise click.BadParameter(f"{text}: write it as KIND or KIND:LEVEL", param_hint="--compression")
-    return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
+    with as_written("--compression"):
+        return Compression(kind, int(level) if level else -1)  # type: ignore[arg-type]
 
 
 def environment_epoch() -> int:
     """Read the variable SOURCE_DATE_EPOCH, 1 where there is none."""
     text = os.environ.get("SOURCE_DATE_EPOCH", "1")
     if not (text.isascii() and text.isdecimal()):
-        raise click.BadParameter(f"{text!r} is not a number of seconds", param_hint="SOURCE_DATE_EPOCH")
+        raise click.BadParameter(f"{printable(text)}: is not a number of seconds", param_hint="SOURCE_DATE_EPOCH")
     return int(text)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from .cli_help import Verb
+from .cli_say import give
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Verb, context_settings={"show_default": True})
 @click.argument("file", metavar="FILE.toml")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="How many to work on at a time.  [default: the cores]")
@@ -54,17 +56,16 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     lines = Lines(sys.stdout)
     try:
         with contextlib.ExitStack() as stack:
-            maker = Maker(specs, splittings, cache, cores, lines if as_json else board, stack)
+            maker = Maker(specs, splittings, cache, cores, lines if as_json else board, stack, int if as_json else board.tick)
             status = maker.make(nodes)
         if as_json:
             lines.end(status)
         else:
             board.end()
-            for name in [name for name in targets or graph.nodes if name in maker.made]:
-                click.echo(f"{name} {maker.made[name].digest}")
-    except BrokenPipeError:  # a shell expects this where the reader has gone
+            give(f"{name} {maker.made[name].digest}" for name in targets or graph.nodes if name in maker.made)
+    except BrokenPipeError:  # those that still work are ended
         abandon()
-        os._exit(128 + signal.SIGPIPE)
+        raise
     await_children()
     if status:
         raise click.exceptions.Exit(status)

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from .cli_help import Verb
 from .cli_images import spooling
+from .cli_say import say
+from .cli_written import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +27,7 @@ _KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
-@click.command("nix-build")
+@click.command("nix-build", cls=Verb)
 @click.option("--rootfs", metavar="DIR|TAR", help="A root filesystem that the build itself has made, to start from.")
 @_quiet
 def nix_build(rootfs: str | None, *, quiet: bool) -> None:
@@ -45,10 +48,10 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
         if request.bases:
             spec = attrs.evolve(spec, base=_base(request.bases, request.platform, request.output, stack))
         layer = build_layer(spec, request.output, stage=request.stage, blob=request.blob, progress=_teller(quiet=quiet))
-    click.echo(f"{layer.descriptor.digest} {request.output}", err=True)
+    say(f"{layer.descriptor.digest} {request.output}")
 
 
-@click.command("nix-image")
+@click.command("nix-image", cls=Verb)
 @_quiet
 def nix_image(*, quiet: bool) -> None:
     """Be the builder of a derivation that is a derived image.
@@ -67,10 +70,10 @@ def nix_image(*, quiet: bool) -> None:
     with spooling() as spool, Temporary() as temporary:
         image = assemble(request, Path(request.output), temporary, spool)
     if not quiet:
-        click.echo(f"{image.manifest_digest} {request.output}", err=True)
+        say(f"{image.manifest_digest} {request.output}")
 
 
-@click.command("nix-archive")
+@click.command("nix-archive", cls=Verb)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
 @click.option(
@@ -91,7 +94,8 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     if output == "-" and os.isatty(1):
         message = "an archive is nothing for a terminal: pipe it, or name a file"
         raise click.BadParameter(message, param_hint="--output")
-    names = (tag_of(tag),) if tag else ()
+    with as_written("--tag"):
+        names = (tag_of(tag),) if tag else ()
     last = images[-1].partition("#")[0]
     kind: Any = _KINDS.get(compressor) or ("none" if os.path.isdir(last) else kind_of(last))
     with spooling() as spool, _written(output) as file, _compressed(file, kind) as into:
@@ -102,7 +106,7 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
         write_archive([attrs.evolve(one, names=names or one.names) for one in found], into)
 
 
-@click.command("nix-export")
+@click.command("nix-export", cls=Verb)
 @click.argument("image", metavar="IMAGE")
 @click.option("--name", default="", metavar="NAME:TAG", help="Which of several.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
@@ -154,7 +158,7 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
 def _teller(*, quiet: bool) -> Callable[[Progress], None] | None:
     def tell(progress: Progress) -> None:
         if progress.note:
-            click.echo(f"rootless-layer: {progress.note}", err=True)
+            say(progress.note)
 
     return None if quiet else tell
 
@@ -170,7 +174,7 @@ def _written(output: str) -> Iterator[BinaryIO]:
         return
     from pathlib import Path  # noqa: PLC0415
 
-    from .output import writing  # noqa: PLC0415
+    from .output import placing, writing  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
 
     target = Path(output)
@@ -181,7 +185,8 @@ def _written(output: str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         made.chmod(0o644)
-        made.replace(target)
+        with placing(target):
+            made.replace(target)
 
 
 class _Compressor:

@@ -21,7 +21,7 @@ from . import listing
 from .base import Base
 from .blob import LayerBlob, Piece
 from .contents import Contents
-from .errors import InputError, SourceError
+from .errors import InputError, SourceError, of_reading, reason
 from .image import Image, faults
 from .members import Member
 from .oci import Descriptor, layer_type
@@ -95,8 +95,8 @@ def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
         names = tuple(map(str, said["names"]))
         wanted = said["manifestDigest"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        message = f"{path}: does not describe an image: {getattr(error, 'strerror', None) or repr(error)}"
-        raise InputError(message, hint=_HINT) from error
+        message = f"{path}: does not describe an image: {reason(error)}"
+        raise of_reading(error)(message, hint=_HINT) from error
     if image.manifest_digest != wanted:
         message = f"{path}: describes the image {image.manifest_digest}, and should describe {wanted}"
         raise InputError(message, hint=_HINT)

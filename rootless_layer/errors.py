@@ -5,8 +5,9 @@
     RootlessLayerError
     ├── InputError                what was given cannot be used
     │   ├── ClosureError          store paths, references graphs
+    │   ├── SourceError           an input is missing, cannot be read, or changed meanwhile
+    │   ├── MissingClosureError   both of these
     │   ├── ConflictError         two inputs give the same path
-    │   ├── SourceError           a source cannot be read, or changed meanwhile
     │   └── UnrepresentableError  a tree that no OCI layer can hold
     ├── UnavailableError          this machine lacks a program or a kernel feature
     ├── OutputError               the output cannot be written
@@ -20,12 +21,25 @@
         └── DaemonError           faked died or misbehaved
 
 Each message names the path or the value at fault, and the hint says what to do
-next. ``exit_code`` is what the command ends with; see ``rootless-layer --help``.
+next. ``exit_code`` is what the command ends with: :data:`FAULTS` has a sentence for each.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+FAULTS = {
+    65: "an input's content cannot be used",
+    66: "an input is missing, cannot be read, or changed while it was read",
+    69: "this machine lacks a program, a library or a kernel feature",
+    70: "libarchive or this program failed",
+    71: "the fakeroot daemon failed",
+    73: "the output, the cache or TMPDIR cannot be written",
+    74: "anything else of this machine failed: a file, a disk, a limit",
+    76: "owners would be wrong: a program went around fakeroot, or its record contradicts the files",
+    77: "a script changed, or wished to change, an immutable store path",
+}
+"""What each ``exit_code`` means, whatever the verb; :mod:`rootless_layer.statuses` adds what the command ends with else."""
 
 
 class RootlessLayerError(Exception):
@@ -54,17 +68,21 @@ class InputError(RootlessLayerError):
 
 
 class ClosureError(InputError):
-    """A closure is malformed, incomplete or not on this machine."""
+    """A closure is malformed or incomplete."""
+
+
+class SourceError(InputError):
+    """An input is missing, cannot be read, or changed while it was read."""
+
+    exit_code = 66
+
+
+class MissingClosureError(ClosureError, SourceError):
+    """A closure's file, or some of its store paths, are not on this machine."""
 
 
 class ConflictError(InputError):
     """Two inputs give the same path with different data or type."""
-
-
-class SourceError(InputError):
-    """A source cannot be read, or changed while it was read."""
-
-    exit_code = 66
 
 
 class UnrepresentableError(InputError):
@@ -130,3 +148,24 @@ class DaemonError(SessionError):
     """The fakeroot daemon died or could not be started."""
 
     exit_code = 71
+
+
+def of_reading(error: BaseException) -> type[InputError]:
+    """Give the error for an input by what was raised while it was read: it is missing, or its content is of no use."""
+    return SourceError if isinstance(error, OSError) else InputError
+
+
+def reason(error: BaseException) -> str:
+    """Say in a few words what one of Python's own errors means for a document that was read."""
+    match error:
+        case OSError():
+            return error.strerror or str(error)
+        case KeyError():
+            return f"it has no {error.args[0]}"
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case RecursionError():
+            return "it is nested too deeply"
+        case TypeError() | AttributeError() | IndexError():
+            return "a value in it is not of the kind that it should be"
+    return str(error)

@@ -24,7 +24,7 @@ from .errors import InputError, OutputError
 from .image import canonical
 from .index import docker_manifest, index
 from .oci import sha256
-from .output import aside, check_replaceable, make_folder, umask, writing
+from .output import aside, check_replaceable, make_folder, placing, umask, writing
 from .progress import Progress
 from .temporary import Temporary
 
@@ -272,7 +272,8 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
             with Flowing(made) as file:
                 _write_file(images, file, kind, several_platforms=several_platforms, progress=progress)
                 file.settle()
-            made.replace(target)
+            with placing(target):
+                made.replace(target)
 
 
 def _write_file(

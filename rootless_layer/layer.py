@@ -163,8 +163,11 @@ def _run(  # noqa: PLR0913 - as above
     below = base if overlay else None
     method = _method(stage, session, spec)
     if session.fallback:
-        tell(Progress("stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}"))
-    tell(Progress("stage", note=f"store paths by {method}"))
+        tell(
+            Progress(
+                "stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}, store paths by {method}"
+            )
+        )
     rootfs = os.fsencode(f"{work}/rootfs/") if spec.rootfs else b""
     stager = ToolStager(os.fsencode(work), planned, own_sources=rootfs, base=below)
     staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.writable_closure)

@@ -26,7 +26,7 @@ import attrs
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
 from .derived import IMAGE_JSON, read_derived
-from .errors import InputError, SourceError
+from .errors import InputError, SourceError, reason
 from .image import Image, faults
 from .oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MEDIA_TYPES, Descriptor, Platform, layer_type, sha256
 
@@ -75,7 +75,7 @@ def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
         return _Files(path, in_directory(path)).images()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
-        raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
+        raise SourceError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
     plain = path if kind_of(path) == "none" else decompress(path, spool())
     return _Files(path, in_archive(plain, path)).images()
 
@@ -186,7 +186,7 @@ class _Files:
             if self.find("manifest.json") is not None:
                 return [self._docker(row) for row in self._json("manifest.json")]
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            message = f"{self.where}: a document in it is not of the form that it should have: {error!r}"
+            message = f"{self.where}: a document in it is not of the form that it should have: {reason(error)}"
             raise InputError(message, hint=_DAMAGED) from error
         except InputError as error:
             if all(self.where in problem for problem in error.problems):

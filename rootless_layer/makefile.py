@@ -7,7 +7,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import InputError
+from .errors import InputError, SourceError, reason
 from .fields import IMAGE, LAYER, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
 
@@ -27,9 +27,9 @@ def load(path: str) -> Graph:
             said = tomllib.load(file)
     except OSError as error:
         message = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(message, hint=_HINT) from error
+        raise SourceError(message, hint=_HINT) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"{path}: is not TOML: {error}"
+        message = f"{path}: is not TOML: {reason(error)}"
         raise InputError(message, hint=_HINT) from error
     reader = _Reader(path)
     graph = reader.graph(said, os.path.dirname(path))

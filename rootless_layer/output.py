@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .child import uninterrupted
 from .errors import OutputError
 from .namespace import exchange
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .temporary import Temporary
 
 _ASIDE = ".rootless-layer-"
+PLACED: list[Path] = []
+"""The output that this process has put in its place last; a signal's handler asks for it."""
 
 
 def check_replaceable(target: Path, mark: str, what: str = "a layer") -> None:
@@ -40,7 +43,17 @@ def aside(target: Path, temporary: Temporary) -> Iterator[Path]:
         folder = Path(temporary.make(str(target.parent), _ASIDE))
     yield folder
     with writing(target):
-        _publish(folder, target)
+        settle(folder)
+        with placing(target):
+            _publish(folder, target)
+
+
+@contextlib.contextmanager
+def placing(target: Path) -> Iterator[None]:
+    """Hold back what would end this process while an output takes its place, so that it can say whether it has."""
+    with uninterrupted():
+        yield
+        PLACED[:] = [target]
 
 
 @contextlib.contextmanager
@@ -75,7 +88,6 @@ def settle(folder: Path) -> None:
 
 
 def _publish(folder: Path, target: Path) -> None:
-    settle(folder)
     if os.path.lexists(target):
         exchange(os.fsencode(folder), os.fsencode(target))  # what was there before goes with the temporary directory
     else:

@@ -6,12 +6,15 @@ from typing import Literal
 
 import attrs
 
+from .terminal import counted
+
 
 @attrs.frozen(slots=True)
 class Progress:
     """How far a build is: its stage, bytes done and in all, entries in all (0 where unknown), and a note for a person.
 
-    An image's layers are made in the stage *layers*.
+    An image's layers are made in the stage *layers*. In the stage *run*, ``script`` names the
+    script that runs. In the stage *plan*, ``entries`` counts those found so far, and ``done`` the bytes read.
     """
 
     stage: Literal["plan", "stage", "run", "scan", "layers", "write", "publish", "done"]
@@ -19,3 +22,14 @@ class Progress:
     total: int = 0
     note: str = ""
     entries: int = 0
+    script: str = ""
+
+
+def told(stage: str, *, done: int = 0, total: int = 0, entries: int = 0, script: str = "") -> str:
+    """Write for a person how far a build is."""
+    text = f"{stage} {script}" if script else stage
+    if total:
+        return f"{text} {min(done, total) >> 20} of {total >> 20} MiB"
+    parts = [f"{done >> 20} MiB"] if done else []
+    parts += [counted(entries, "entry")] if entries else []
+    return " ".join((text, ", ".join(parts))) if parts else text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from .closure import closure_of_paths, load_closure
-from .errors import InputError, RootlessLayerError
+from .errors import InputError, RootlessLayerError, SourceError, of_reading, reason
 from .fields import MOST_LAYERS
 from .image import BY_CLOSURE, Image, check_config, properties
 from .moment import rfc3339
@@ -61,7 +61,7 @@ class Recipes:
             elif (spec := self._spec(node.options, gathered)) is not None:
                 specs[node.name] = spec
         if gathered.problems:
-            raise InputError(*gathered.problems, hint="\n".join(dict.fromkeys(gathered.hints)))
+            raise gathered.kind(*gathered.problems, hint="\n".join(dict.fromkeys(gathered.hints)))
         return specs, splittings
 
     def _splitting(self, options: Mapping[str, Any], gathered: _Gathered) -> Splitting | None:
@@ -126,6 +126,7 @@ class _Gathered:
     place: str = ""
     problems: list[str] = attrs.field(factory=list)
     hints: list[str] = attrs.field(factory=list)
+    kind: type[InputError] = SourceError  # where nothing is wrong but that inputs are missing
 
     def attempt(self, make: Callable[..., T], *given: Any) -> T | None:  # noqa: ANN401 - whatever it takes
         """Give a value, or keep what is wrong with it."""
@@ -134,6 +135,7 @@ class _Gathered:
         except RootlessLayerError as error:
             self.problems += [f"{self.place}: {problem}" for problem in error.problems]
             self.hints += [error.hint] if error.hint else []
+            self.kind = self.kind if isinstance(error, SourceError) else InputError
             return None
 
 
@@ -217,8 +219,8 @@ def _document(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             said = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        message = f"config: {path}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}"
-        raise InputError(message) from error
+        message = f"config: {path}: cannot be read as JSON: {reason(error)}"
+        raise of_reading(error)(message) from error
     return properties(said, f"config: {path}")
 
 

@@ -21,7 +21,7 @@ import platformdirs
 
 from .base import Base, Entries
 from .compression import MOST_BYTES
-from .errors import InputError, OutputError, RootlessLayerError
+from .errors import InputError, OutputError, RootlessLayerError, reason
 from .namespace import sync_file_system
 from .output import make_folder
 from .removal import remove
@@ -100,7 +100,7 @@ def damage(folder: Path) -> str:
     except RootlessLayerError as error:
         return "; ".join(error.problems)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return f"it cannot be read: {getattr(error, 'strerror', None) or repr(error)}"
+        return f"it cannot be read: {reason(error)}"
 
 
 class _Merged:
@@ -117,7 +117,7 @@ class _Merged:
         try:
             self._add(json.loads((folder / _INDEX).read_bytes()), os.fsencode(folder / TREE))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            message = f"{folder}: the snapshot of a base is damaged: {getattr(error, 'strerror', None) or repr(error)}"
+            message = f"{folder}: the snapshot of a base is damaged: {reason(error)}"
             raise InputError(message, hint="Remove that directory: it is made again.") from error
 
     def _add(self, said: Any, top: bytes) -> None:  # noqa: ANN401 - JSON

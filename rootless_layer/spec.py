@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
 
-from .errors import InputError
+from .errors import InputError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,12 +64,12 @@ class Script:
 
     @classmethod
     def file(cls, path: str | os.PathLike[str]) -> Script:
-        """Read a script; raises :class:`InputError` where it cannot be read."""
+        """Read a script; raises :class:`SourceError` where it cannot be read."""
         try:
             return cls(os.fspath(path), Path(path).read_bytes())
         except OSError as error:
             message = f"{os.fspath(path)}: the script cannot be read: {error.strerror}"
-            raise InputError(message) from error
+            raise SourceError(message) from error
 
     @classmethod
     def text(cls, text: str, name: str = "script") -> Script:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import capi
-from .errors import InputError, OutputError
+from .errors import InputError, OutputError, SourceError
 from .tree import WHITEOUT_PREFIX, Entry, stamp
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _reading:  # noqa: N801 - a context manager
         if not os.path.isfile(path):
             capi.read_free(self.archive)
             message = f"{path}: no such {what}"
-            raise InputError(message, hint=_MAKE_IT_RIGHT)
+            raise SourceError(message, hint=_MAKE_IT_RIGHT)
         capi.read_support_filter_all(self.archive)
         capi.check(self.archive, format_(self.archive), f"read {path}")
 

@@ -15,8 +15,8 @@ import rootless_layer
 PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
-    {"errors"},
-    {"oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
+    {"errors", "terminal"},
+    {"statuses", "oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
     {"base", "progress"},
     {
         "temporary",
@@ -61,10 +61,12 @@ RANKS = (
     {"built", "nix_image", "lookup", "record", "makefile", "recipe", "job", "foreign"},
     {"validate", "upkeep", "make"},
     {"board"},
-    {"cli_layered", "cli_progress"},
+    {"cli_say", "cli_written"},
+    {"cli_help", "cli_progress", "cli_layered"},
     {"cli_images", "cli_cache", "cli_make"},
-    {"cli_reports", "cli_nix"},
+    {"cli_reports", "cli_nix", "cli_end"},
     {"cli"},
+    {"start"},
     {"__main__"},
 )
 """Pure values at the bottom; then one foreign thing each; the command at the top."""
