@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -114,12 +113,13 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
     if PLACED and (output is None or os.path.realpath(output) == str(PLACED[0])):
         return  # too late: the output is in its place, and all that is left is to say so
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # what is left to do is short, and is to be done
-    threading.excepthook = id  # a thread that loses its files now has nothing to say
-    abandon()
     name = context.info_name if context else None
     kept = _INTERRUPTED.get(name or "", _NOT_WHOLE if output == "-" else _NOT_WRITTEN)
     clear = "\r\x1b[K" if is_live(sys.stderr) else ""
     line = f"{clear}rootless-layer: {_WORDS[signal.Signals(number)]}{'; ' if kept else ''}{kept}\n"
     with contextlib.suppress(OSError):
         os.write(2, line.encode())
+    with contextlib.suppress(OSError):  # threads that lose their files now have nothing to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    abandon()
     os._exit(128 + number)

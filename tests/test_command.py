@@ -321,6 +321,26 @@ def test_each_verb_says_what_is_true_when_it_is_ended(verb: str, output_: str, n
     assert cli_end._INTERRUPTED.keys() <= {words[-1] for words in VERBS}
 
 
+THREADED = """\
+import os, subprocess, threading
+from rootless_layer import cli_end
+opened, _ = os.pipe()
+def reading():
+    while True:
+        os.fstat(opened)
+threading.Thread(target=reading, daemon=True).start()
+subprocess.Popen(["sleep", "0.2"])
+cli_end._terminate(2, None)
+"""
+
+
+def test_a_thread_that_loses_its_files_says_nothing() -> None:
+    """Where a command is interrupted whose threads read files, as one that unpacks a base, no traceback is said."""
+    done = subprocess.run([sys.executable, "-c", THREADED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1)
+    assert done.stderr.startswith("rootless-layer: interrupted")
+
+
 @pytest.mark.parametrize("words", [["validate", "none"], ["make", "none"], ["build", "-o", "x", "--copy-to-root", "none"]])
 def test_the_status_is_right_where_nobody_can_be_told(users: list[User], words: list[str]) -> None:
     """With a stderr that is full or closed, and a stdin and stdout that are closed, the status is the fault's all the same."""
