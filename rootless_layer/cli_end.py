@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from .border import of_machine
 from .child import ENDING, abandon
 from .cli_say import say
 from .errors import RootlessLayerError, ScriptError
 from .output import PLACED
-from .statuses import MACHINE, USAGE
+from .statuses import USAGE
 from .terminal import is_live
 
 if TYPE_CHECKING:
@@ -61,19 +62,18 @@ def _status(main: click.Group) -> int:
 
 def _fail(error: click.ClickException | RootlessLayerError | OSError) -> int:
     """Say what is wrong to a person, and to a program where --json asks for it."""
+    if isinstance(error, OSError):
+        error = of_machine(error)
     kind, hint = type(error).__name__, ""
     problems: tuple[str, ...]
     if isinstance(error, RootlessLayerError):
         status, problems, hint = error.exit_code, error.problems, error.hint
         status = error.status if isinstance(error, ScriptError) else status
-    elif isinstance(error, click.ClickException):
+    else:
         kind, status, problems = "UsageError", USAGE, (error.format_message(),)
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "rootless-layer"
         hint = f"`{path} --help` says how it is written."
-    else:
-        kind, status = "MachineError", MACHINE
-        problems = (f"{error.filename or 'this machine'}: {error.strerror or error}",)
     say(*problems, *([hint] if hint else []))
     words = sys.argv[1:]
     if "--json" in words[: words.index("--") if "--" in words else None]:

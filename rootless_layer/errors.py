@@ -10,6 +10,7 @@
     │   ├── ConflictError         two inputs give the same path
     │   └── UnrepresentableError  a tree that no OCI layer can hold
     ├── UnavailableError          this machine lacks a program or a kernel feature
+    ├── MachineError              this machine ran out of something, or a disk fails
     ├── OutputError               the output cannot be written
     ├── ArchiveError              libarchive refused
     └── SessionError              the script's session
@@ -93,6 +94,12 @@ class UnavailableError(RootlessLayerError):
     """The machine lacks a program or a kernel feature that is needed."""
 
     exit_code = 69
+
+
+class MachineError(RootlessLayerError):
+    """The machine ran out of memory, threads or open files, or a disk fails: no input is at fault."""
+
+    exit_code = 74
 
 
 class OutputError(RootlessLayerError):

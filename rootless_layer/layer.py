@@ -140,7 +140,7 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
     with contextlib.ExitStack() as stack:
         work = _work_directory(spec, temporary, overlay=overlay)
         session = stack.enter_context(Session.open(work)) if spec.scripts else None
-        planned = plan(spec, _rootfs(spec, work))
+        planned = plan(spec, _rootfs(spec, work), tell)
         if session is None:
             tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.epoch)
             return tree, work

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .errors import ConflictError, InputError, SourceError
+from .progress import Progress
 from .source import agree, entry_of, walk, xattrs_of
 from .tree import Entry, Tree, legible, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .closure import Closure
     from .spec import LayerSpec
@@ -65,11 +66,13 @@ def store_locations(closure: Closure | None) -> tuple[StoreLocation, ...]:
     )
 
 
-def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
+def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Callable[[Progress], object] = id) -> Plan:
     """Lay out the root filesystem's entries, the closure and the contents, above the base where there is one.
 
     What comes later takes the place of the base's, but a directory that both have stays
     the base's. Store paths that the base has are not laid out again.
+
+    ``progress`` is called after each store path and each content.
 
     Raises :class:`ClosureError` and :class:`SourceError` for inputs that are not there or
     cannot be read, :class:`ConflictError` where two give the same path differently.
@@ -83,6 +86,7 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     own = tuple(location for location in store if location.path not in merge.base)
     for location in own:
         merge.add_store(location)
+        progress(Progress("plan", entries=len(merge.entries)))
     if spec.link == "symbolic":  # a link may lead out of the layer
         store += store_locations(spec.tools)
     for content in spec.contents:
@@ -90,6 +94,7 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
             message = "a content without a name: give the path of a tree"
             raise InputError(message)
         merge.add_content(content, store)
+        progress(Progress("plan", entries=len(merge.entries)))
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
     return Plan(Tree.of(merge.complete()), own)

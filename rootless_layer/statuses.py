@@ -9,7 +9,6 @@ from .errors import FAULTS
 DIFFERENT = 1
 USAGE = 2
 INVALID = 65
-MACHINE = 74
 READER_GONE = 128 + signal.SIGPIPE
 
 STATUSES: dict[str, str] = {

@@ -15,6 +15,7 @@ import click
 import pytest
 from conftest import COMMAND, User
 
+import rootless_layer
 from rootless_layer import cli, cli_end, errors, output, progress, statuses, terminal
 from rootless_layer.cli_progress import Shower
 
@@ -190,6 +191,21 @@ def test_the_verb_that_is_meant_is_named(ran: Ran) -> None:
     assert (status, said) == (2, "")
     assert "validate" in told
     assert ran("--version")[1].startswith("rootless-layer")
+
+
+def test_the_library_raises_its_own_errors_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the system refuses, unforeseen, is a MachineError of each public function, which keeps its name and its cause."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/some/file")
+
+    monkeypatch.setattr("rootless_layer.layer._tree", broken)
+    with pytest.raises(errors.MachineError, match=r"^/some/file: No space left on device$") as caught:
+        rootless_layer.build_layer(rootless_layer.LayerSpec(), tmp_path / "x")
+    assert isinstance(caught.value.__cause__, OSError)
+    assert rootless_layer.build_layer.__name__ == "build_layer"
+    assert rootless_layer.build_layer is rootless_layer.build_layer
+    assert not (tmp_path / "x").exists()
 
 
 # --- errors for a program ---

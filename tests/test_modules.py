@@ -16,7 +16,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
     {"errors", "terminal"},
-    {"statuses", "oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
+    {"statuses", "border", "oci", "closure", "tree", "namespace", "removal", "attributes", "findings", "lease"},
     {"base", "progress"},
     {
         "temporary",
