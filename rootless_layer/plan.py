@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .closure import StorePath
 from .errors import ConflictError, InputError, SourceError
 from .progress import Progress
 from .source import agree, entry_of, walk, xattrs_of
@@ -318,7 +319,9 @@ class _Merge:
     def _existing(content: str, on_disk: bytes) -> bytes:
         if not os.path.lexists(on_disk):
             message = f"{content}: does not exist (looked for {os.fsdecode(on_disk)})"
-            raise SourceError(message, hint="Does the store lie under another root? Then name it with --store-root.")
+            stored = StorePath.containing(os.path.abspath(content)) is not None
+            hint = "Does the store lie under another root? Then name it with --store-root." if stored else ""
+            raise SourceError(message, hint=hint)
         return on_disk
 
     def _follow(self, path: bytes, content: str) -> bytes:

@@ -23,6 +23,7 @@ from .temporary import start_python
 from .view import DEVICES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from .base import Base
@@ -138,8 +139,16 @@ class Session:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_END_SECONDS)
 
-    def run(self, spec: LayerSpec, staged: Staged, stager: Stager, base: Base | None = None) -> OwnershipRecord:
-        """Run the spec's scripts in order; give what they recorded.
+    def run(
+        self,
+        spec: LayerSpec,
+        staged: Staged,
+        stager: Stager,
+        base: Base | None = None,
+        *,
+        started: Callable[[Script], object] = id,
+    ) -> OwnershipRecord:
+        """Run the spec's scripts in order; give what they recorded. ``started`` is called as each begins.
 
         A ``base`` is shown below what is staged, by an overlay; :class:`OverlayError` is
         raised where that cannot be.
@@ -168,6 +177,7 @@ class Session:
         })  # fmt: skip
         result = self._receive()
         while "script" in result:
+            started(spec.scripts[result["script"]])
             result = self._receive()
         self._settle()
         return self._record(result, spec, saved)

@@ -460,6 +460,19 @@ def test_the_line_of_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_each_script_is_named_when_it_begins(tmp_path: Path) -> None:
+    """A build tells its caller which script runs, in order, and how many entries it has planned."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").touch()
+    scripts = tuple(rootless_layer.Script(name, None, ("/bin/true",)) for name in ("one", "two"))
+    spec = rootless_layer.LayerSpec(contents=(str(tree),), scripts=scripts, view="directory")
+    steps: list[progress.Progress] = []
+    rootless_layer.build_layer(spec, tmp_path / "x", progress=steps.append)
+    assert [step.script for step in steps if step.script] == ["one", "two"]
+    assert max(step.entries for step in steps if step.stage == "plan") == 1
+
+
 def test_progress_costs_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a build tells how far it is, a line is drawn no more than ten times a second."""
     monkeypatch.setenv("TERM", "xterm")
