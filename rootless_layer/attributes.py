@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import reprlib
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from .errors import InputError, of_reading, reason
+from .terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,7 +101,7 @@ class Attributes:
             return default
         if isinstance(value, str | int) and not isinstance(value, bool):
             return str(value)
-        self.blame(name, f"{reprlib.repr(value)} is not a text")
+        self.blame(name, f"{quoted(value)} is not a text")
         return default
 
     def one_of(self, name: str, choices: tuple[str, ...], default: str) -> Any:  # noqa: ANN401 - a literal
@@ -119,7 +119,7 @@ class Attributes:
             return False
         if value in (True, "1", "true"):
             return True
-        self.blame(name, f"{reprlib.repr(value)} is neither true nor false")
+        self.blame(name, f"{quoted(value)} is neither true nor false")
         return False
 
     def number(self, name: str, default: int) -> int:
@@ -131,7 +131,7 @@ class Attributes:
             return int(value)
         if type(value) is int:
             return value
-        self.blame(name, f"{reprlib.repr(value)} is not a whole number")
+        self.blame(name, f"{quoted(value)} is not a whole number")
         return default
 
     def seconds(self, name: str) -> float | None:
@@ -142,7 +142,7 @@ class Attributes:
                 raise TypeError  # noqa: TRY301 - as float would for the others
             return None if value is None else float(value)
         except (TypeError, ValueError):
-            self.blame(name, f"{reprlib.repr(value)} is not a number of seconds")
+            self.blame(name, f"{quoted(value)} is not a number of seconds")
             return None
 
     def words(self, name: str) -> list[str]:
@@ -154,7 +154,7 @@ class Attributes:
             return [value] if self.structured else value.split()
         if isinstance(value, list) and all(isinstance(word, str) for word in value):
             return value
-        self.blame(name, f"{reprlib.repr(value)} is not a list of texts")
+        self.blame(name, f"{quoted(value)} is not a list of texts")
         return []
 
     def table(self, name: str) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Attributes:
             return {}
         if isinstance(value, dict):
             return value
-        self.blame(name, f"{reprlib.repr(value)} is not a set of attributes")
+        self.blame(name, f"{quoted(value)} is not a set of attributes")
         return {}
 
     def json(self, name: str) -> Any:  # noqa: ANN401 - JSON

@@ -26,6 +26,7 @@ from .image import Image, faults
 from .members import Member
 from .oci import Descriptor, layer_type
 from .output import make_folder
+from .terminal import quoted
 from .tree import Tree, stamp
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
     try:
         said = json.loads(Path(path).read_bytes())
         if said["version"] != _VERSION:
-            message = f"{path}: is of version {said['version']!r}, and this program reads version {_VERSION}"
+            message = f"{path}: is of version {quoted(said['version'])}, and this program reads version {_VERSION}"
             raise InputError(message, hint=_HINT)
         config = said["config"].encode()
         problems = faults(config)

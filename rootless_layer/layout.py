@@ -75,7 +75,9 @@ def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
         return _Files(path, in_directory(path)).images()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
-        raise SourceError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
+        raise (InputError if os.path.lexists(path) else SourceError)(
+            message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
+        )
     plain = path if kind_of(path) == "none" else decompress(path, spool())
     return _Files(path, in_archive(plain, path)).images()
 

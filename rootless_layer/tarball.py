@@ -148,7 +148,7 @@ class _reading:  # noqa: N801 - a context manager
         if not os.path.isfile(path):
             capi.read_free(self.archive)
             message = f"{path}: no such {what}"
-            raise SourceError(message, hint=_MAKE_IT_RIGHT)
+            raise (InputError if os.path.lexists(path) else SourceError)(message, hint=_MAKE_IT_RIGHT)
         capi.read_support_filter_all(self.archive)
         capi.check(self.archive, format_(self.archive), f"read {path}")
 

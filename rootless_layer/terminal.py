@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _COLUMNS = 80
+_MOST_QUOTED = 80
 _LEAST_COLUMNS = 20
 """Where a terminal says less than this, it does not know: a pseudo-terminal says 0."""
 
@@ -19,6 +21,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def quoted(value: object) -> str:
+    """Write a value of a document in a message: text in quotes, anything else as JSON, and not more than a glance takes in."""
+    if isinstance(value, str):
+        shown = repr(value)
+    else:
+        try:
+            shown = printable(json.dumps(value, ensure_ascii=False, default=str))
+        except (ValueError, RecursionError):
+            return "something that is nested too deeply"
+    return shown if len(shown) <= _MOST_QUOTED else f"{shown[:_MOST_QUOTED]}…"
 
 
 def counted(number: int, noun: str) -> str:

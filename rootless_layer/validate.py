@@ -46,7 +46,7 @@ def validate(path: str, spool: Callable[[], str]) -> Findings:
         return finder.found()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
-        raise SourceError(message, hint=_NO_IMAGE)
+        raise (InputError if os.path.lexists(path) else SourceError)(message, hint=_NO_IMAGE)
     archive = path if kind_of(path) == "none" else decompress(path, spool())
     find = in_archive(archive)
     names = Counter(clean(header.name) for header in headers(archive) if not header.isdir())

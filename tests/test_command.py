@@ -419,6 +419,14 @@ def test_a_line_fits_and_cannot_steer(text: str, columns: int, shown: str) -> No
     assert terminal.fitted(text, columns) == shown
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [("a", "'a'"), (["a", None, True], '["a", null, true]'), ({"b": 1}, '{"b": 1}'), ("x" * 99, "'" + "x" * 79 + "…")]
+)  # fmt: skip
+def test_a_value_is_quoted_as_documents_write_it(value: object, said: str) -> None:
+    """What a message says of a document's value is JSON, and short; text is in quotes."""
+    assert terminal.quoted(value) == said
+
+
 @pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("TERM", ""), ("TERM", None), ("NO_COLOR", "1")])
 def test_who_wants_no_escapes_gets_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
     """On a dumb terminal, on none, and with NO_COLOR, notes are lines, and nothing else is written."""

@@ -938,7 +938,7 @@ NONSENSE: dict[str, tuple[list[str], set[int], str]] = {
     "a tree that is a file": (["--copy-to-root", "/etc/passwd"], {65}, "/etc/passwd"),
     "a root": (["--rootfs", "/no/such/root"], {66}, "/no/such/root"),
     "a root that is no archive": (["--rootfs", "/etc/passwd"], {65}, "/etc/passwd"),
-    "a root that is a device": (["--rootfs", "/dev/null"], {66}, "/dev/null"),
+    "a root that is a device": (["--rootfs", "/dev/null"], {65}, "/dev/null"),
     "a listing": (["--rootfs", "/etc/default", "--rootfs-listing", "/no/such/list"], {66}, "/no/such/list"),
     "a listing of nothing": (["--rootfs-listing", "/etc/passwd"], {2, 65, 66}, "listing|/etc/passwd"),
     "a script": (["--script", "/no/such/script"], {66}, "/no/such/script"),

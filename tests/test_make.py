@@ -727,7 +727,7 @@ BAD = {
     "one name for two": ("[layer.a]\n[image.a]", "image.a: a layer has this name as well"),
     "a number": ("[layer.a]\nuid = '0'", "layer.a: uid: is a whole number, and not '0'"),
     "a flag": ("[layer.a]\nkeep-dirlinks = 1", "layer.a: keep-dirlinks: is true or false, and not 1"),
-    "a string": ("[layer.a]\nrun = ['x']", "layer.a: run: is a string, and not ['x']"),
+    "a string": ("[layer.a]\nrun = ['x']", 'layer.a: run: is a string, and not ["x"]'),
     "a list": ("[layer.a]\nclosure = [1]", "layer.a: closure: is a string or a list of strings"),
     "a choice": ("[layer.a]\nview = 'chroot'", "layer.a: view: is one of root, directory, and not 'chroot'"),
     "a script": ("[layer.a]\nscript = { file = 'x' }", "layer.a: script: is the path of a script"),
