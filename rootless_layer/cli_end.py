@@ -50,11 +50,7 @@ def run(main: click.Group) -> NoReturn:
 
 def _status(main: click.Group) -> int:
     try:
-        ended = main(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        with contextlib.suppress(OSError):
-            error.show()
-        return USAGE
+        ended = main(prog_name="rootless-layer", standalone_mode=False)
     except (click.ClickException, RootlessLayerError, OSError) as error:
         return _fail(error)
     return ended if isinstance(ended, int) else 0  # click gives the status of its own Exit

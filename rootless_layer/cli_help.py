@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 
 import click
 
 from .cli_say import reader_is_gone
-from .statuses import READER_GONE, table
+from .statuses import READER_GONE, USAGE, table
 
 _EXAMPLES = {
     "build": (
@@ -65,6 +66,14 @@ class Verbs(click.Group):
     """A group of verbs: what it does not know it compares with what it knows."""
 
     command_class = Verb
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; where there are none, help a person, with status 2."""
+        if not args and not ctx.resilient_parsing:
+            with contextlib.suppress(OSError):
+                click.echo(ctx.get_help(), err=True)
+            raise click.exceptions.Exit(USAGE)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a verb. click would end with 1 where the reader of stdout has gone away; a shell expects 141."""

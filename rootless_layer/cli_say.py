@@ -43,6 +43,8 @@ def give(lines: Iterable[str]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.filename is not None:  # what the lines are made from
+            raise
         message = f"stdout: cannot be written: {error.strerror}"
         raise OutputError(message, hint=f"{PLACED[0]} is in its place." if PLACED else "") from error
 
