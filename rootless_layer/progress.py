@@ -28,8 +28,8 @@ class Progress:
 def told(stage: str, *, done: int = 0, total: int = 0, entries: int = 0, script: str = "") -> str:
     """Write for a person how far a build is."""
     text = f"{stage} {script}" if script else stage
-    if total:
+    if total >> 20:
         return f"{text} {min(done, total) >> 20} of {total >> 20} MiB"
-    parts = [f"{done >> 20} MiB"] if done else []
+    parts = [f"{done >> 20} MiB"] if done >> 20 else []
     parts += [counted(entries, "entry")] if entries else []
     return " ".join((text, ", ".join(parts))) if parts else text
