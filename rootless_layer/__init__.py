@@ -14,6 +14,7 @@ nothing at its start.
 from __future__ import annotations
 
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,4 +77,10 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type checker reads the 
     if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    if isinstance(value, FunctionType):
+        from .border import guarded  # noqa: PLC0415 - when something is called
+
+        value = guarded(value)
+    globals()[name] = value
+    return value

@@ -1,5 +1,5 @@
 """``python -m rootless_layer``."""
 
-from .cli import run
+from .start import run
 
 run()

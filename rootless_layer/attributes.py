@@ -13,13 +13,14 @@ import contextlib
 import json
 import os
 import re
-import reprlib
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from .errors import InputError
+from .errors import InputError, reason
+from .machine import of_reading
 from .number import seconds, whole
+from .terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,8 +60,8 @@ class Attributes:
                 names = values.get("exportReferencesGraph") or {}
                 made = cls(values, top, out, {name: values.get(name) for name in names}, structured=True)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                message = f"{file}: does not hold a derivation's attributes: {getattr(error, 'strerror', None) or repr(error)}"
-                raise InputError(message) from error
+                message = f"{file}: does not hold a derivation's attributes: {reason(error)}"
+                raise of_reading(error)(message) from error
         else:
             words = environment.get("exportReferencesGraph", "").split()
             made.graphs = {name: os.path.join(top, name) for name in words[::2]}
@@ -103,7 +104,7 @@ class Attributes:
             return default
         if isinstance(value, str | int) and not isinstance(value, bool):
             return str(value)
-        self.blame(name, f"{reprlib.repr(value)} is not a text")
+        self.blame(name, f"{quoted(value)} is not a text")
         return default
 
     def one_of(self, name: str, choices: tuple[str, ...], default: str) -> Any:  # noqa: ANN401 - a literal
@@ -121,7 +122,7 @@ class Attributes:
             return False
         if value in (True, "1", "true"):
             return True
-        self.blame(name, f"{reprlib.repr(value)} is neither true nor false")
+        self.blame(name, f"{quoted(value)} is neither true nor false")
         return False
 
     def number(self, name: str, default: int) -> int:
@@ -134,7 +135,7 @@ class Attributes:
         with contextlib.suppress(InputError):
             if isinstance(value, str):
                 return whole(value, lowest=-(2**63))
-        self.blame(name, f"{reprlib.repr(value)} is not a whole number")
+        self.blame(name, f"{quoted(value)} is not a whole number")
         return default
 
     def seconds(self, name: str) -> float | None:
@@ -143,7 +144,7 @@ class Attributes:
         try:
             return value if value is None or type(value) in {int, float} else seconds(str(value))
         except InputError:
-            self.blame(name, f"{reprlib.repr(value)} is not a number of seconds")
+            self.blame(name, f"{quoted(value)} is not a number of seconds")
             return None
 
     def words(self, name: str) -> list[str]:
@@ -155,7 +156,7 @@ class Attributes:
             return [value] if self.structured else value.split()
         if isinstance(value, list) and all(isinstance(word, str) for word in value):
             return value
-        self.blame(name, f"{reprlib.repr(value)} is not a list of texts")
+        self.blame(name, f"{quoted(value)} is not a list of texts")
         return []
 
     def table(self, name: str) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class Attributes:
             return {}
         if isinstance(value, dict):
             return value
-        self.blame(name, f"{reprlib.repr(value)} is not a set of attributes")
+        self.blame(name, f"{quoted(value)} is not a set of attributes")
         return {}
 
     def json(self, name: str) -> Any:  # noqa: ANN401 - JSON

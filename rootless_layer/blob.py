@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from pathlib import Path
@@ -12,8 +11,8 @@ import attrs
 
 from . import given, listing
 from .compression import BlobWriter, decompressed
-from .errors import InputError, SourceError
-from .machine import unreadable
+from .errors import InputError, SourceError, reason
+from .machine import of_reading, unreadable
 from .oci import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
 from .pipeline import Streams
 from .spec import Compression
@@ -183,18 +182,13 @@ def open_layer(folder: str | os.PathLike[str]) -> LayerBlob:
     path = Path(folder, "layer.json")
     try:
         said = json.loads(path.read_bytes())
-    except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
-            raise unreadable(error, str(path)) from error
-        message = f"{folder}: is not a layer: {path.name} cannot be read: {error.strerror}"
-        raise InputError(message, hint="Give a directory that `rootless-layer build -o` made.") from error
-    except (ValueError, RecursionError) as error:
-        message = f"{folder}: is not a layer: {path.name} cannot be read: {error}"
-        raise InputError(message, hint="Give a directory that `rootless-layer build -o` made.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{folder}: is not a layer: {path.name} cannot be read: {reason(error)}"
+        raise of_reading(error)(message, hint="Give a directory that `rootless-layer build -o` made.") from error
     try:
         layer = _described(said, path)
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        message = f"{path}: does not describe a layer: {error if isinstance(error, InputError) else repr(error)}"
+        message = f"{path}: does not describe a layer: {reason(error)}"
         raise InputError(message, hint="Build the layer again.") from error
     if layer.piece is None:
         return layer

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
+
+from .progress import told
+from .terminal import columns_of, fitted, is_live, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 _PAUSE_SECONDS = 0.1
 _MOST_LINES = 40
+_LONG_SECONDS = 2
 _DONE = {"built": "built", "placed": "taken from the cache", "written": "written", "unchanged": "unchanged"}
 
 
@@ -34,33 +38,43 @@ class Board:
     quiet: bool = False
     pause: float = _PAUSE_SECONDS
     count: Counter[str] = attrs.field(factory=Counter)
-    _working: dict[str, str] = attrs.field(factory=dict)
+    _working: dict[str, tuple[str, str, float]] = attrs.field(factory=dict)
+    """By a node's name: the stage, what is said of it, and since when it is that stage."""
     _drawn: int = 0
     _time: float = 0.0
 
     @classmethod
     def on_stderr(cls, *, quiet: bool) -> Board:
         """Show them where a person looks."""
-        return cls(sys.stderr, live=not quiet and sys.stderr.isatty(), quiet=quiet)
+        return cls(sys.stderr, live=not quiet and is_live(sys.stderr), quiet=quiet)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         name, kind = event["name"], event["event"]
         lines: list[str] = []
         if kind == "start":
-            self._working[name] = event["action"]
+            self._works(name, event["action"], event["action"])
             if not self.live and not self.quiet:
                 lines = [f"{name}: {event['action']}"]
         elif kind == "progress":
-            self._working[name] = _progress(event)
-            lines = [f"{name}: {event['note']}"] if event.get("note") and not self.quiet else []
+            self._works(name, event["stage"] + event.get("script", ""), _told(event))
+            lines = [printable(f"{name}: {event['note']}")] if event.get("note") and not self.quiet else []
         elif kind == "output":
             lines = [f"{name}| {event['text']}"]
         else:
             self._working.pop(name, None)
             self.count[event.get("status") or kind] += 1
-            lines = list(self._ended(event))
+            lines = [printable(line) for line in self._ended(event)]
         self._show(lines, at_once=bool(lines) or kind != "progress")
+
+    def _works(self, name: str, stage: str, text: str) -> None:
+        before, _, since = self._working.get(name, ("", "", 0.0))
+        self._working[name] = stage, text, since if before == stage else time.monotonic()
+
+    def tick(self) -> None:
+        """Show how long it takes, where nothing else happens."""
+        if self.live:
+            self._show([], at_once=False)
 
     def _ended(self, event: Event) -> Iterable[str]:
         name = event["name"]
@@ -84,27 +98,30 @@ class Board:
 
     def _show(self, lines: Iterable[str], *, at_once: bool) -> None:
         now = time.monotonic()
-        if not self.live:
-            for line in lines:
-                self.file.write(f"rootless-layer: {line}\n")
-        elif at_once or now - self._time >= self.pause:
-            self._time = now
-            up = f"\x1b[{self._drawn}A" if self._drawn else ""
-            width = os.get_terminal_size(self.file.fileno()).columns or 80
-            rows = [f"{name}  {doing}"[: width - 1] for name, doing in list(self._working.items())[:_MOST_LINES]]
-            said = "".join(f"rootless-layer: {line}\n" for line in lines)
-            self.file.write(f"\r{up}\x1b[J{said}" + "".join(f"{row}\n" for row in rows))
-            self._drawn = len(rows)
-        self.file.flush()
+        with contextlib.suppress(OSError):  # where nobody can be told, the work goes on
+            if not self.live:
+                self.file.writelines(f"rootless-layer: {line}\n" for line in lines)
+            elif at_once or now - self._time >= self.pause:
+                self._draw(lines, now)
+            self.file.flush()
+
+    def _draw(self, lines: Iterable[str], now: float) -> None:
+        self._time = now
+        up = f"\x1b[{self._drawn}A" if self._drawn else ""
+        columns = columns_of(self.file)
+        rows = [
+            f"{name}  {text}" + (f"  {now - since:.0f} s" if now - since >= _LONG_SECONDS else "")
+            for name, (_, text, since) in list(self._working.items())[:_MOST_LINES]
+        ]
+        said = "".join(f"rootless-layer: {line}\n" for line in lines)
+        self.file.write(f"\r{up}\x1b[J{said}" + "".join(f"{fitted(row, columns)}\n" for row in rows))
+        self._drawn = len(rows)
 
 
-def _progress(event: Event) -> str:
-    text = f"{event['stage']}"
-    if event["total"]:
-        text += f"  {min(event['done'], event['total']) >> 20} of {event['total'] >> 20} MiB"
-    elif event["done"]:
-        text += f"  {event['done'] >> 20} MiB"
-    return text + (f", {event['entries']} entries" if event["entries"] else "")
+def _told(event: Event) -> str:
+    return told(
+        event["stage"], done=event["done"], total=event["total"], entries=event["entries"], script=event.get("script", "")
+    )
 
 
 @attrs.define(slots=True)

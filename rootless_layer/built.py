@@ -17,6 +17,7 @@ from .made import IMAGE_JSON
 from .oci import MEDIA_TYPES
 from .schema import Document, is_digest, parse
 from .soundness import Soundness
+from .terminal import quoted
 from .tree import ROOT_MODE, Entry, legible, shown
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check_layer(folder: str, finder: Finder) -> None:
     digest, kind = _digest(given, "digest"), _kind(given)
     blob = given.get("blob", str, required=True)
     if blob not in {None, "stored", "derived"}:
-        given.problem("blob", f"is 'stored' or 'derived', and not {blob!r}")
+        given.problem("blob", f"is 'stored' or 'derived', and not {quoted(blob)}")
     listed = _listed(folder, given, finder)
     where, reading = "the layer", None
     if blob == "derived":
@@ -65,7 +66,7 @@ def _described(folder: str, finder: Finder) -> Document:
 def _digest(given: Document, name: str) -> str | None:
     digest: str | None = given.get(name, str, required=True)
     if digest is not None and not (is_digest(digest) and digest.startswith("sha256:")):
-        given.problem(name, f"{digest!r} is not a sha256 digest")
+        given.problem(name, f"{quoted(digest)} is not a sha256 digest")
         return None
     return digest
 
@@ -73,7 +74,7 @@ def _digest(given: Document, name: str) -> str | None:
 def _kind(given: Document) -> str | None:
     media_type = given.get("mediaType", str, required=True)
     if media_type is not None and media_type not in _KINDS:
-        given.problem("mediaType", f"{media_type!r} is not that of a layer")
+        given.problem("mediaType", f"{quoted(media_type)} is not that of a layer")
     return _KINDS.get(media_type)
 
 
@@ -124,7 +125,7 @@ def _listed(folder: str, given: Document, finder: Finder) -> list[Entry] | None:
     if name is None:
         return None
     if os.path.basename(name) != name or not os.path.isfile(os.path.join(folder, name)):
-        given.problem("listing", f"{name!r} is no file beside it")
+        given.problem("listing", f"{quoted(name)} is no file beside it")
         return None
     try:
         with open(os.path.join(folder, name), "rb") as file:

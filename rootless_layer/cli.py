@@ -3,69 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import io
 import json
 import os
-import signal
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 import click
 
-from . import __version__
-from .child import ENDING, abandon
+from . import __version__, cli_end
 from .cli_cache import cache
 from .cli_command import Strict, check_different
+from .cli_help import Verbs
 from .cli_images import base_image, find_base, image, merge
 from .cli_make import make
 from .cli_nix import nix_archive, nix_build, nix_export, nix_image
 from .cli_progress import Shower
 from .cli_reports import diff, inspect, validate
-from .cli_values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, cache_size, epoch
-from .errors import RootlessLayerError, ScriptError
+from .cli_say import give
+from .cli_values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cache_size, epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import FrameType
-
     from .base import Base
     from .layer import Layer
     from .lookup import Delivered
     from .spec import LayerSpec
 
-EXIT_STATUS = """\
-\b
-Exit status:
-  0    the layer is whole in its place
-  N    the script's own, where a script failed (128 + N: killed by the signal N)
-  2    the arguments are wrong
-  65   an input cannot be used       66   a source cannot be read, or changed
-  69   this machine lacks a program or a kernel feature
-  70   libarchive or this program failed
-  71   the fakeroot daemon failed    73   the output cannot be written
-  74   any other file of this machine could not be read or written
-  76   a program went around fakeroot, so that owners would be wrong
-  77   a script changed an immutable store path
-  124  a script took longer than --timeout
-  130, 143  interrupted, terminated
-"""
 
-_IO_ERROR = 74
-
-
-def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
-    """End the command, wherever it is: an exception could come amidst anything, and leave it half done."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # what is left to do is short, and is to be done
-    abandon()
-    line = f"{_clear()}rootless-layer: {'interrupted' if number == signal.SIGINT else 'terminated'}; nothing was kept\n"
-    with contextlib.suppress(OSError):
-        os.write(2, line.encode())
-    os._exit(128 + number)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="rootless-layer")
 def main() -> None:
     """Make OCI layers from trees and scripts: no root, no VM, no daemon."""
@@ -77,7 +41,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     main.add_command(_command)
 
 
-@main.command(cls=Strict, epilog=EXIT_STATUS)
+@main.command(cls=Strict)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.option(
     "--closure",
@@ -201,16 +165,19 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
             whole = attrs.evolve(spec.apart_from(output, caches=(cache,)), base=base())
             layer = build_layer(whole, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
-    if options["as_json"] or options["as_list"]:
-        _may_end()
     if options["as_json"]:
-        _print([json.dumps(layer.to_json(), indent=2, sort_keys=True)])
-    if options["as_list"]:
+        said = layer.to_json()
+        if options["as_list"]:
+            from .report import facts  # noqa: PLC0415
+
+            said |= {"list": [facts(entry) for entry in layer.tree]}
+        give([json.dumps(said, indent=2, sort_keys=True)])
+    elif options["as_list"]:
         from .report import listing  # noqa: PLC0415
 
-        _print(listing(layer.tree))
-    elif not options["as_json"] and not options["quiet"]:
-        _print([layer.descriptor.digest])
+        give(listing(layer.tree))
+    elif not options["quiet"]:
+        give([layer.descriptor.digest])
 
 
 def _check(output: str, options: dict[str, Any]) -> None:
@@ -221,28 +188,6 @@ def _check(output: str, options: dict[str, Any]) -> None:
     check_different(options["bases"], "--base")
 
 
-def _may_end() -> None:
-    """Let a signal end the command at once: the layer is in its place, and a reader of much on stdout may be slow."""
-    while signal.sigtimedwait(ENDING, 0):
-        pass  # it came too late
-    for number in ENDING:
-        if signal.getsignal(number) == _terminate:
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-
-
-def _print(lines: Iterable[str]) -> None:
-    """Print data. click would end with status 1 where the reader has gone; a shell expects 141."""
-    try:
-        for line in lines:
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os._exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        os._exit(_say(f"stdout: {error.strerror}; the layer is in its place", _IO_ERROR))
-
-
 def _spec(options: dict[str, Any]) -> LayerSpec:
     from .closure import closure_of_paths, load_closure  # noqa: PLC0415
     from .spec import LayerSpec, Script  # noqa: PLC0415
@@ -251,38 +196,41 @@ def _spec(options: dict[str, Any]) -> LayerSpec:
     root = os.path.abspath(root)
     closures = [load_closure(source, store_root=root) for source in options["closures"]]
     if options["store_paths"]:
-        closures.append(closure_of_paths(options["store_paths"], root))
+        with as_written("--store-path"):
+            closures.append(closure_of_paths(options["store_paths"], root))
     tools = [load_closure(source, store_root=root) for source in options["tools"]]
     scripts = [Script.file(path) for path in options["scripts"]]
     if options["command"]:
-        scripts.append(Script.command(options["command"]))
+        with as_written():
+            scripts.append(Script.command(options["command"]))
     environment = {}
     for pair in options["environment"]:
         name, separator, value = pair.partition("=")
         if not (separator and name):
             raise click.BadParameter(f"{pair}: write it as NAME=VALUE", param_hint="--env")
         environment[name] = value
-    spec = LayerSpec(
-        closure=closures[0].merge(*closures[1:]) if closures else None,
-        tools=tools[0].merge(*tools[1:]) if tools else None,
-        contents=options["contents"],
-        rootfs=options["rootfs"],
-        rootfs_listing=options["rootfs_listing"],
-        scripts=tuple(scripts),
-        view=options["view"],
-        environment=environment,
-        timeout=options["timeout"],
-        writable_closure=options["closure_writable"],
-        link=options["link"],
-        keep_dirlinks=options["keep_dirlinks"],
-        follow_dirlinks=options["follow_dirlinks"],
-        conflict=options["conflict"],
-        allow_sparse=options["allow_sparse"],
-        uid=options["uid"],
-        gid=options["gid"],
-        epoch=epoch(options["source_date_epoch"]),
-        compression=options["compression"],
-    )
+    with as_written():
+        spec = LayerSpec(
+            closure=closures[0].merge(*closures[1:]) if closures else None,
+            tools=tools[0].merge(*tools[1:]) if tools else None,
+            contents=options["contents"],
+            rootfs=options["rootfs"],
+            rootfs_listing=options["rootfs_listing"],
+            scripts=tuple(scripts),
+            view=options["view"],
+            environment=environment,
+            timeout=options["timeout"],
+            writable_closure=options["closure_writable"],
+            link=options["link"],
+            keep_dirlinks=options["keep_dirlinks"],
+            follow_dirlinks=options["follow_dirlinks"],
+            conflict=options["conflict"],
+            allow_sparse=options["allow_sparse"],
+            uid=options["uid"],
+            gid=options["gid"],
+            epoch=epoch(options["source_date_epoch"]),
+            compression=options["compression"],
+        )
     if not (spec.closure or spec.inputs() or spec.rootfs_listing or spec.scripts or options["bases"]):
         message = "there is nothing to make a layer of: name a closure, a tree, a root filesystem, a base or a script"
         raise click.UsageError(message)
@@ -290,49 +238,5 @@ def _spec(options: dict[str, Any]) -> LayerSpec:
 
 
 def run() -> NoReturn:
-    """Be the command: every way that it can end has its exit status."""
-    _prepare()
-    try:
-        ended = main(standalone_mode=False)
-        status = ended if isinstance(ended, int) else 0  # click gives the status of its own Exit
-    except click.ClickException as error:
-        click.echo(_clear(), nl=False, err=True)
-        error.show()
-        status = error.exit_code
-    except ScriptError as error:
-        status = _say(error, error.status)
-    except RootlessLayerError as error:
-        status = _say(error, error.exit_code)
-    except OSError as error:
-        status = _say(f"{error.filename or 'the build'}: {error.strerror}; nothing was kept", _IO_ERROR)
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(status)  # tearing down a hundred thousand values takes as long as a small build
-
-
-def _prepare() -> None:
-    """Make of this process what a command is: streams that are open, signals that end it in order."""
-    gc.disable()  # a short life of many small values, none of them in a circle
-    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
-        if stream is None:  # closed by the caller: nothing that is opened may become it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
-    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some daemons start their children, it hides how those end
-    for number in ENDING:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _terminate)
-
-
-def _clear() -> str:
-    """Give what takes a line of progress from a terminal."""
-    return "\r\x1b[K" if os.isatty(2) else ""
-
-
-def _say(error: object, status: int) -> int:
-    for line in str(error).splitlines():
-        click.echo(f"{_clear()}rootless-layer: {line}", err=True)
-    return status
+    """Be the command."""
+    cli_end.run(main)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from typing import TYPE_CHECKING
 
 import click
 
+from .cli_help import Verbs
+from .cli_say import give, give_json, say
 from .cli_values import LIMIT, cache_limit
 from .room import DEFAULT, VARIABLE
+from .statuses import INVALID
+from .terminal import counted
 
 if TYPE_CHECKING:
     from .room import Kept
 
-_DAMAGED = 65
 
-
-@click.group()
+@click.group(cls=Verbs)
 def cache() -> None:
     """List what is kept between builds, remove some of it, or check it.
 
@@ -40,13 +41,12 @@ def list_(*, as_json: bool) -> None:
 
     found = contents(cache_directory())
     if as_json:
-        click.echo(json.dumps([kept.to_json() for kept in found], indent=2, sort_keys=True))
+        give_json([kept.to_json() for kept in found])
         return
-    for kept in found:
-        click.echo(_line(kept))
+    give(map(_line, found))
     most = cache_limit()
-    total = f"{len(found)} in all, {sum(kept.size for kept in found)} bytes"
-    click.echo(f"{total}; the limit is {'none' if most is None else f'{most} bytes'}", err=True)
+    total = f"{len(found)} in all, {counted(sum(kept.size for kept in found), 'byte')}"
+    say(f"{total}; the limit is {'none' if most is None else counted(most, 'byte')}")
 
 
 @cache.command()
@@ -71,12 +71,11 @@ def gc(keep: int | None, *, as_json: bool) -> None:
     removed, used = collect(cache_directory(), keep)
     if as_json:
         said = {"removed": [kept.to_json() for kept in removed], "inUse": [kept.to_json() for kept in used]}
-        click.echo(json.dumps(said, indent=2, sort_keys=True))
+        give_json(said)
         return
-    for kept in removed:
-        click.echo(_line(kept))
+    give(map(_line, removed))
     stay = f"; {len(used)} more are in use" if used else ""
-    click.echo(f"removed {len(removed)}, {sum(kept.size for kept in removed)} bytes{stay}", err=True)
+    say(f"removed {len(removed)}, {counted(sum(kept.size for kept in removed), 'byte')}{stay}")
 
 
 @cache.command()
@@ -96,13 +95,13 @@ def verify(context: click.Context, *, as_json: bool) -> None:
             "right": [kept.to_json() for kept in right],
             "dropped": [kept.to_json() | {"problem": problem} for kept, problem in wrong],
         }
-        click.echo(json.dumps(said, indent=2, sort_keys=True))
+        give_json(said)
     for kept, problem in wrong:
-        click.echo(f"rootless-layer: {kept.path}: dropped: {problem}", err=True)
+        say(f"{kept.path}: dropped: {problem}")
     if not as_json:
-        click.echo(f"{len(right)} right, {len(wrong)} dropped", err=True)
+        say(f"{len(right)} right, {len(wrong)} dropped")
     if wrong:
-        context.exit(_DAMAGED)
+        context.exit(INVALID)
 
 
 def _line(kept: Kept) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .cli_help import Verb
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -18,7 +20,7 @@ _READ = ("closures", "tools", "scripts", "rootfs_listing", "layering", "configs"
 _SEPARATOR = "--"
 
 
-class Strict(click.Command):
+class Strict(Verb):
     """A command that takes no two values of an option that has one, and no empty path or name.
 
     What it takes as a command of others, ``[-- COMMAND...]``, stands behind ``--``: in ``--copy-to-root a b``

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,8 +14,10 @@ import click
 from .cli_command import Strict, check_different
 from .cli_layered import closure_layers, with_closure
 from .cli_progress import Shower
-from .cli_values import usage
-from .errors import InputError, OutputError
+from .cli_say import give, give_json, say
+from .cli_values import as_written, platform_of
+from .errors import InputError, OutputError, reason
+from .machine import of_reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,8 +95,9 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     check_different(options["layers"], "--layer")
     several = [*map(_config, options["configs"]), _flags(options)]
     check_config(*several)
-    names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
-    platform = Platform.parse(options["platform"]) if options["platform"] else None
+    with as_written("--tag"):
+        names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
+    platform = platform_of(options["platform"])
     created = _created(options["created"])
     _check_output(options)
     show = Shower(quiet=options["quiet"])
@@ -128,6 +130,8 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
 
     check_different(images, "IMAGE...")
     _check_output(options)
+    with as_written("--index"):
+        name = tag_of(name) if name else name
     with spooling() as spool:
         found: list[Stored] = []
         for path in images:
@@ -141,7 +145,7 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
             found += chosen
         if name:  # an image that has several names is there for each of them
             different = {stored.image.manifest_digest: stored.image for stored in found}
-            found = [Stored(image, (tag_of(name),)) for image in different.values()]
+            found = [Stored(image, (name,)) for image in different.values()]
         _write(found, options, Shower(quiet=options["quiet"]), several_platforms=bool(name))
 
 
@@ -219,7 +223,7 @@ def base_image(given: Sequence[str], platform: str | None, stack: contextlib.Exi
     """Read what a layer is to be built upon, the lowest first; it is there until the stack unwinds."""
     from .oci import Platform  # noqa: PLC0415
 
-    wanted = Platform.parse(platform) if platform else Platform.host()
+    wanted = platform_of(platform) or Platform.host()
     spool = stack.enter_context(spooling())
     image: Image = open_image(given[0], wanted, spool)
     for more in given[1:]:
@@ -238,7 +242,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
 
     def tell(note: str) -> None:
         if not quiet:
-            click.echo(f"rootless-layer: {note}", err=True)
+            say(note)
 
     return open_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, tell=tell)
 
@@ -268,15 +272,12 @@ def _write(images: list[Stored], options: Mapping[str, Any], show: Shower, *, se
     stream = sys.stdout.buffer if output == "-" else None
     try:
         export_images(images, output, kind, several_platforms=several_platforms, stream=stream, progress=show)
-    except BrokenPipeError:  # a shell expects this where the reader has gone
-        raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
     finally:
         show.end()
     if options["as_json"]:
-        click.echo(json.dumps([_described(stored) for stored in images], indent=2, sort_keys=True))
+        give_json([_described(stored) for stored in images])
     elif output != "-" and not options["quiet"]:
-        for stored in images:
-            click.echo(stored.image.manifest_digest)
+        give(stored.image.manifest_digest for stored in images)
 
 
 def _described(stored: Stored) -> dict[str, object]:
@@ -299,8 +300,8 @@ def _config(given: str) -> dict[str, Any]:
             with open(given, encoding="utf-8") as file:
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}"
-            raise InputError(message) from error
+            message = f"{where}: cannot be read: {reason(error)}"
+            raise of_reading(error)(message) from error
     try:
         said = read_json(text.encode())
     except ValueError as error:
@@ -349,5 +350,5 @@ def _words(text: str, option: str) -> list[str]:
 def _created(given: str | None) -> str:
     from .moment import created  # noqa: PLC0415
 
-    with usage("--created" if given is not None else "SOURCE_DATE_EPOCH"):
+    with as_written("--created" if given is not None else "SOURCE_DATE_EPOCH"):
         return created(given)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from .cli_command import Strict
+from .cli_say import give
 from .cli_values import COUNT, cache_size, epoch
 
 if TYPE_CHECKING:
@@ -69,17 +69,17 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
             specs, splittings = Recipes(faults, outputs, cache).read(nodes)
             Preflight(faults, foreign).check(nodes, specs)
             faults.check()
-            maker = Maker(specs, splittings, cache, at_once, lines if as_json else board, stack, foreign)
+            show, tick = (lines, int) if as_json else (board, board.tick)
+            maker = Maker(specs, splittings, cache, at_once, show, stack, foreign, tick)
             status = maker.make(nodes)
         if as_json:
             lines.end(status)
         else:
             board.end()
-            for name in [name for name in targets or graph.nodes if name in maker.made]:
-                click.echo(f"{name} {maker.made[name].digest}")
-    except BrokenPipeError:  # a shell expects this where the reader has gone
+            give(f"{name} {maker.made[name].digest}" for name in targets or graph.nodes if name in maker.made)
+    except BrokenPipeError:  # those that still work are ended
         abandon()
-        os._exit(128 + signal.SIGPIPE)
+        raise
     await_children()
     if status:
         raise click.exceptions.Exit(status)

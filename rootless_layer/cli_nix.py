@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from .cli_help import Verb
 from .cli_images import spooling
+from .cli_say import say
+from .cli_values import as_written
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ _KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
-@click.command("nix-build")
+@click.command("nix-build", cls=Verb)
 @click.option("--rootfs", metavar="DIR|TAR", help="A root filesystem that the build itself has made, to start from.")
 @_quiet
 def nix_build(rootfs: str | None, *, quiet: bool) -> None:
@@ -48,10 +51,10 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
             spec = attrs.evolve(spec, base=_base(request.bases, request.platform, request.output, stack))
         spec = spec.apart_from(caches=(_cache(request.output),))
         layer = build_layer(spec, request.output, stage=request.stage, blob=request.blob, progress=_teller(quiet=quiet))
-    click.echo(f"{layer.descriptor.digest} {request.output}", err=True)
+    say(f"{layer.descriptor.digest} {request.output}")
 
 
-@click.command("nix-image")
+@click.command("nix-image", cls=Verb)
 @_quiet
 def nix_image(*, quiet: bool) -> None:
     """Be the builder of a derivation that is a derived image.
@@ -70,10 +73,10 @@ def nix_image(*, quiet: bool) -> None:
     with spooling() as spool, Temporary() as temporary:
         image = assemble(request, Path(request.output), temporary, spool, _said(quiet=quiet))
     if not quiet:
-        click.echo(f"{image.manifest_digest} {request.output}", err=True)
+        say(f"{image.manifest_digest} {request.output}")
 
 
-@click.command("nix-archive")
+@click.command("nix-archive", cls=Verb)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
 @click.option(
@@ -95,7 +98,8 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     if output == "-" and os.isatty(1):
         message = "an archive is nothing for a terminal: pipe it, or name a file"
         raise click.BadParameter(message, param_hint="--output")
-    names = (tag_of(tag),) if tag else ()
+    with as_written("--tag"):
+        names = (tag_of(tag),) if tag else ()
     last, _ = path_and_name(images[-1])
     kind: Any = _KINDS.get(compressor) or ("none" if os.path.isdir(last) else kind_of(last))
     if kind not in _KINDS.values():
@@ -111,7 +115,7 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
         write_archive(named, into)
 
 
-@click.command("nix-export")
+@click.command("nix-export", cls=Verb)
 @click.argument("image", metavar="IMAGE")
 @click.option("--name", default="", metavar="NAME:TAG", help="Which of several.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")

@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .cli_command import Strict
 from .cli_images import open_image, spooling
-from .errors import InputError, OutputError
+from .cli_say import give, give_json, say
+from .cli_values import platform_of
+from .errors import InputError, SourceError
+from .statuses import DIFFERENT, INVALID
+from .terminal import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
+
+    from .findings import Findings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-class _Invalid(click.ClickException):
-    """The end of a command that did its work, and whose status tells what came of it."""
-
-    exit_code = 65
-
-    def show(self, file: Any = None) -> None:  # noqa: ANN401 - click's own
-        """Say nothing: it was said."""
-
-
-class _Different(_Invalid):
-    """The same for what differs."""
-
-    exit_code = 1
-
-
-def _print(lines: Iterable[str]) -> None:
-    """Print data; where the reader has gone, end as a shell expects it."""
-    try:
-        for line in lines:
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os._exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        message = f"stdout: {error.strerror}"
-        raise OutputError(message) from error
 
 
 @click.command(cls=Strict)
@@ -56,13 +30,14 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     """Check every claim of an image layout, an archive, a docker-archive, or a layer's directory.
 
     All that is wrong is on stderr, a line each; the exit status is 0 where nothing is, else
-    65. Notes are about what is allowed, and may surprise.
+    65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
     """
     from .findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
     from .machine import NOBODYS_FAULT  # noqa: PLC0415
     from .validate import validate as check  # noqa: PLC0415
 
     found = {}
+    missing = False
     with spooling() as spool:
         for path in outputs:
             try:
@@ -70,28 +45,34 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
             except NOBODYS_FAULT:
                 raise
             except InputError as error:
-                _say(*str(error).splitlines())
+                missing = missing or isinstance(error, SourceError)
+                say(error)
                 found[path] = Findings(tuple(Finding(path, problem.removeprefix(f"{path}: ")) for problem in error.problems))
                 continue
-            _say(*(f"{path}: {problem}" for problem in found[path].problems))
+            say(*(f"{path}: {problem}" for problem in found[path].problems))
             if not quiet:
-                _say(*(f"{path}: note: {note}" for note in found[path].notes))
+                say(*(f"{path}: note: {note}" for note in found[path].notes))
     if as_json:
         rows = [{"path": path} | findings.to_json() for path, findings in found.items()]
-        _print([json.dumps(rows, indent=2)])
+        give_json(rows)
     elif not quiet:
-        _print(
-            f"{path}: {'valid' if findings.valid else 'INVALID'}: {findings.images} images, {findings.layers} layers,"
-            f" {findings.entries} entries, {len(findings.problems)} problems, {len(findings.notes)} notes"
-            for path, findings in found.items()
-        )
+        give(f"{path}: {_summary(findings)}" for path, findings in found.items())
+    if missing:
+        raise click.exceptions.Exit(SourceError.exit_code)
     if not all(findings.valid for findings in found.values()):
-        raise _Invalid("")
+        raise click.exceptions.Exit(INVALID)
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        click.echo(f"rootless-layer: {line}", err=True)
+def _summary(findings: Findings) -> str:
+    numbers = {
+        "image": findings.images,
+        "layer": findings.layers,
+        "entry": findings.entries,
+        "problem": len(findings.problems),
+        "note": len(findings.notes),
+    }
+    said = ", ".join(counted(number, noun) for noun, number in numbers.items())
+    return f"{'valid' if findings.valid else 'INVALID'}: {said}"
 
 
 @click.command(cls=Strict)
@@ -111,12 +92,12 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     with spooling() as spool:
         found = look(path, spool, name)
     if as_json:
-        _print([json.dumps([one.to_json(listed=listed) for one in found], indent=2)])
+        give_json([one.to_json(listed=listed) for one in found])
         return
     for number, one in enumerate(found):
         if number:
-            _print([""])
-        _print(one.lines(listed=listed))
+            give([""])
+        give(one.lines(listed=listed))
 
 
 @click.command(
@@ -136,9 +117,12 @@ def diff(left: str, right: str, *, as_json: bool, platform: str | None, ignore_t
     from .compare import compare  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
 
-    wanted = Platform.parse(platform) if platform else Platform.host()
+    wanted = platform_of(platform) or Platform.host()
     with spooling() as spool:
         found = compare(open_image(left, wanted, spool), open_image(right, wanted, spool), times=not ignore_times)
-    _print([json.dumps(found.to_json(), indent=2)] if as_json else found.lines())
+    if as_json:
+        give_json(found.to_json())
+    else:
+        give(found.lines())
     if not found.equal:
-        raise _Different("")
+        raise click.exceptions.Exit(DIFFERENT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import InputError
+from .errors import InputError, SourceError
 from .moment import environment_epoch
 from .number import seconds, whole
 from .room import VARIABLE, limit, parse_limit
@@ -17,6 +17,7 @@ from .room import VARIABLE, limit, parse_limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .oci import Platform
     from .spec import Compression
 
 
@@ -51,25 +52,37 @@ LIMIT = Value(parse_limit, "text")
 
 
 @contextlib.contextmanager
-def usage(hint: str) -> Iterator[None]:
-    """Raise what the core refuses as a usage error of this option or variable."""
+def as_written(option: str = "") -> Iterator[None]:
+    """Raise click's error, of status 2, for a value of an option or a variable that cannot be; in a file it is status 65."""
     try:
         yield
+    except SourceError:
+        raise
     except InputError as error:
-        raise click.BadParameter("; ".join(error.problems), param_hint=hint) from error
+        problems = [f"{option}: {problem}" if option else problem for problem in error.problems]
+        message = "\n".join((*problems, *filter(None, [error.hint])))
+        raise click.UsageError(message, click.get_current_context(silent=True)) from error
+
+
+def platform_of(given: str | None) -> Platform | None:
+    """Read the option --platform."""
+    from .oci import Platform  # noqa: PLC0415 - for a quick --help
+
+    with as_written("--platform"):
+        return Platform.parse(given) if given else None
 
 
 def epoch(given: int | None) -> int:
     """Give an option's time in seconds since 1970, else that of ``SOURCE_DATE_EPOCH``."""
     if given is not None:
         return given
-    with usage("SOURCE_DATE_EPOCH"):
+    with as_written("SOURCE_DATE_EPOCH"):
         return environment_epoch()
 
 
 def cache_limit() -> int | None:
     """Give how many bytes the cache may hold, as far as the variable says."""
-    with usage(VARIABLE):
+    with as_written(VARIABLE):
         return limit()
 
 
@@ -78,7 +91,7 @@ def _limited(_context: click.Context, _param: click.Parameter, given: str | None
     if given is None:
         cache_limit()
         return
-    with usage("--cache-size"):
+    with as_written("--cache-size"):
         parse_limit(given)
     os.environ[VARIABLE] = given
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from . import given
-from .errors import ClosureError
+from .errors import ClosureError, MissingClosureError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -188,16 +188,18 @@ class Closure:
         return Closure(graph, self.store_root, {path: size for path, size in self.sizes.items() if path in kept})
 
     def check(self) -> None:
-        """Raise one ClosureError for all paths not there and references not given."""
-        problems = []
+        """Raise one ClosureError for all paths not there (a MissingClosureError then) and references not given."""
+        problems: list[str] = []
+        kind = ClosureError
         for path, references in self.references.items():
             if not os.path.lexists(place := self.location(path)):
                 problems.append(f"{path.path}: there is nothing at {_show(place)}")
+                kind = MissingClosureError
             missing = sorted(references - self.references.keys())
             problems += [f"{path.path}: refers to {p.path}, not given" for p in missing]
         if problems:
             hint = "Build or fetch the paths, and give the whole closure (-r or -R)."
-            raise ClosureError(*problems, hint=hint)
+            raise kind(*problems, hint=hint)
 
 
 def closure_of_paths(paths: Iterable[str], store_root: StrPath = "/") -> Closure:
@@ -232,6 +234,7 @@ class _Reader:
     graph: dict[StorePath, set[StorePath]] = attrs.field(factory=dict)
     sizes: dict[StorePath, int] = attrs.field(factory=dict)
     problems: list[str] = attrs.field(factory=list)
+    kind: type[ClosureError] = ClosureError
 
     def blame(self, place: str, problem: str) -> None:
         self.problems.append(": ".join(filter(None, (self.file, place, problem))))
@@ -256,7 +259,7 @@ class _Reader:
         except ClosureError as error:
             self.blame("", str(error))
         if self.problems:
-            raise ClosureError(*self.problems, hint=_FORMS if self.file else "")
+            raise self.kind(*self.problems, hint=_FORMS if self.file else "")
         return closure
 
     def load(self, file: str) -> None:
@@ -267,7 +270,8 @@ class _Reader:
             (self.load_json if is_json else self.load_lines)(text)
         except (OSError, ValueError, RecursionError) as error:
             # No file, a NUL in its name, not UTF-8; JSON that is malformed or too deep.
-            self.blame("", f"cannot be read: {error}")
+            self.blame("", f"cannot be read: {reason(error)}")
+            self.kind = MissingClosureError if isinstance(error, OSError) else self.kind
 
     def load_lines(self, text: str) -> None:
         # splitlines would also split at form feeds and U+2028.

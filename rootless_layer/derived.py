@@ -20,14 +20,15 @@ import attrs
 from .base import Base
 from .blob import LayerBlob, Piece
 from .contents import Contents, merge
-from .errors import InputError
+from .errors import InputError, reason
 from .image import Image
-from .machine import unreadable
+from .machine import of_reading
 from .made import BLOBS, IMAGE_JSON, LISTINGS
 from .members import Member
 from .oci import Descriptor, layer_type
 from .output import make_folder
 from .schema import config_faults
+from .terminal import quoted
 from .tree import Tree, stamp
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
     try:
         said = json.loads(Path(path).read_bytes())
         if said["version"] != _VERSION:
-            message = f"{path}: is of version {said['version']!r}, and this program reads version {_VERSION}"
+            message = f"{path}: is of version {quoted(said['version'])}, and this program reads version {_VERSION}"
             raise InputError(message, hint=_HINT)
         config = said["config"].encode()
         problems = config_faults(config)
@@ -95,11 +96,9 @@ def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
         image = Image(config, tuple(_layer(layer, folder) for layer in said["layers"]))
         names = tuple(map(str, said["names"]))
         wanted = said["manifestDigest"]
-    except OSError as error:
-        raise unreadable(error, path, hint=_HINT) from error
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        message = f"{path}: does not describe an image: {error!r}"
-        raise InputError(message, hint=_HINT) from error
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path}: does not describe an image: {reason(error)}"
+        raise of_reading(error)(message, hint=_HINT) from error
     if image.manifest_digest != wanted:
         message = f"{path}: describes the image {image.manifest_digest}, and should describe {wanted}"
         raise InputError(message, hint=_HINT)

@@ -5,13 +5,14 @@
     RootlessLayerError
     ├── InputError                what was given cannot be used
     │   ├── ClosureError          store paths, references graphs
+    │   ├── SourceError           an input is missing, cannot be read, or changed meanwhile
+    │   │   └── UnreadableError   this user may not read it
+    │   ├── MissingClosureError   both of these
     │   ├── ConflictError         two inputs give the same path
-    │   ├── SourceError           a source changed meanwhile, or is not what it should be
-    │   │   └── UnreadableError   this user may not read a source
     │   └── UnrepresentableError  a tree that no OCI layer can hold
     ├── UnavailableError          this machine lacks a program or a kernel feature
-    ├── OutputError               the output cannot be written
     ├── MachineError              this machine ran out of something, or a disk fails
+    ├── OutputError               the output cannot be written
     ├── ArchiveError              libarchive refused
     └── SessionError              the script's session
         ├── ScriptError           a script failed, was killed or timed out
@@ -22,12 +23,25 @@
         └── DaemonError           faked died or misbehaved
 
 Each message names the path or the value at fault, and the hint says what to do
-next. ``exit_code`` is what the command ends with; see ``rootless-layer --help``.
+next. ``exit_code`` is what the command ends with: :data:`FAULTS` has a sentence for each.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+FAULTS = {
+    65: "an input's content cannot be used",
+    66: "an input is missing, cannot be read, or changed while it was read",
+    69: "this machine lacks a program, a library or a kernel feature",
+    70: "libarchive or this program failed",
+    71: "the fakeroot daemon failed",
+    73: "the output, the cache or TMPDIR cannot be written",
+    74: "anything else of this machine failed: a file, a disk, a limit",
+    76: "owners would be wrong: a program went around fakeroot, or its record contradicts the files",
+    77: "a script changed, or wished to change, an immutable store path",
+}
+"""What each ``exit_code`` means, whatever the verb; :mod:`rootless_layer.statuses` adds what the command ends with else."""
 
 
 class RootlessLayerError(Exception):
@@ -56,21 +70,25 @@ class InputError(RootlessLayerError):
 
 
 class ClosureError(InputError):
-    """A closure is malformed, incomplete or not on this machine."""
-
-
-class ConflictError(InputError):
-    """Two inputs give the same path with different data or type."""
+    """A closure is malformed or incomplete."""
 
 
 class SourceError(InputError):
-    """A source cannot be read, or changed while it was read."""
+    """An input is missing, cannot be read, or changed while it was read."""
 
     exit_code = 66
 
 
 class UnreadableError(SourceError):
     """The user who builds may not read a source, so that nothing is known of its bytes."""
+
+
+class MissingClosureError(ClosureError, SourceError):
+    """A closure's file, or some of its store paths, are not on this machine."""
+
+
+class ConflictError(InputError):
+    """Two inputs give the same path with different data or type."""
 
 
 class UnrepresentableError(InputError):
@@ -83,16 +101,16 @@ class UnavailableError(RootlessLayerError):
     exit_code = 69
 
 
-class OutputError(RootlessLayerError):
-    """The output cannot be written; nothing of it was kept."""
-
-    exit_code = 73
-
-
 class MachineError(RootlessLayerError):
     """The machine ran out of memory, threads or open files, or a disk fails: no input is at fault."""
 
     exit_code = 74
+
+
+class OutputError(RootlessLayerError):
+    """The output cannot be written; nothing of it was kept."""
+
+    exit_code = 73
 
 
 class ArchiveError(RootlessLayerError):
@@ -142,3 +160,19 @@ class DaemonError(SessionError):
     """The fakeroot daemon died or could not be started."""
 
     exit_code = 71
+
+
+def reason(error: BaseException) -> str:
+    """Say in a few words what one of Python's own errors means for a document that was read."""
+    match error:
+        case OSError():
+            return error.strerror or str(error)
+        case KeyError():
+            return f"it has no {error.args[0]}"
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case RecursionError():
+            return "it is nested too deeply"
+        case TypeError() | AttributeError() | IndexError():
+            return "a value in it is not of the kind that it should be"
+    return str(error)

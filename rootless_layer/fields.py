@@ -10,6 +10,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from .config import word_problem
+from .terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ class Wrong(Exception):  # noqa: N818 - a problem, of which a file may have many
 def text(value: Any) -> str:  # noqa: ANN401 - TOML
     """Take a string."""
     if not isinstance(value, str):
-        raise Wrong(f"is a string, and not {_shown(value)}")
+        raise Wrong(f"is a string, and not {quoted(value)}")
     if "\0" in value:
         raise Wrong("holds a NUL")
     return value
@@ -39,7 +40,7 @@ def texts(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - TOML
     if isinstance(value, str):
         return (text(value),)
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise Wrong(f"is a string or a list of strings, and not {_shown(value)}")
+        raise Wrong(f"is a string or a list of strings, and not {quoted(value)}")
     return tuple(map(text, value))
 
 
@@ -52,13 +53,13 @@ def _words(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - TOML
 
 def _flag(value: Any) -> bool:  # noqa: ANN401 - TOML
     if not isinstance(value, bool):
-        raise Wrong(f"is true or false, and not {_shown(value)}")
+        raise Wrong(f"is true or false, and not {quoted(value)}")
     return value
 
 
 def _whole(value: Any) -> int:  # noqa: ANN401 - TOML
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Wrong(f"is a whole number, and not {_shown(value)}")
+        raise Wrong(f"is a whole number, and not {quoted(value)}")
     return value
 
 
@@ -70,7 +71,7 @@ def _above_zero(value: Any) -> int:  # noqa: ANN401 - TOML
 
 def _number(value: Any) -> float:  # noqa: ANN401 - TOML
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Wrong(f"is a number, and not {_shown(value)}")
+        raise Wrong(f"is a number, and not {quoted(value)}")
     return float(value)
 
 
@@ -79,7 +80,7 @@ def one_of(*choices: str) -> Taking:
 
     def take(value: Any) -> str:  # noqa: ANN401 - TOML
         if value not in choices:
-            raise Wrong(f"is one of {', '.join(choices)}, and not {_shown(value)}")
+            raise Wrong(f"is one of {', '.join(choices)}, and not {quoted(value)}")
         return str(value)
 
     return take
@@ -100,7 +101,7 @@ def _pairs(value: Any) -> dict[str, str]:  # noqa: ANN401 - TOML
 def _ports(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - TOML
     ports = value if isinstance(value, list) else [value]
     if not all(isinstance(port, str | int) and not isinstance(port, bool) for port in ports):
-        raise Wrong(f"is a port, or a list of them, and not {_shown(value)}")
+        raise Wrong(f"is a port, or a list of them, and not {quoted(value)}")
     return tuple(map(str, ports))
 
 
@@ -125,22 +126,15 @@ def _scripts(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - TOML
             case {"command": list() as words, **rest} if not rest and words:
                 taken.append({"command": texts(words)})
             case _:
-                raise Wrong(f'is the path of a script, {{ text = "…" }} or {{ command = ["…"] }}, and not {_shown(script)}')
+                raise Wrong(f'is the path of a script, {{ text = "…" }} or {{ command = ["…"] }}, and not {quoted(script)}')
     return tuple(taken)
 
 
 def _config(value: Any) -> Any:  # noqa: ANN401 - TOML
     if not isinstance(value, str | dict):
-        raise Wrong(f"is a table, or the path of a JSON file, and not {_shown(value)}")
+        raise Wrong(f"is a table, or the path of a JSON file, and not {quoted(value)}")
     return value
 
-
-def _shown(value: Any) -> str:  # noqa: ANN401 - TOML
-    shown = repr(value)
-    return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
-
-
-_MOST_SHOWN = 60
 
 LAYER: Mapping[str, Taking] = {
     "base": texts, "platform": text, "most-bytes": _above_zero, "closure": texts, "store-path": texts, "store-root": text,

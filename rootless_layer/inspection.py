@@ -16,8 +16,8 @@ from .files import in_archive, in_directory
 from .layout import is_named, read_images
 from .made import IMAGE_JSON
 from .oci import sha256
-from .report import line
-from .tree import Entry, legible, shown
+from .report import facts, line
+from .tree import Entry, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -195,15 +195,7 @@ def _printable(text: str) -> str:
 def _row(sign: str, path: bytes, entry: Entry | None) -> dict[str, Any]:
     row: dict[str, Any] = {"path": shown(path), "change": {"+": "added", "~": "changed", "=": "same", "-": "removed"}[sign]}
     if entry is not None:
-        row |= {"mode": f"{entry.mode:o}", "uid": entry.uid, "gid": entry.gid, "mtime": entry.mtime, "size": entry.size}
-        if entry.target is not None:
-            row["target"] = legible(entry.target)
-        if entry.link is not None:
-            row["link"] = shown(entry.link)
-        if entry.rdev:
-            row["device"] = [os.major(entry.rdev), os.minor(entry.rdev)]
-        if entry.xattrs:
-            row["xattrs"] = {legible(name): value.hex() for name, value in entry.xattrs}
+        row |= facts(entry)
     return row
 
 

@@ -73,7 +73,8 @@ class Job:
         for descriptor in (self.reports, self.words, self._go):
             os.close(descriptor)
         if not ended_well and self.failed is None:
-            self.failed = {"problems": ["the process that worked on it was killed"], "hint": "", "exitStatus": _OUR_ERROR}
+            problems = ["the process that worked on it was killed"]
+            self.failed = {"error": "RootlessLayerError", "problems": problems, "hint": "", "exitStatus": _OUR_ERROR}
         return lines
 
 
@@ -84,14 +85,14 @@ def _run(work: Callable[[Teller], object], teller: _Teller, words: int) -> None:
     try:
         work(teller)
     except ScriptError as error:
-        teller.fail(error.problems, error.hint, error.status)
+        teller.fail(error.problems, error.hint, error.status, "ScriptError")
     except RootlessLayerError as error:
-        teller.fail(error.problems, error.hint, error.exit_code)
+        teller.fail(error.problems, error.hint, error.exit_code, type(error).__name__)
     except OSError as error:
-        teller.fail([f"{error.filename or 'the build'}: {error.strerror}; nothing was kept"], "", IO_ERROR)
+        teller.fail([f"{error.filename or 'the build'}: {error.strerror}; nothing was kept"], "", IO_ERROR, "MachineError")
     except Exception as error:  # noqa: BLE001 - it is a fault of this program's, and said to be one
         traceback.print_exc()
-        teller.fail([f"a fault of this program: {error!r}"], "Report it, with the lines above.", _OUR_ERROR)
+        teller.fail([f"a fault of this program: {type(error).__name__}: {error}"], "Report it, with the lines above.", _OUR_ERROR)
 
 
 class Teller(Protocol):
@@ -117,11 +118,13 @@ class _Teller:
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.stage == self.stage and not progress.note and now - self.told < _PAUSE_SECONDS:
+        stage = progress.stage + progress.script
+        if stage == self.stage and not progress.note and now - self.told < _PAUSE_SECONDS:
             return
-        self.stage, self.told = progress.stage, now
+        self.stage, self.told = stage, now
         said: Report = {"stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries}
-        self._write(said | ({"note": progress.note} if progress.note else {}))
+        said |= {name: text for name, text in (("note", progress.note), ("script", progress.script)) if text}
+        self._write(said)
 
     def read(self, found: list[Any]) -> None:
         self._write({"read": found})
@@ -130,8 +133,8 @@ class _Teller:
         self._write({"held": True})
         os.read(self.go, 1)
 
-    def fail(self, problems: Any, hint: str, status: int) -> None:  # noqa: ANN401 - a list or a tuple
-        self._write({"failed": {"problems": list(problems), "hint": hint, "exitStatus": status}})
+    def fail(self, problems: Any, hint: str, status: int, kind: str = "RootlessLayerError") -> None:  # noqa: ANN401 - a list or a tuple
+        self._write({"failed": {"error": kind, "problems": list(problems), "hint": hint, "exitStatus": status}})
 
     def _write(self, said: Report) -> None:
         line = json.dumps(said).encode() + b"\n"

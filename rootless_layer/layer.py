@@ -166,7 +166,7 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
         work = _work_directory(spec, temporary, overlay=overlay)
         session = stack.enter_context(Session.open(work)) if spec.scripts else None
         rootfs = {entry.path: entry for entry in _rootfs(spec, work)}
-        planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values())
+        planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values(), tell)
         for note in hidden_by_plan(base, planned.tree) if base is not None else ():
             tell(Progress("plan", note=f"warning: {note}"))
         if session is None:
@@ -193,8 +193,11 @@ def _run(  # noqa: PLR0913 - as above
     below = base if overlay else None
     method = _method(stage, session, spec)
     if session.fallback:
-        tell(Progress("stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}"))
-    tell(Progress("stage", note=f"store paths by {method}"))
+        tell(
+            Progress(
+                "stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}, store paths by {method}"
+            )
+        )
     rootfs = os.fsencode(f"{work}/rootfs/") if spec.rootfs else b""
     stager = ToolStager(os.fsencode(work), planned, own_sources=rootfs, base=below)
     staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.writable_closure)

@@ -20,11 +20,12 @@ from .closure import Closure
 from .compression import BlobWriter
 from .contents import store_paths
 from .copying import Flowing
-from .errors import InputError
+from .errors import InputError, reason
 from .fields import MOST_LAYERS
 from .layer import write_layer
 from .layering import POPULAR, ByList, BySize, split
 from .layering_pipeline import STEPS, Pipeline
+from .machine import of_reading
 from .made import CLOSURE_LAYERS, LAYERS_JSON
 from .nar import nar_sizes
 from .oci import MEDIA_TYPES, Descriptor
@@ -224,8 +225,8 @@ def read_strategy(name: str, closure: Closure) -> Strategy:
     try:
         said = json.loads(Path(name).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        message = f"{name}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}"
-        raise InputError(message, hint=_HINT) from error
+        message = f"{name}: cannot be read as JSON: {reason(error)}"
+        raise of_reading(error)(message, hint=_HINT) from error
     try:
         return ByList(said) if _are_groups(said) else Pipeline(said)
     except InputError as error:

@@ -37,7 +37,6 @@ was a crash; empty layers are dropped; ``split_every`` does not go by ``narSize`
 
 from __future__ import annotations
 
-import reprlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -45,6 +44,7 @@ import attrs
 from .closure import StorePath
 from .errors import ClosureError, InputError
 from .layering import Graph, by_popularity, limit
+from .terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -105,7 +105,7 @@ class _Reader:
 
     def pipe(self, place: tuple[str, ...], data: object) -> Step:
         if not isinstance(data, list | tuple):
-            self.blame(place, f"{reprlib.repr(data)} is not a list of steps")
+            self.blame(place, f"{quoted(data)} is not a list of steps")
             return _flatten
         steps = [self.step((*place, f"step {number}"), step) for number, step in enumerate(data, 1)]
 
@@ -148,7 +148,7 @@ class _Reader:
                 return _taking(list, here, lambda items: items[::-1])
             case ["limit_layers", int(count)] if count > 0 and count is not True:
                 return _taking(list, here, lambda items: [*limit(_graphs(here, items), count)])
-        self.blame(place, f"{reprlib.repr(data)} is not a step, or not with these arguments")
+        self.blame(place, f"{quoted(data)} is not a step, or not with these arguments")
         return _flatten
 
     def split_paths(self, here: tuple[str, ...], data: object) -> Step:

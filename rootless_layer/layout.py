@@ -25,7 +25,7 @@ from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
 from .config import read_json
 from .derived import read_derived
-from .errors import InputError
+from .errors import InputError, SourceError, reason
 from .files import DAMAGED, in_archive, in_directory
 from .given import path as given_path
 from .image import Image
@@ -89,7 +89,9 @@ def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
         return _Files(path, in_directory(path)).images()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
-        raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
+        raise (InputError if os.path.lexists(path) else SourceError)(
+            message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
+        )
     plain = path if kind_of(path) == "none" else decompress(path, spool())
     return _Files(path, in_archive(plain, path)).images()
 
@@ -138,7 +140,7 @@ class _Files:
             if self.find("manifest.json") is not None:
                 return [self._docker(row) for row in self._json("manifest.json")]
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            message = f"{self.where}: a document in it is not of the form that it should have: {error!r}"
+            message = f"{self.where}: a document in it is not of the form that it should have: {reason(error)}"
             raise InputError(message, hint=DAMAGED) from error
         except InputError as error:
             if all(self.where in problem for problem in error.problems):

@@ -94,6 +94,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
 
     spec = spec.apart_from(output, caches=(cache,))
     layers = LayerCache.within(cache)
+    tell(Progress("plan"))
     key = layer_key(spec, blob=blob, chain_id=chain_id)
     entry = layers.find(key)
     if entry is None:

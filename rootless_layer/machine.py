@@ -11,7 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from .errors import MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
+from .errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +58,13 @@ def unreadable(error: OSError, path: str, doing: str = "cannot be read", *, hint
     if error.errno in _FORBIDDEN:
         return UnreadableError(_message(error, path, doing), hint="Make it readable for the user who builds, or leave it out.")
     return SourceError(_message(error, path, doing), hint=hint)
+
+
+def of_reading(error: BaseException) -> type[RootlessLayerError]:
+    """Give the error for a document by what was raised while it was read: of this machine, of the file, or of its content."""
+    if not isinstance(error, OSError):
+        return InputError
+    return MachineError if error.errno in _EXHAUSTED else SourceError
 
 
 def unwritable(error: OSError, path: str, doing: str = "cannot be written", *, hint: str = "") -> RootlessLayerError:

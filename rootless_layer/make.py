@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .oci import Platform
     from .spec import LayerSpec
 
+_TICK_MILLISECONDS = 500
 Event = dict[str, Any]
 
 
@@ -72,6 +73,8 @@ class Maker:
     show: Callable[[Event], object]
     stack: contextlib.ExitStack
     foreign: Foreign
+    tick: Callable[[], object] = int
+    """Called several times a second, where nothing else happens."""
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
     _built: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -113,11 +116,13 @@ class Maker:
         try:
             task = self._layer(node) if node.kind == "layer" else self._image(node)
         except RootlessLayerError as error:
-            self._fail(node, {"problems": list(error.problems), "hint": error.hint, "exitStatus": error.exit_code})
+            kind = type(error).__name__
+            said = {"error": kind, "problems": list(error.problems), "hint": error.hint, "exitStatus": error.exit_code}
+            self._fail(node, said)
             return
         except OSError as error:
             problem = f"{error.filename or node.name}: {error.strerror}"
-            self._fail(node, {"problems": [problem], "hint": "", "exitStatus": IO_ERROR})
+            self._fail(node, {"error": "MachineError", "problems": [problem], "hint": "", "exitStatus": IO_ERROR})
             return
         if task is not None:
             self._tasks.append(task)
@@ -287,7 +292,10 @@ class Maker:
             for descriptor in (job.reports, job.words):
                 poll.register(descriptor, select.POLLIN)
                 of[descriptor] = name
-        for descriptor, _ in poll.poll():
+        ready = poll.poll(_TICK_MILLISECONDS)
+        if not ready:
+            self.tick()
+        for descriptor, _ in ready:
             if of[descriptor] not in self._running:
                 continue
             task, job = self._running[of[descriptor]]

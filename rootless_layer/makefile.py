@@ -8,7 +8,7 @@ import tomllib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import InputError
+from .errors import InputError, SourceError, reason
 from .faults import Faults
 from .fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
@@ -39,9 +39,9 @@ def read(path: str, faults: Faults) -> Graph:
             said = tomllib.load(file)
     except OSError as error:
         message = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(message, hint=_HINT) from error
+        raise SourceError(message, hint=_HINT) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"{path}: is not TOML: {error}"
+        message = f"{path}: is not TOML: {reason(error)}"
         raise InputError(message, hint=_HINT) from error
     return _Reader(faults).graph(said, os.path.dirname(path))
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .child import uninterrupted
 from .copying import Flowing
 from .errors import OutputError
 from .made import ASIDE
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _HINT = "Name another directory with -o, or remove it."
 _NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """What file systems say that have no exchange (rename(2)): NFS, some of FUSE; and an old kernel."""
+PLACED: list[Path] = []
+"""The output that this process has put in its place last; a signal's handler asks for it."""
 
 
 def check_replaceable(target: Path, made: Made) -> None:
@@ -72,11 +75,12 @@ def aside(target: Path, temporary: Temporary, made: Made) -> Iterator[Path]:
     yield folder
     with writing(target):
         settle(folder)
-        if os.path.lexists(target):
-            _check(target, target, made)
-            _replace(folder, target, temporary, made)
-        else:
-            folder.rename(target)
+        with placing(target):
+            if os.path.lexists(target):
+                _check(target, target, made)
+                _replace(folder, target, temporary, made)
+            else:
+                folder.rename(target)
         _keep_name(target)
 
 
@@ -89,8 +93,17 @@ def file_aside(target: Path, temporary: Temporary) -> Iterator[Flowing]:
             yield file
             file.settle()
         check_file_replaceable(target)
-        made.replace(target)
+        with placing(target):
+            made.replace(target)
         _keep_name(target)
+
+
+@contextlib.contextmanager
+def placing(target: Path) -> Iterator[None]:
+    """Hold back what would end this process while an output takes its place, so that it can say whether it has."""
+    with uninterrupted():
+        yield
+        PLACED[:] = [target]
 
 
 @contextlib.contextmanager

@@ -11,12 +11,13 @@ import attrs
 
 from .errors import ConflictError, InputError, SourceError
 from .locate import MOST_LINKS, Locator, store_locations
+from .progress import Progress
 from .source import agree, entry_of, walk, xattrs_of
 from .sparse import check_holes
 from .tree import Entry, Tree, legible, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .locate import Place, StoreLocation
     from .spec import LayerSpec
@@ -45,11 +46,13 @@ class Plan:
         return b"/".join(path.split(b"/", depth)[:depth]) in self._store_paths
 
 
-def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
+def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Callable[[Progress], object] = id) -> Plan:
     """Lay out the root filesystem's entries, the closure and the contents, above the base where there is one.
 
     What comes later takes the place of the base's, but a directory that both have stays
     the base's. Store paths that the base has are not laid out again.
+
+    ``progress`` is called after each store path and each content.
 
     Raises :class:`ClosureError` and :class:`SourceError` for inputs that are not there or
     cannot be read, :class:`ConflictError` where two give the same path differently.
@@ -62,8 +65,10 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = ()) -> Plan:
     own = tuple(location for location in store_locations(spec.closure) if location.path not in merge.base)
     for location in own:
         merge.add_store(location)
+        progress(Progress("plan", entries=len(merge.entries)))
     for content in spec.contents:
         merge.add_tree(merge.locator.find(content))
+        progress(Progress("plan", entries=len(merge.entries)))
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
     tree = Tree.of(merge.complete())

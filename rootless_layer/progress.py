@@ -6,13 +6,16 @@ from typing import Literal
 
 import attrs
 
+from .terminal import counted
+
 
 @attrs.frozen(slots=True)
 class Progress:
     """How far a build is: its stage, bytes done and in all, entries in all (0 where unknown), and a note for a person.
 
     An image's layers are made in the stage *layers*. In the stage *run*, ``script`` names the script that
-    begins; it is empty while the session is started.
+    begins; it is empty while the session is started. In the stage *plan*, ``entries`` counts those found so
+    far, and ``done`` the bytes read.
     """
 
     stage: Literal["plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
@@ -21,3 +24,13 @@ class Progress:
     note: str = ""
     entries: int = 0
     script: str = ""
+
+
+def told(stage: str, *, done: int = 0, total: int = 0, entries: int = 0, script: str = "") -> str:
+    """Write for a person how far a build is."""
+    text = f"{stage} {script}" if script else stage
+    if total >> 20:
+        return f"{text} {min(done, total) >> 20} of {total >> 20} MiB"
+    parts = [f"{done >> 20} MiB"] if done >> 20 else []
+    parts += [counted(entries, "entry")] if entries else []
+    return " ".join((text, ", ".join(parts))) if parts else text

@@ -12,9 +12,10 @@ import attrs
 from .closure import closure_of_paths, load_closure
 from .compression import MOST_BYTES
 from .config import check_config, exposed, properties
-from .errors import InputError
+from .errors import InputError, reason
 from .fields import MOST_LAYERS
 from .image import BY_CLOSURE, Image
+from .machine import of_reading
 from .moment import created as created_at
 from .moment import environment_epoch
 from .oci import Platform
@@ -226,8 +227,8 @@ def _document(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             said = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        message = f"config: {path}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}"
-        raise InputError(message) from error
+        message = f"config: {path}: cannot be read as JSON: {reason(error)}"
+        raise of_reading(error)(message) from error
     return properties(said, f"config: {path}")
 
 

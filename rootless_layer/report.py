@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .tree import legible, shown
 
@@ -18,6 +18,21 @@ def listing(tree: Tree) -> Iterator[str]:
     """List a tree as ``ls -l`` does: mode, owner, size or device, path, and what it links to."""
     for entry in tree:
         yield line(entry)
+
+
+def facts(entry: Entry) -> dict[str, Any]:
+    """Give what JSON says of an entry."""
+    said: dict[str, Any] = {"path": shown(entry.path), "mode": f"{entry.mode:o}", "uid": entry.uid, "gid": entry.gid}
+    said |= {"mtime": entry.mtime, "size": entry.size}
+    if entry.target is not None:
+        said["target"] = legible(entry.target)
+    if entry.link is not None:
+        said["link"] = shown(entry.link)
+    if entry.rdev:
+        said["device"] = [os.major(entry.rdev), os.minor(entry.rdev)]
+    if entry.xattrs:
+        said["xattrs"] = {legible(name): value.hex() for name, value in entry.xattrs}
+    return said
 
 
 def line(entry: Entry) -> str:

@@ -21,7 +21,7 @@ import platformdirs
 from . import given
 from .base import Base, Entries
 from .compression import MOST_BYTES
-from .errors import InputError, OutputError
+from .errors import InputError, OutputError, reason
 from .lease import Lease
 from .machine import unreadable
 from .made import ASIDE
@@ -155,7 +155,7 @@ def damage(folder: Path) -> str:
     except OSError as error:
         raise unreadable(error, str(folder)) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return f"it cannot be read: {error!r}"
+        return f"it cannot be read: {reason(error)}"
 
 
 class _Merged:
@@ -176,7 +176,7 @@ class _Merged:
         except OSError as error:
             raise unreadable(error, str(folder), "the snapshot of a base cannot be read", hint=_AGAIN) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            message = f"{folder}: the snapshot of a base is damaged: {error!r}"
+            message = f"{folder}: the snapshot of a base is damaged: {reason(error)}"
             raise InputError(message, hint=_AGAIN) from error
 
     def _add(self, said: Any, top: bytes) -> None:  # noqa: ANN401 - JSON

@@ -15,6 +15,7 @@ from . import given
 from .base import Base
 from .closure import Closure
 from .errors import InputError
+from .machine import unreadable
 from .places import Places
 from .tree import MOST_ID
 
@@ -97,13 +98,12 @@ class Script:
 
     @classmethod
     def file(cls, path: StrPath) -> Script:
-        """Read a script; raises :class:`InputError` where it cannot be read."""
+        """Read a script; raises :class:`SourceError` where it cannot be read."""
         path = given.path("path", path)
         try:
             return cls(path, Path(path).read_bytes())
         except OSError as error:
-            message = f"{path}: the script cannot be read: {error.strerror}"
-            raise InputError(message) from error
+            raise unreadable(error, path, "the script cannot be read") from error
 
     @classmethod
     def text(cls, text: str, name: str = "script") -> Script:

@@ -11,7 +11,7 @@ from .admission import MOST_FOR_DOCKER, Accidents
 from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .compression import decompress, kind_of
-from .errors import InputError
+from .errors import InputError, SourceError
 from .files import clean, headers, in_archive, in_directory
 from .findings import Finder
 from .layout import MOST_LAYERS
@@ -50,7 +50,7 @@ def validate(path: str, spool: Callable[[], str]) -> Findings:
         return finder.found()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
-        raise InputError(message, hint=_NO_IMAGE)
+        raise (InputError if os.path.lexists(path) else SourceError)(message, hint=_NO_IMAGE)
     archive = path if kind_of(path) == "none" else decompress(path, spool())
     find = in_archive(archive)
     names = Counter(clean(header.name) for header in headers(archive) if not header.isdir())

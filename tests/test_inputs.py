@@ -55,7 +55,7 @@ def members(user: User, result: Result, output: str = "layer") -> dict[str, Memb
 def refused(result: Result, *words: str | Path, status: int = 65) -> None:
     """Check that a build ended with an error that holds these words."""
     assert result.status == status, result.err
-    assert result.out == ""
+    assert json.loads(result.out)["error"]["status"] == status
     for word in words:
         assert str(word) in result.err
     assert "Traceback" not in result.err
@@ -166,24 +166,24 @@ def test_an_optimised_store_gives_the_same_layer(user: User, nix: nix_closure.Ni
 def test_all_missing_paths_are_told_at_once(user: User, small: Store) -> None:
     """Every store path that is not there, and every reference that is not given, stands in one error."""
     other = ABSENT.replace("absent", "other")
-    refused(user.build(*small.options, "--store-path", ABSENT, "--store-path", other), ABSENT, other)
+    refused(user.build(*small.options, "--store-path", ABSENT, "--store-path", other), ABSENT, other, status=66)
     small.graph.write_text(f"{PROGRAM}\n\n2\n{LIBRARY}\n{PROGRAM}\n{ABSENT}\n\n1\n{other}\n")
-    refused(user.build(*small.options), LIBRARY, ABSENT, other, "refers to")
+    refused(user.build(*small.options), LIBRARY, ABSENT, other, "refers to", status=66)
     nothing_left(user)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "nix/store", f"{LIBRARY}/lib"])
 def test_what_is_no_store_path_is_refused(user: User, small: Store, path: str) -> None:
     """--store-path takes a store path and nothing else."""
-    refused(user.build(*small.options, "--store-path", path), repr(path))
+    refused(user.build(*small.options, "--store-path", path), repr(path), status=2)
     nothing_left(user)
 
 
 def test_a_closure_file_of_no_known_form_is_refused(user: User) -> None:
     """A file that is not there, or not a closure, is named in the error."""
     (user.home / "odd").write_text("something else\n")
-    for name in ("odd", "absent"):
-        refused(user.build("--closure", user.home / name), user.home / name)
+    for name, status in (("odd", 65), ("absent", 66)):
+        refused(user.build("--closure", user.home / name), user.home / name, status=status)
     nothing_left(user)
 
 
@@ -541,8 +541,8 @@ def test_a_listing_must_be_one_and_goes_with_a_directory(user: User, debian: Pat
     folder = write(user.home / "root", {"file": "text"})
     (user.home / "odd").write_text("\0\1nothing\n")
     refused(user.build("--rootfs", debian, "--rootfs-listing", user.home / "odd"), user.home / "odd", debian)
-    for name in ("odd", "absent"):
-        refused(user.build("--rootfs", folder, "--rootfs-listing", user.home / name), user.home / name)
+    for name, status in (("odd", 65), ("absent", 66)):
+        refused(user.build("--rootfs", folder, "--rootfs-listing", user.home / name), user.home / name, status=status)
     nothing_left(user)
 
 

@@ -263,7 +263,7 @@ def test_a_closure_that_is_not_there(user: User) -> None:
     """A closure of which a path is missing makes no image, and leaves nothing."""
     made = own(user.home / "store", {"a": "text", "b": "more"}, {"b": ["a"]})
     shutil.rmtree(Path(f"{made.root}{made.paths['b']}"))
-    assert_said(image(user, *made.options), 65, "there is nothing at", "Build or fetch the paths")
+    assert_said(image(user, *made.options), 66, "there is nothing at", "Build or fetch the paths")
     assert not (user.home / "image").exists()
     assert_nothing_left(user)
 

@@ -16,8 +16,9 @@ import rootless_layer
 PACKAGE = Path(rootless_layer.__file__).parent
 
 RANKS = (
-    {"agent", "changes", "cli_command", "descendants", "errors", "findings", "graph", "header", "lease", "progress", "removal"},
+    {"agent", "changes", "descendants", "errors", "findings", "graph", "header", "lease", "removal", "terminal"},
     {
+        "border",
         "capi",
         "fakeroot",
         "faults",
@@ -28,7 +29,9 @@ RANKS = (
         "oci",
         "ownership",
         "places",
+        "progress",
         "reference",
+        "statuses",
         "temporary",
         "tree",
     },
@@ -53,7 +56,6 @@ RANKS = (
     },
     {
         "changeset",
-        "cli_progress",
         "fields",
         "hiding",
         "job",
@@ -68,9 +70,20 @@ RANKS = (
         "view",
         "watch",
     },
-    {"compression", "environment", "layering_pipeline", "locate", "makefile", "members", "nix_build", "room", "worker"},
-    {"blob", "cli_values", "plan", "tarball"},
-    {"contents", "files", "image", "key", "stage"},
+    {
+        "cli_say",
+        "compression",
+        "environment",
+        "layering_pipeline",
+        "locate",
+        "makefile",
+        "members",
+        "nix_build",
+        "room",
+        "worker",
+    },
+    {"blob", "cli_end", "cli_help", "cli_progress", "cli_values", "plan", "tarball"},
+    {"cli_command", "contents", "files", "image", "key", "stage"},
     {"chain", "compare", "derived", "scan", "session", "snapshot", "soundness", "tools"},
     {"claims", "layer", "layout"},
     {"admission", "cache", "foreign", "index", "inspection", "layered"},
@@ -80,6 +93,7 @@ RANKS = (
     {"board", "cli_nix", "cli_reports"},
     {"cli_make"},
     {"cli"},
+    {"start"},
     {"__main__"},
 )
 """Pure values at the bottom; then one foreign thing each; the command at the top."""

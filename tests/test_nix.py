@@ -285,10 +285,15 @@ def test_outside_of_a_build_it_says_so(user: User) -> None:
 def test_a_killed_build_leaves_nothing(user: User) -> None:
     """A build that is terminated leaves neither an output nor anything beside it."""
     out = user.home / "out"
-    environment = {"out": str(out), "NIX_BUILD_TOP": str(user.home), "layerScript": "sleep 60", "layerView": "directory"}
+    environment = {
+        "out": str(out),
+        "NIX_BUILD_TOP": str(user.home),
+        "layerScript": "echo RUNNING >&2; sleep 60",
+        "layerView": "directory",
+    }
     process = user.start([*COMMAND, "nix-build"], env=environment, stderr=subprocess.PIPE)
     assert process.stderr is not None
-    while b"store paths by" not in process.stderr.readline():
+    while b"RUNNING" not in process.stderr.readline():
         pass
     process.terminate()
     process.stderr.read()

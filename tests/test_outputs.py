@@ -157,12 +157,10 @@ def test_the_listing_says_what_is_linked_and_attributed(user: User) -> None:
 
 def test_list_is_the_tree_with_owners(user: User) -> None:
     """--list says mode, owner, size or device, path and target of every path, one in each line whatever its name."""
-    result = user.build(*odd(user), "--list", "--json")
+    result = user.run([*COMMAND, "build", *odd(user), "--list", "-o", user.home / "layer"])
     assert result.status == 0
-    decoder = json.JSONDecoder()
-    layer, end = decoder.raw_decode(result.out)
-    lines = result.out[end:].strip("\n").splitlines()
-    assert len(lines) == layer["entries"]
+    lines = result.out.splitlines()
+    assert len(lines) == json.loads((user.home / "layer/layer.json").read_text())["entries"]
     fields = {words[3]: words for words in (line.split(maxsplit=4) for line in lines)}
     assert fields["/set/uid"][:3] == ["-rws--x--x", "33:44", "4"]
     assert fields["/null"][:3] == ["crw-r--r--", "0:0", "1,3"]
@@ -257,9 +255,9 @@ def test_a_compressed_blob_has_no_time_and_no_name(user: User) -> None:
 def test_a_compression_that_is_none_is_refused(user: User, kind: str) -> None:
     """Unknown kinds and levels are errors before anything is done."""
     result = user.build("--compression", kind)
-    assert result.status in {2, 65}
+    assert result.status == 2
     assert kind.partition(":")[0] in result.err
-    assert result.out == ""
+    assert json.loads(result.out)["error"]["status"] == 2
 
 
 FULL = """
@@ -555,7 +553,7 @@ def test_a_failed_build_keeps_the_earlier_layer(user: User) -> None:
     for words, status in (
         (["--copy-to-root", user.home / "absent"], 66),
         (["--copy-to-root", tree_with(user, "2"), "--view", "directory", "--", "false"], 1),
-        (["--store-path", "/nix/store/7l2a4vd7ggk7mk80ya2zdh940m1lf9h0-absent"], 65),
+        (["--store-path", "/nix/store/7l2a4vd7ggk7mk80ya2zdh940m1lf9h0-absent"], 66),
     ):
         assert user.build(*words).status == status
         assert json.loads((user.home / "layer/layer.json").read_text()) == first

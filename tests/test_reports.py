@@ -276,7 +276,7 @@ def test_layers_and_images_together(user: User) -> None:
 def test_what_cannot_be_compared(user: User, folder: Path) -> None:
     """What is no image, or has none for the platform, ends with a status above 1."""
     made = Made(folder / "layout").write()
-    assert_said(user.run([*COMMAND, "diff", made.folder, folder / "absent", "--platform", "linux/amd64"]), 65, "absent")
+    assert_said(user.run([*COMMAND, "diff", made.folder, folder / "absent", "--platform", "linux/amd64"]), 66, "absent")
     assert_said(
         user.run([*COMMAND, "diff", made.folder, made.folder, "--platform", "linux/s390x"]), 65, "no image for linux/s390x"
     )

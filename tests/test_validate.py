@@ -220,11 +220,11 @@ def test_notes_do_not_fail(user: User, folder: Path) -> None:
 
 def test_what_is_no_image_is_an_error(user: User, folder: Path) -> None:
     """A directory without an image, and a path that is not there, are errors that say what to give."""
-    for path in (folder, folder / "absent"):
-        assert_said(user.run([*COMMAND, "validate", path]), 65, str(path), "Give an image layout")
+    for path, status in ((folder, 65), (folder / "absent", 66)):
+        assert_said(user.run([*COMMAND, "validate", path]), status, str(path), "Give an image layout")
     made = Made(folder / "layout").write()
     done = user.run([*COMMAND, "validate", "--json", folder / "absent", made.folder])
-    assert_said(done, 65, "absent: no such image")
+    assert_said(done, 66, "absent: no such image")
     assert [row["valid"] for row in json.loads(done.out)] == [False, True]
 
 

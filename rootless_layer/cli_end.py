@@ -1,0 +1,122 @@
+"""How the command ends: each way has its exit status, and says what is true."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from .border import of_machine
+from .child import ENDING, abandon
+from .cli_say import say
+from .errors import RootlessLayerError, ScriptError
+from .output import PLACED
+from .statuses import USAGE
+from .terminal import is_live
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_INTERRUPTED = {
+    "make": "what is finished is in its place",
+    "gc": "what it has removed is gone",
+    "verify": "what it has dropped is gone",
+    "ls": "",
+    "validate": "",
+    "inspect": "",
+    "diff": "",
+}
+_NOT_WRITTEN = "nothing was kept: the output is as it was before"
+_NOT_WHOLE = "what went to stdout is not whole"
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+
+
+def run(main: click.Group) -> NoReturn:
+    """Be the command."""
+    _prepare()
+    status = _status(main)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)  # tearing down a hundred thousand values takes as long as a small build
+
+
+def _status(main: click.Group) -> int:
+    try:
+        ended = main(prog_name="rootless-layer", standalone_mode=False)
+    except (click.ClickException, RootlessLayerError, OSError) as error:
+        return _fail(error)
+    return ended if isinstance(ended, int) else 0  # click gives the status of its own Exit
+
+
+def _fail(error: click.ClickException | RootlessLayerError | OSError) -> int:
+    """Say what is wrong to a person, and to a program where --json asks for it."""
+    if isinstance(error, OSError):
+        error = of_machine(error)
+    kind, hint = type(error).__name__, ""
+    problems: tuple[str, ...]
+    if isinstance(error, RootlessLayerError):
+        status, problems, hint = error.exit_code, error.problems, error.hint
+        status = error.status if isinstance(error, ScriptError) else status
+    else:
+        kind, status, problems = "UsageError", USAGE, (error.format_message(),)
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "rootless-layer"
+        hint = f"`{path} --help` says how it is written."
+    say(*problems, *([hint] if hint else []))
+    words = sys.argv[1:]
+    if "--json" in words[: words.index("--") if "--" in words else None]:
+        said = {"error": {"kind": kind, "status": status, "problems": [*problems], "hint": hint}}
+        with contextlib.suppress(OSError):
+            sys.stdout.write(json.dumps(said) + "\n")
+    return status
+
+
+def _prepare() -> None:
+    """Make of this process what a command is: streams that are open, signals that end it in order."""
+    gc.disable()  # a short life of many small values, which hardly ever refer to one another in a circle
+    for number, stream in ((0, sys.stdin), (1, sys.stdout), (2, sys.stderr)):
+        if stream is None:  # closed by the caller: nothing that is opened may become it
+            _fill(number)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some daemons start their children, it hides how those end
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _terminate)
+
+
+def _fill(number: int) -> None:
+    opened = os.open(os.devnull, os.O_RDWR)
+    if opened != number:
+        os.dup2(opened, number)
+        os.close(opened)
+    os.set_inheritable(number, True)  # noqa: FBT003 - os's own
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    """End the command, wherever it is: an exception could come amidst anything, and leave it half done."""
+    context = click.get_current_context(silent=True)
+    output = context.params.get("output") if context else None
+    if PLACED and (output is None or os.path.realpath(output) == str(PLACED[0])):
+        return  # too late: the output is in its place, and all that is left is to say so
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # what is left to do is short, and is to be done
+    name = context.info_name if context else None
+    kept = _INTERRUPTED.get(name or "", _NOT_WHOLE if output == "-" else _NOT_WRITTEN)
+    clear = "\r\x1b[K" if is_live(sys.stderr) else ""
+    line = f"{clear}rootless-layer: {_WORDS[signal.Signals(number)]}{'; ' if kept else ''}{kept}\n"
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode())
+    with contextlib.suppress(OSError):  # threads that lose their files now have nothing to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    abandon()
+    os._exit(128 + number)

@@ -1,0 +1,104 @@
+"""What every verb's help ends with, and the group of the verbs."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+
+import click
+
+from .cli_say import reader_is_gone
+from .statuses import READER_GONE, USAGE, table
+
+_EXAMPLES = {
+    "build": (
+        "rootless-layer build --rootfs debian.tar --script setup.sh -o layer",
+        "rootless-layer build --closure graph --copy-to-root ./etc -o layer -- useradd -r redis",
+    ),
+    "image": (
+        "rootless-layer image --base debian.tar --layer layer -t redis:1 --cmd redis-server -o redis.tar",
+        "rootless-layer image --layer layer -t redis:1 -o - | podman load",
+    ),
+    "merge": ("rootless-layer merge amd64.tar arm64.tar --index redis:1 -o redis",),
+    "make": ("rootless-layer make images.toml", "rootless-layer make images.toml server -j 2"),
+    "validate": ("rootless-layer validate layer redis.tar",),
+    "inspect": ("rootless-layer inspect redis.tar --list",),
+    "diff": ("rootless-layer diff old.tar new.tar#redis:1",),
+    "cache": ("rootless-layer cache ls",),
+    "ls": ("rootless-layer cache ls --json",),
+    "gc": ("rootless-layer cache gc --keep 5G",),
+    "verify": ("rootless-layer cache verify",),
+    "nix-build": ('derivation { builder = "…/rootless-layer"; args = [ "nix-build" ]; layerContents = [ … ]; … }',),
+    "nix-image": ('derivation { builder = "…/rootless-layer"; args = [ "nix-image" ]; imageLayers = [ … ]; … }',),
+    "nix-archive": ("rootless-layer nix-archive ./result -o - | podman load",),
+    "nix-export": ("rootless-layer nix-export ./result -o files.tar",),
+}
+_SENTENCE = 200
+_JSON = """\
+With --json an error is on stdout as well, one line: {"error": {"kind": "ScriptError", "status": 3, "problems": ["…"], \
+"hint": "…"}}. The kind is ScriptError for a script's own status, UsageError for 2, and else a class of errors.py."""
+
+
+class Verb(click.Command):
+    """A verb whose help ends with examples and the exit statuses."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them."""
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write_text(self.epilog)
+        _write_end(self, ctx, formatter)
+
+
+def _write_end(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    examples = _EXAMPLES.get(ctx.info_name or "", ())
+    for title, lines in (("Examples" if len(examples) > 1 else "Example", examples), ("Exit status", table().split("\n"))):
+        if lines:
+            formatter.write_paragraph()
+            formatter.write(f"{title}:\n" + "".join(f"  {line.removeprefix('  ')}\n" for line in lines))
+    if any("--json" in parameter.opts for parameter in command.params):
+        formatter.write_paragraph()
+        formatter.write_text(_JSON)
+
+
+class Verbs(click.Group):
+    """A group of verbs: what it does not know it compares with what it knows."""
+
+    command_class = Verb
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; where there are none, help a person, with status 2."""
+        if not args and not ctx.resilient_parsing:
+            with contextlib.suppress(OSError):
+                click.echo(ctx.get_help(), err=True)
+            raise click.exceptions.Exit(USAGE)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a verb. click would end with 1 where the reader of stdout has gone away; a shell expects 141."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if reader_is_gone():
+                raise click.exceptions.Exit(READER_GONE) from error
+            raise OSError(errno.EIO, "a process of this program has ended early") from error
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that is meant, or say which it may be."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-") and not ctx.resilient_parsing:
+            names = self.list_commands(ctx)
+            close = difflib.get_close_matches(args[0], names, 1)
+            advice = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
+            raise click.UsageError(f"there is no verb {args[0]}; {advice}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each verb does, as far as its first sentence goes; click would cut that."""
+        verbs = [(name, self.commands[name].get_short_help_str(_SENTENCE)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(verbs)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the exit statuses."""
+        _write_end(self, ctx, formatter)

@@ -1,0 +1,67 @@
+"""What the command writes: data to stdout, everything for a person to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .child import ENDING
+from .errors import OutputError
+from .output import PLACED
+from .terminal import is_live, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def say(*texts: object) -> None:
+    """Tell a person something, a line at a time; where nobody can be told, go on without."""
+    clear = "\r\x1b[K" if is_live(sys.stderr) else ""  # a line of progress
+    with contextlib.suppress(OSError):
+        for text in texts:
+            for line in str(text).split("\n"):
+                sys.stderr.write(f"{clear}rootless-layer: {printable(line)}\n")
+        sys.stderr.flush()
+
+
+def give(lines: Iterable[str]) -> None:
+    """Write data to stdout, a line each.
+
+    Where the work is done by then, a signal ends the command at once: a reader may be slow.
+    Raises :class:`OutputError`, and :class:`BrokenPipeError` where the reader has gone away.
+    """
+    if PLACED:
+        _let_end()
+    try:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None:  # what the lines are made from
+            raise
+        message = f"stdout: cannot be written: {error.strerror}"
+        raise OutputError(message, hint=f"{PLACED[0]} is in its place." if PLACED else "") from error
+
+
+def give_json(value: Any) -> None:  # noqa: ANN401 - JSON
+    """Write one JSON document to stdout."""
+    give([json.dumps(value, indent=2)])
+
+
+def reader_is_gone() -> bool:
+    """Say whether stdout is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _let_end() -> None:
+    for number in ENDING:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
