@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .base import Base
     from .blob import LayerBlob, open_layer
+    from .build import build_layer
     from .closure import Closure, StorePath, closure_of_paths, load_closure
     from .errors import RootlessLayerError
     from .export import export_images
     from .image import Image
-    from .layer import Layer, build_layer
+    from .layer import Layer
     from .layered import build_layers, read_strategy
     from .layering import ByList, ByPopularity, BySize
     from .layering_pipeline import Pipeline
@@ -54,7 +55,7 @@ _HOMES = {
     "StorePath": "closure",
     "Tree": "tree",
     "build_cached": "lookup",
-    "build_layer": "layer",
+    "build_layer": "build",
     "build_layers": "layered",
     "cache_directory": "snapshot",
     "closure_of_paths": "closure",

@@ -147,8 +147,8 @@ class LayerCache:
         Raises what :func:`rootless_layer.build_layer` does, and :class:`SourceError` where an input
         changed meanwhile: what was built is then not kept.
         """
+        from .build import build_layer  # noqa: PLC0415
         from .key import layer_key  # noqa: PLC0415 - a look-up needs neither
-        from .layer import build_layer  # noqa: PLC0415
 
         with making_room(self.place.parent), Temporary() as temporary:
             with keeping(self.place):

@@ -141,7 +141,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     The scripts run as root, as far as they can tell. The layer is the same, byte for byte,
     whoever builds it: DIR gets layer.json, the listing layer.mtree, and blobs/sha256/.
     """
-    from .layer import build_layer  # noqa: PLC0415 - for a quick --help
+    from .build import build_layer  # noqa: PLC0415 - for a quick --help
     from .lookup import build_cached  # noqa: PLC0415
     from .snapshot import cache_directory  # noqa: PLC0415
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .cli_help import Verb
+from .reference import path_and_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,7 +91,7 @@ def check_different(paths: Iterable[str], option: str) -> None:
     """Raise :class:`click.UsageError` where two paths, which may end with ``#NAME``, are the same."""
     seen: dict[tuple[str, str], str] = {}
     for path in paths:
-        where, _, name = path.partition("#")
+        where, name = path_and_name(path)
         place = os.path.realpath(where), name
         if place in seen:
             message = f"{path}: is given twice" + (f", first as {seen[place]}" if seen[place] != path else "")

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .cli_command import Strict, check_different
+from .cli_config import created_at, flags, read_config
 from .cli_layered import closure_layers, with_closure
 from .cli_progress import Shower
 from .cli_say import give, give_json, say
 from .cli_values import as_written, platform_of
-from .errors import InputError, OutputError, reason
-from .machine import of_reading
+from .errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,12 +92,12 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     from .reference import tag_of  # noqa: PLC0415
 
     check_different(options["layers"], "--layer")
-    several = [*map(_config, options["configs"]), _flags(options)]
+    several = [*map(read_config, options["configs"]), flags(options)]
     check_config(*several)
     with as_written("--tag"):
         names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = platform_of(options["platform"])
-    created = _created(options["created"])
+    created = created_at(options["created"])
     _check_output(options)
     show = Shower(quiet=options["quiet"])
     with spooling() as spool, contextlib.ExitStack() as stack:
@@ -287,68 +286,3 @@ def _described(stored: Stored) -> dict[str, object]:
         "platform": str(stored.image.platform),
         "layers": [layer.descriptor.to_json() | {"diffId": layer.diff_id} for layer in stored.image.layers],
     }
-
-
-def _config(given: str) -> dict[str, Any]:
-    """Read properties: JSON itself, or a file of it. A whole image's config gives its ``config``."""
-    from .config import properties, read_json  # noqa: PLC0415
-
-    text, where = given, "--config"
-    if not given.lstrip().startswith("{"):
-        where = given
-        try:
-            with open(given, encoding="utf-8") as file:
-                text = file.read()
-        except (OSError, UnicodeDecodeError) as error:
-            message = f"{where}: cannot be read: {reason(error)}"
-            raise of_reading(error)(message) from error
-    try:
-        said = read_json(text.encode())
-    except ValueError as error:
-        message = f"{where}: is not JSON: {error}"
-        raise InputError(message) from error
-    return properties(said, where)
-
-
-def _flags(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what the options say, by the config's own names."""
-    from .config import exposed  # noqa: PLC0415
-
-    changes: dict[str, Any] = {}
-    for name, option in (("User", "user"), ("WorkingDir", "workdir"), ("StopSignal", "stop_signal")):
-        if options[option] is not None:
-            changes[name] = options[option]
-    for name, option in (("Entrypoint", "entrypoint"), ("Cmd", "cmd")):
-        if options[option] is not None:
-            changes[name] = _words(options[option], f"--{option}")
-    if options["environment"]:
-        changes["Env"] = list(options["environment"])
-    if options["expose"]:
-        changes["ExposedPorts"] = exposed(options["expose"])
-    if options["volumes"]:
-        changes["Volumes"] = {volume: {} for volume in options["volumes"]}
-    if options["labels"]:
-        pairs = [label.partition("=") for label in options["labels"]]
-        changes["Labels"] = {name: value for name, _, value in pairs}
-    return changes
-
-
-def _words(text: str, option: str) -> list[str]:
-    from .config import word_problem  # noqa: PLC0415
-
-    if not text.startswith("["):
-        if problem := word_problem(text):
-            raise click.BadParameter(problem, param_hint=option)
-        return [text]
-    try:
-        words = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{text}: is not JSON: {error}", param_hint=option) from error
-    return cast("list[str]", words)
-
-
-def _created(given: str | None) -> str:
-    from .moment import created  # noqa: PLC0415
-
-    with as_written("--created" if given is not None else "SOURCE_DATE_EPOCH"):
-        return created(given)

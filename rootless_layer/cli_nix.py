@@ -39,7 +39,7 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     that begin with `layer`); the layer is put in its output. The README lists the attributes.
     """
     from .attributes import Attributes  # noqa: PLC0415 - for a quick --help
-    from .layer import build_layer  # noqa: PLC0415
+    from .build import build_layer  # noqa: PLC0415
     from .nix_build import layer_request  # noqa: PLC0415
 
     request = layer_request(Attributes.of_build(os.environ, os.getcwd()), rootfs or "")

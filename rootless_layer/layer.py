@@ -1,4 +1,4 @@
-"""``build_layer(spec) -> Layer``: the one path from what is asked for to a layer."""
+"""A layer written into a directory: its blob, its listing, and ``layer.json``, which says what it is."""
 
 from __future__ import annotations
 
@@ -6,43 +6,26 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from . import given
-from .base import Delta
-from .changeset import changeset, difference
 from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .copying import Flowing
-from .errors import OutputError, OverlayError, SourceError, UnavailableError
-from .hiding import hidden_by_plan, unusual
 from .listing import lines
-from .locate import StoreLocation
-from .made import BLOBS, FILES, LAYER, LAYER_JSON, LISTING
+from .made import BLOBS, LAYER_JSON, LISTING
 from .oci import MEDIA_TYPES, Descriptor
-from .output import aside, check_replaceable, make_folder, writing
+from .output import make_folder
 from .pipeline import serialise
-from .plan import check_rootfs, plan, read_directory
 from .progress import Progress
-from .scan import check_sources, scan, scan_above
-from .session import Session
-from .sparse import check_holes
-from .spec import Blob, LayerSpec, Stage
-from .temporary import Temporary
-from .tools import ToolStager
-from .tree import overlay_note, without_overlay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from .base import Base
-    from .plan import Plan
-    from .stage import Method
-    from .tree import Entry, Tree
+    from .spec import Blob, LayerSpec
+    from .tree import Tree
 
 _FEW = 1000  # entries are listed in less time than a fork takes
 
@@ -75,197 +58,6 @@ class Layer:
             "listing": LISTING,
             "madeFrom": self.made_from,
         }
-
-
-def build_layer(
-    spec: LayerSpec,
-    output: str | os.PathLike[str],
-    *,
-    stage: Stage = "auto",
-    blob: Blob = "stored",
-    progress: Callable[[Progress], None] | None = None,
-) -> Layer:
-    """Build a layer and put it in the directory ``output``, whole or not at all.
-
-    ``stage`` says how the store paths get in front of the scripts and ``blob`` whether
-    the blob is written; neither changes the layer's digest. ``progress`` is called on
-    the calling thread. Raises :class:`RootlessLayerError`; its kinds are drawn in
-    :mod:`rootless_layer.errors`.
-    """
-    given.instance("spec", spec, LayerSpec, "a LayerSpec")
-    given.one_of("stage", stage, Stage)
-    given.one_of("blob", blob, Blob)
-    output = given.path("output", output)
-    tell = progress or (lambda _progress: None)
-    spec = spec.apart_from(output)
-    target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
-    check_replaceable(Path(output).absolute(), LAYER)
-    with Temporary() as temporary, aside(target, temporary, LAYER) as folder, contextlib.ExitStack() as stack:
-        tree, work = _tree(spec, stage, temporary, tell, stack)
-        tree = tree.replacing(_cleaned(tree, tell))
-        if spec.rootfs and spec.base is None:
-            for note in unusual(tree.entries.get, spec.rootfs):
-                tell(Progress("scan", note=f"warning: {note}"))
-        if not spec.allow_sparse:
-            check_holes(tree)
-        with writing(target):
-            if blob == "derived":
-                trees = () if spec.base is None else spec.base.trees
-                tree = _keep_own_files(tree, (*filter(None, [os.fsencode(work)]), *trees), folder)
-            layer = attrs.evolve(write_layer(spec, tree, folder, blob, tell), directory=target)
-        tell(Progress("publish", layer.uncompressed_size, layer.uncompressed_size))
-    tell(Progress("done", layer.uncompressed_size, layer.uncompressed_size))
-    return layer
-
-
-def _tree(
-    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], None], stack: contextlib.ExitStack
-) -> tuple[Tree, str]:
-    """Plan the tree, run the scripts over it where there are some, and give the layer's with the directory that it lies in."""
-    tell(Progress("plan"))
-    for note in spec.left_out.notes(spec.inputs()):
-        tell(Progress("plan", note=note))
-    if spec.scripts and spec.base is not None and spec.base.trees and stage != "copy":
-        try:
-            return _attempt(spec, stage, temporary, tell, stack, overlay=True)
-        except OverlayError as error:
-            tell(Progress("stage", note=f"the base cannot be shown by an overlay, so it is copied: {error}"))
-    return _attempt(spec, stage, temporary, tell, stack, overlay=False)
-
-
-def _work_directory(spec: LayerSpec, temporary: Temporary, *, overlay: bool) -> str:
-    """Make a directory for what lasts as long as the build, where one is needed."""
-    if not spec.scripts and (spec.rootfs is None or os.path.isdir(spec.rootfs)):
-        return ""
-    folder, prefix = os.environ.get("TMPDIR") or "/tmp", "rootless-layer-"  # noqa: S108 - tempfile would leave a file at a signal
-    if overlay and spec.base is not None and not _beside(spec.base, folder):
-        folder, prefix = os.fsdecode(os.path.dirname(os.path.dirname(spec.base.trees[0]))), ".rootless-layer-"
-    try:
-        return temporary.make(folder, prefix)
-    except OSError as error:
-        message = f"{folder}: no directory for the build can be made there: {error.strerror}"
-        raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
-
-
-def _beside(base: Base, folder: str) -> bool:
-    """Say whether a directory is on the file system of a base's snapshots: overlayfs keeps inode numbers within one only."""
-    for tree in base.trees:
-        if not os.path.isdir(tree):
-            message = f"{os.fsdecode(tree)}: the base that was unpacked there is gone"
-            raise SourceError(message, hint="Open the base again: what is not in the cache is unpacked again.")
-    return not os.path.isdir(folder) or os.stat(base.trees[0]).st_dev == os.stat(folder).st_dev
-
-
-def _attempt(  # noqa: PLR0913 - one place, split for its length only
-    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], None], outer: contextlib.ExitStack,
-    *, overlay: bool,
-) -> tuple[Tree, str]:  # fmt: skip
-    """Stage a base in one way, by an overlay or by copying it, and all else as it is always done."""
-    base = spec.base
-    with contextlib.ExitStack() as stack:
-        work = _work_directory(spec, temporary, overlay=overlay)
-        session = stack.enter_context(Session.open(work)) if spec.scripts else None
-        rootfs = {entry.path: entry for entry in _rootfs(spec, work)}
-        planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values(), tell)
-        for note in hidden_by_plan(base, planned.tree) if base is not None else ():
-            tell(Progress("plan", note=f"warning: {note}"))
-        if session is None:
-            tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.epoch)
-            return tree, work
-        session.ready()
-        overlay = overlay and session.isolation == "namespaces"
-        if base is not None:
-            shown = () if overlay else tuple(StoreLocation(*pair) for pair in base.mounted)
-            tree = (base.above if overlay else base.with_)(planned.tree.entries)
-            if not spec.allow_sparse:
-                check_holes(tree)  # what of the base is copied
-            planned = attrs.evolve(planned, tree=tree, store=(*planned.store, *shown))
-        tree = _run(spec, planned, session, stage, tell, overlay=overlay)
-        outer.push(stack.pop_all())
-    return tree, work
-
-
-def _run(  # noqa: PLR0913 - as above
-    spec: LayerSpec, planned: Plan, session: Session, stage: Stage, tell: Callable[[Progress], None], *, overlay: bool
-) -> Tree:
-    """Stage the tree, run the scripts, and read what they left."""
-    base, work, mounting = spec.base, session.work, session.isolation == "namespaces"
-    below = base if overlay else None
-    method = _method(stage, session, spec)
-    if session.fallback:
-        tell(
-            Progress(
-                "stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}, store paths by {method}"
-            )
-        )
-    rootfs = os.fsencode(f"{work}/rootfs/") if spec.rootfs else b""
-    stager = ToolStager(os.fsencode(work), planned, own_sources=rootfs, base=below)
-    staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.writable_closure)
-    if spec.tools is not None and spec.view == "root":
-        stager.show(spec.tools, mounting=mounting, fallback=session.fallback)
-    tell(Progress("run"))
-    record = session.run(spec, staged, stager, below, started=lambda script: tell(Progress("run", script=script.name)))
-    tell(Progress("scan"))
-    check_sources(staged)
-    delta = None
-    if below is not None:
-        delta, notes = scan_above(below, staged, record, spec)
-    else:
-        tree, notes = scan(staged, record, spec)
-    for note in notes:
-        tell(Progress("scan", note=note))
-    if base is None:
-        return tree
-    return changeset(base, delta or difference(base, tree), spec.epoch)
-
-
-def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict[bytes, Entry]:
-    """Give what some entries are without overlayfs's own attributes, and say so."""
-    cleaned = without_overlay(entries)
-    if cleaned:
-        tell(Progress("plan", note=overlay_note(cleaned)))
-    return cleaned
-
-
-def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
-    check_rootfs(spec.rootfs, spec.rootfs_listing)
-    if spec.rootfs is None:
-        return []
-    from .tarball import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
-
-    if os.path.isdir(spec.rootfs):
-        owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
-        return read_directory(spec.rootfs, spec, owners)
-    return read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
-
-
-def _method(stage: Stage, session: Session, spec: LayerSpec) -> Method:
-    mounting = session.isolation == "namespaces"
-    if stage == "bind" and not mounting:
-        message = f"nothing can be mounted here: {session.fallback}"
-        raise UnavailableError(message, hint="Use --stage copy, or auto.")
-    if spec.writable_closure:
-        return "copy"
-    if stage == "auto":
-        return "bind" if mounting else "copy"
-    return stage
-
-
-def _keep_own_files(tree: Tree, passing: Iterable[bytes], folder: Path) -> Tree:
-    """Keep the bytes that are in directories of ours, by digest: what the scripts made, or a snapshot has."""
-    prefixes = tuple(place + b"/" for place in passing)
-    files = folder / FILES
-    kept = {}
-    for entry in [entry for entry in tree if entry.source and entry.source.startswith(prefixes) and entry.link is None]:
-        make_folder(files)
-        with open(entry.source or b"", "rb") as source:
-            digest = hashlib.file_digest(source, "sha256").hexdigest()
-        path = os.fsencode(files / digest)
-        if not os.path.exists(path):
-            shutil.copyfile(entry.source or b"", path)
-            os.chmod(path, os.stat(path).st_mode | 0o600)  # whatever the umask is
-        kept[entry.path] = attrs.evolve(entry, source=path, stamp=None)
-    return tree.replacing(kept)
 
 
 def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how

@@ -17,6 +17,7 @@ from .made import LAYER
 from .output import check_replaceable
 from .plan import check_rootfs
 from .recipe import format_of, platform_of
+from .reference import path_and_name
 from .spec import LayerSpec
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Preflight:
         except InputError:
             return  # that is known
         for name in (base,) if isinstance(base, str) else base:
-            if name not in node.needs and os.path.exists(name.partition("#")[0]):
+            if name not in node.needs and os.path.exists(path_and_name(name)[0]):
                 self.faults.attempt(place, "base", self.foreign.read, name, platform)
         for name in node.options.get("layers", ()):
             if name not in node.needs and os.path.exists(name):
