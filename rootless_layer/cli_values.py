@@ -30,8 +30,8 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
         """Read it; a default is a value already."""
-        if not isinstance(value, str):
-            return value
+        if not value or not isinstance(value, str):
+            return value  # that an empty one names nothing is said of all options alike
         try:
             return self.read(value)
         except InputError as error:

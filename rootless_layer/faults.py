@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from .errors import InputError, RootlessLayerError
+from .errors import InputError, OutputError, RootlessLayerError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,13 @@ class Faults:
     file: str
     problems: list[str] = attrs.field(factory=list)
     hints: list[str] = attrs.field(factory=list)
+    _kinds: set[type[RootlessLayerError]] = attrs.field(factory=set)
 
-    def add(self, place: str, problem: str, *, key: str = "", hint: str = "") -> None:
+    def add(
+        self, place: str, problem: str, *, key: str = "", hint: str = "", kind: type[RootlessLayerError] = InputError
+    ) -> None:
         """Add one; ``key`` is not said twice."""
+        self._kinds.add(next((each for each in (SourceError, OutputError) if issubclass(kind, each)), InputError))
         key = "" if problem.startswith(f"{key}: ") else key
         self.problems.append(": ".join(part for part in (self.file, place, key, problem) if part))
         self.hints += [hint] if hint and hint not in self.hints else []
@@ -34,12 +38,16 @@ class Faults:
             return make(*given)
         except RootlessLayerError as error:
             for problem in error.problems:
-                self.add(place, problem, key=key, hint=error.hint)
+                self.add(place, problem, key=key, hint=error.hint, kind=type(error))
         except OSError as error:
-            self.add(place, f"{error.filename or key}: {error.strerror}", key=key)
+            self.add(place, f"{error.filename or key}: {error.strerror}", key=key, kind=SourceError)
         return None
 
     def check(self) -> None:
-        """Raise one :class:`InputError` with all of them, where there are some."""
+        """Raise one error with all of them, where there are some.
+
+        It is a :class:`SourceError` or an :class:`OutputError` where all of them are, else an :class:`InputError`.
+        """
         if self.problems:
-            raise InputError(*dict.fromkeys(self.problems), hint="\n".join(self.hints))
+            kind = self._kinds.pop() if len(self._kinds) == 1 else InputError
+            raise kind(*dict.fromkeys(self.problems), hint="\n".join(self.hints))

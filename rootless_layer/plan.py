@@ -87,7 +87,7 @@ def check_rootfs(rootfs: str | None, listing: str | None) -> None:
         raise InputError(message)
     problems = [f"{path}: does not exist" for path in (rootfs, listing) if path and not os.path.exists(path)]
     if problems:
-        raise InputError(*problems)
+        raise SourceError(*problems)
 
 
 def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:

@@ -13,6 +13,7 @@ from conftest import COMMAND, User
 
 from rootless_layer.cli import main
 from rootless_layer.errors import InputError
+from rootless_layer.faults import Faults
 from rootless_layer.makefile import load
 from rootless_layer.recipe import Recipes
 
@@ -176,5 +177,6 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
     ):  # fmt: skip
         assert wanted in said
     (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n')
-    with pytest.raises(InputError, match=r"layer\.nothing: there is nothing to make a layer of"):
-        Recipes().read(load("wrong.toml").select(()))
+    faults = Faults("wrong.toml")
+    Recipes(faults).read(load("wrong.toml").select(()))
+    assert faults.problems == ["wrong.toml: layer.nothing: there is nothing to make a layer of"]

@@ -643,12 +643,13 @@ def test_a_failure_stops_what_needs_it_only(user: User) -> None:
 
 
 def test_what_cannot_be_looked_up_fails_alone(user: User) -> None:
-    """A layer of what another one does not bring about fails, and nothing else does."""
-    text = (
-        '[layer.a]\nrun = "true"\noutput = "out"\n[layer.b]\nbase = "a"\ncopy-to-root = "out/tree"\n[layer.c]\nrun = "mkdir c"\n'
-    )
+    """A layer whose tree turns out to be one that cannot be read whole fails, and nothing else does."""
+    (user.home / "sparse").mkdir()
+    with open(user.home / "sparse/holes", "wb") as file:
+        file.truncate(2 << 30)
+    text = '[layer.a]\nrun = "true"\n[layer.b]\ncopy-to-root = "sparse"\n[layer.c]\nrun = "mkdir c"\n'
     result = make(user, DIRECTORY + text)
-    assert_said(result, 66, "b: failed with status 66", "b: out/tree: does not exist", "2 built, 1 failed")
+    assert_said(result, 65, "b: failed with status 65", "b: /holes: ", "2 built, 1 failed")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -816,7 +817,7 @@ closure = ["c1", "c2"]
 closure = "c3"
 """
 EVERY_FAULT = """
-layer.b: base | a cycle: c needs d needs c | image.e: output | image.e: base | there is no target 'absent'; there are: a, b, c, d, e, unasked
+layer.b: base | a cycle: c needs d needs c | image.e: output | image.e: base | image.e: layers | there is no target 'absent'; there are: a, b, c, d, e, unasked
 layer.a: copy-to-root | layer.a: copy-to-root | layer.a: rootfs-listing | layer.a: output | layer.a: script | layer.a: uid
 layer.a: gid | layer.a: compression | layer.a: store-path | layer.b: base | layer.b: tools | layer.b: tools | layer.b: rootfs
 layer.b: output | layer.b: timeout | layer.b: source-date-epoch | image.e: layers | image.e: closure | image.e: closure | image.e: base | image.e: output
