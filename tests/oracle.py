@@ -13,7 +13,7 @@ import shlex
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -127,14 +127,19 @@ def _xattrs(path: bytes) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, os.getxattr(path, name)) for name in wanted)
 
 
-def in_blob(blob: str | Path) -> Snapshot:
-    """Read an uncompressed layer by Python's tarfile."""
+def in_blob(blob: str | Path, without: Sequence[bytes] = ()) -> Snapshot:
+    """Read an uncompressed layer by Python's tarfile, but not the data below some paths, unless it stands elsewhere, too."""
     nodes: dict[bytes, Node] = {}
     names: dict[object, list[bytes]] = {}
+    below = tuple(path + b"/" for path in without)
     with tarfile.open(blob, encoding="utf-8", errors="surrogateescape") as tar:
+        linked = {member.linkname for member in tar.getmembers() if member.islnk()}
+        paths = [member.name for member in tar]
+        assert len(set(paths)) == len(paths), "a path stands twice"
         for member in tar:
             path = b"" if member.name == "." else os.fsencode(member.name)
-            assert path not in nodes, f"{member.name} stands twice"
+            if path.startswith(below) and member.name not in linked:
+                continue
             if member.islnk():
                 target = os.fsencode(member.linkname)
                 nodes[path] = nodes[target]
@@ -153,7 +158,7 @@ def in_blob(blob: str | Path) -> Snapshot:
                 )),
             )  # fmt: skip
     nodes.setdefault(b"", ROOT)
-    return Snapshot(nodes, _grouped(names))
+    return Snapshot(nodes, _grouped(names)).without(without)
 
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -237,6 +242,8 @@ class Chroot:
 
     base: Path
     store: Store
+    small: Store
+    """The part of it that is enough for a script that needs no tools."""
     environment: Mapping[str, str]
 
     @property

@@ -33,7 +33,7 @@ def contents(big_store: Store, accounts: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def chroot(shared: Path, big_store: Store, contents: list[str]) -> Chroot:
+def chroot(shared: Path, store: Store, big_store: Store, contents: list[str]) -> Chroot:
     """A real root directory of the corpus's inputs, unpacked from their layer by GNU tar."""
 
     def make(base: Path) -> None:
@@ -41,7 +41,7 @@ def chroot(shared: Path, big_store: Store, contents: list[str]) -> Chroot:
         unpack(build(user, options_of(BY_NAME["nothing"], "root", big_store, contents)), base)
         remove(user.home)
 
-    return Chroot(once("oracle-base", make), big_store, environment(big_store))
+    return Chroot(once("oracle-base", make), big_store, store, environment(big_store))
 
 
 @pytest.fixture
@@ -75,8 +75,9 @@ def both(case: Case, user: User, chroot: Chroot, contents: list[str], work: Path
     epoch = int(case.options[1]) if "--source-date-epoch" in case.options else 1
     real = chroot.run(case.text, work / "tree", epoch)
     script = user.script(case.text)
-    ours = in_blob(build(user, [*options_of(case, "root", chroot.store, contents), "--script", script]))
-    return without_sockets(real), ours.without(map(os.fsencode, chroot.store_paths))
+    store = chroot.store if case.needs_tools or "nix/store" in case.text else chroot.small
+    blob = build(user, [*options_of(case, "root", store, contents), "--script", script])
+    return without_sockets(real), in_blob(blob, [os.fsencode(path) for path in chroot.store_paths])
 
 
 def without_sockets(snapshot: Snapshot) -> Snapshot:

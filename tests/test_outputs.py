@@ -332,7 +332,7 @@ def test_the_number_of_producers_does_not_show(big_store: Store) -> None:
             path = os.path.join(here, name)
             status = os.lstat(path)
             if stat.S_ISREG(status.st_mode):
-                tree.append(Entry(path=path.lstrip(b"/"), mode=status.st_mode, size=status.st_size, source=path))
+                tree += [Entry(path=top + path, mode=status.st_mode, size=status.st_size, source=path) for top in (b"a", b"b")]
     entries = Tree.of(tree).archived()
     assert len(entries) > 1000
     digests = {sha256(stream_of(entries, processes)) for processes in (0, 1, 2, 4)}
