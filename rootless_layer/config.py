@@ -6,6 +6,7 @@ Whoever takes or checks a property asks :func:`problems`: the command, a file of
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,14 @@ def _refuse(name: str) -> None:
     raise ValueError(message)
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        message = f"{text} is not a number"
+        raise ValueError(message)
+    return value
+
+
 def read_json(data: bytes, repeated: Callable[[str], object] = _refuse) -> Any:  # noqa: ANN401 - JSON
     """Read a JSON document that can be written again.
 
@@ -67,8 +76,9 @@ def read_json(data: bytes, repeated: Callable[[str], object] = _refuse) -> Any: 
         return given
 
     try:
-        said = json.loads(data.decode(), object_pairs_hook=once)
-        canonical(said)
+        said = json.loads(data.decode(), object_pairs_hook=once, parse_float=_finite, parse_constant=_finite)
+        if b"\\ud" in data.lower():  # half of a character can only be written so
+            canonical(said)
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     if not _is_shallow(said):
