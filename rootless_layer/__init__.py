@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import Base
+    from .bases import open_base
     from .blob import LayerBlob, open_layer
     from .build import build_layer
     from .closure import Closure, StorePath, closure_of_paths, load_closure
+    from .compression import Compression
     from .errors import RootlessLayerError
     from .export import export_images
     from .image import Image
@@ -31,11 +33,9 @@ if TYPE_CHECKING:
     from .layering_pipeline import Pipeline
     from .layout import read_images
     from .lookup import build_cached
-    from .snapshot import cache_directory, open_base
-    from .spec import Compression, LayerSpec, Script
+    from .place import cache_directory
+    from .spec import LayerSpec, Script
     from .tree import Entry, Tree
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Base": "base",
@@ -43,7 +43,7 @@ _HOMES = {
     "ByPopularity": "layering",
     "BySize": "layering",
     "Closure": "closure",
-    "Compression": "spec",
+    "Compression": "compression",
     "Entry": "tree",
     "Image": "image",
     "Layer": "layer",
@@ -57,11 +57,11 @@ _HOMES = {
     "build_cached": "lookup",
     "build_layer": "build",
     "build_layers": "layered",
-    "cache_directory": "snapshot",
+    "cache_directory": "place",
     "closure_of_paths": "closure",
     "export_images": "export",
     "load_closure": "closure",
-    "open_base": "snapshot",
+    "open_base": "bases",
     "open_layer": "blob",
     "read_images": "layout",
     "read_strategy": "layered",

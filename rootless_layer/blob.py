@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import given, listing
-from .compression import BlobWriter, decompressed
+from .compression import BlobWriter, Compression, decompressed
 from .errors import InputError, SourceError, reason
 from .machine import of_reading, unreadable
 from .oci import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
 from .pipeline import Streams
-from .spec import Compression
 from .tree import Tree
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .copying import Flowing, transfer
 from .errors import OutputError, SourceError
 from .lease import Lease
-from .made import ASIDE, LAYER, LAYER_JSON
-from .output import aside, check_replaceable, make_folder, umask, writing
+from .made import LAYER, LAYER_JSON
+from .ondisk import WritebackFile, transfer
+from .output import ASIDE, aside, check_replaceable, make_folder, umask, writing
 from .removal import remove
 from .room import LAYERS, keeping, making_room
 from .temporary import Temporary
@@ -216,6 +216,6 @@ def is_whole(folder: Path) -> bool:
 
 def _record(made: Path, key: str) -> None:
     record = json.dumps({"key": key, "files": stamps(made)}, indent=1, sort_keys=True)
-    with Flowing(made / RECORD) as file:
+    with WritebackFile(made / RECORD) as file:
         file.write(record.encode())
         file.settle()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 import click
 
-from . import __version__, cli_end
+from . import cli_end
 from .cli_cache import cache
 from .cli_command import Strict, check_different
 from .cli_help import Verbs
@@ -21,6 +21,7 @@ from .cli_progress import Shower
 from .cli_reports import diff, inspect, validate
 from .cli_say import give
 from .cli_values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cache_size, epoch
+from .version import __version__
 
 if TYPE_CHECKING:
     from .base import Base
@@ -143,7 +144,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     """
     from .build import build_layer  # noqa: PLC0415 - for a quick --help
     from .lookup import build_cached  # noqa: PLC0415
-    from .snapshot import cache_directory  # noqa: PLC0415
+    from .place import cache_directory  # noqa: PLC0415
 
     _check(output, options)
     cache = cache_directory()

@@ -36,8 +36,8 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSO
 @_as_json
 def list_(*, as_json: bool) -> None:
     """List what is in the cache, the last used first."""
+    from .place import cache_directory  # noqa: PLC0415
     from .room import contents  # noqa: PLC0415 - for a quick --help
-    from .snapshot import cache_directory  # noqa: PLC0415
 
     found = contents(cache_directory())
     if as_json:
@@ -65,7 +65,7 @@ def gc(keep: int | None, *, as_json: bool) -> None:
 
     What a running build uses stays.
     """
-    from .snapshot import cache_directory  # noqa: PLC0415
+    from .place import cache_directory  # noqa: PLC0415
     from .upkeep import collect  # noqa: PLC0415
 
     removed, used = collect(cache_directory(), keep)
@@ -86,7 +86,7 @@ def verify(context: click.Context, *, as_json: bool) -> None:
 
     Unpacked bases are compared with what they were, by names, kinds, sizes and times.
     """
-    from .snapshot import cache_directory  # noqa: PLC0415
+    from .place import cache_directory  # noqa: PLC0415
     from .upkeep import verify as verified  # noqa: PLC0415
 
     right, wrong = verified(cache_directory())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli_values import COMPRESSION, COUNT, ID, WHOLE, cache_size, epoch
-from .fields import MOST_LAYERS
+from .layering import MOST_LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,8 +84,9 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
                 raise click.UsageError(f"--{said} goes with --closure, and none is given")
         return ()
     from .closure import load_closure  # noqa: PLC0415
+    from .compression import Compression  # noqa: PLC0415
     from .layered import Splitting, make_layers, read_strategy  # noqa: PLC0415
-    from .spec import Compression, LayerSpec  # noqa: PLC0415
+    from .spec import LayerSpec  # noqa: PLC0415
 
     root = os.path.abspath(options["store_root"])
     first, *others = [load_closure(source, store_root=root) for source in options["closures"]]
@@ -107,6 +108,6 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
             return make_layers(specs, place, progress)
     from .cache import LayerCache  # noqa: PLC0415
     from .lookup import Holder, hold_layers  # noqa: PLC0415
-    from .snapshot import cache_directory  # noqa: PLC0415
+    from .place import cache_directory  # noqa: PLC0415
 
     return hold_layers(specs, Holder(LayerCache.within(cache_directory()), stack), progress)

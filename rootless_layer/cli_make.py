@@ -46,9 +46,9 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     from .make import Maker  # noqa: PLC0415
     from .makefile import read  # noqa: PLC0415
     from .namespace import adopt_orphans  # noqa: PLC0415
+    from .place import cache_directory  # noqa: PLC0415
     from .preflight import Preflight  # noqa: PLC0415
     from .recipe import Recipes  # noqa: PLC0415
-    from .snapshot import cache_directory  # noqa: PLC0415
 
     epoch(None)  # what is wrong with the variable is no fault of the file's
     faults = Faults(file)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from .base import Base
+    from .compression import Kind
     from .nix_build import LayerRequest
     from .progress import Progress
-    from .spec import Kind
 
 _KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -144,11 +144,11 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
 
 def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
+    from .bases import open_base  # noqa: PLC0415
     from .derived import base_of  # noqa: PLC0415
     from .nix_image import choose  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
     from .reference import path_and_name  # noqa: PLC0415
-    from .snapshot import open_base  # noqa: PLC0415
     from .temporary import Temporary  # noqa: PLC0415
 
     spool = stack.enter_context(spooling())
@@ -161,7 +161,7 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
 def _cache(output: str) -> Path:
     from pathlib import Path  # noqa: PLC0415
 
-    from .snapshot import cache_directory  # noqa: PLC0415
+    from .place import cache_directory  # noqa: PLC0415
 
     top = os.environ.get("NIX_BUILD_TOP")
     own = top and "ROOTLESS_LAYER_CACHE" not in os.environ
@@ -222,8 +222,7 @@ def _compressed(file: BinaryIO, kind: Kind) -> Iterator[Any]:
     if kind == "none":
         yield file
         return
-    from .compression import BlobWriter  # noqa: PLC0415
-    from .spec import Compression  # noqa: PLC0415
+    from .compression import BlobWriter, Compression  # noqa: PLC0415
 
     with BlobWriter(Compression(kind), file) as writer:
         yield _Compressor(writer)

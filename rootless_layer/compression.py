@@ -12,10 +12,14 @@ import contextlib
 import hashlib
 import io
 import lzma
+import re
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
+import attrs
+
+from . import given
 from .child import cores, uninterrupted
 from .errors import InputError
 from .machine import NO_MEMORY, enough, unreadable, unwritable
@@ -24,11 +28,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from .spec import Compression
 
+Kind = Literal["none", "gzip", "zstd"]
+
+_LEVELS = {"none": (0, 0, 0), "gzip": (0, 2, 3), "zstd": (1, 3, 19)}
+"""Lowest, default and highest level; gzip's are ISA-L's."""
+_LEVEL = re.compile("[0-9]{1,4}")
 # Both codecs' bytes depend on how the stream is cut, so it is always cut like this.
 _BLOCK = 1 << 20
 _MOST_THREADS = 8
+
+
+@attrs.frozen(slots=True)
+class Compression:
+    """How a blob is stored: a kind, and a level of that kind (by default the kind's own)."""
+
+    kind: Kind = "none"
+    level: int = -1
+
+    def __attrs_post_init__(self) -> None:
+        """Take the default level, and refuse one that the kind does not have."""
+        if not isinstance(self.kind, str) or self.kind not in _LEVELS:
+            message = f"{self.kind}: not a compression; there are {', '.join(_LEVELS)}"
+            raise InputError(message)
+        given.instance("level", self.level, int, "a whole number")
+        lowest, default, highest = _LEVELS[self.kind]
+        if self.level == -1:
+            object.__setattr__(self, "level", default)
+        if not lowest <= self.level <= highest:
+            message = f"{self.kind} has the levels {lowest} to {highest}, not {self.level}"
+            raise InputError(message)
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """Read ``KIND`` or ``KIND:LEVEL``; raises :class:`InputError`."""
+        kind, colon, level = text.partition(":")
+        if colon and not _LEVEL.fullmatch(level):
+            message = f"{text!r} is not a compression: write it as KIND or KIND:LEVEL"
+            raise InputError(message)
+        return cls(kind, int(level) if colon else -1)  # type: ignore[arg-type]
 
 
 def _threads() -> int:

@@ -21,11 +21,11 @@ from . import given
 from .admission import admit
 from .blob import ahead
 from .child import Tally, each
-from .copying import Flowing
 from .errors import InputError
 from .index import docker_manifest, index
 from .made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
 from .oci import MEDIA_TYPES, Platform, canonical, sha256
+from .ondisk import WritebackFile
 from .output import aside, check_file_replaceable, check_replaceable, file_aside, make_folder, umask, writing
 from .progress import Progress
 from .temporary import Temporary
@@ -89,7 +89,7 @@ def _place(layer: LayerBlob, target: Path, count: Callable[[int], object]) -> No
             else:
                 layer.copy(lambda part: count(len(part)))  # somebody may have changed it
             return
-    with Flowing(target) as file, ahead([layer], processes=0) as stream:
+    with WritebackFile(target) as file, ahead([layer], processes=0) as stream:
 
         def write(part: memoryview) -> None:
             file.write(part)

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     Taking = Callable[[Any], Any]
 
 
-MOST_LAYERS = 100
-"""As many as an image may have by default, as in nixpkgs; overlay2 stops at 128."""
-
-
 class Wrong(Exception):  # noqa: N818 - a problem, of which a file may have many
     """A value that a key does not take; the message says what it does."""
 

@@ -17,17 +17,19 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, capi
+from . import capi
 from .closure import StorePath
 from .locate import Locator
 from .machine import unreadable
 from .plan import read_directory
 from .source import entry_of
 from .sparse import check_holes
+from .version import __version__
 
 if TYPE_CHECKING:
+    from .compression import Compression
     from .locate import Place
-    from .spec import Blob, Compression, LayerSpec
+    from .spec import Blob, LayerSpec
     from .tree import Entry
 
 FORMAT = 2

@@ -12,10 +12,10 @@ import attrs
 
 from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
-from .copying import Flowing
 from .listing import lines
 from .made import BLOBS, LAYER_JSON, LISTING
 from .oci import MEDIA_TYPES, Descriptor
+from .ondisk import WritebackFile
 from .output import make_folder
 from .pipeline import serialise
 from .progress import Progress
@@ -79,7 +79,7 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
         file = None
         if blob == "stored":
             make_folder(folder / BLOBS)
-            file = stack.enter_context(Flowing(folder / BLOBS / "blob"))
+            file = stack.enter_context(WritebackFile(folder / BLOBS / "blob"))
         writer = stack.enter_context(BlobWriter(spec.compression, file, parts_last=True))
 
         def consume(part: memoryview) -> None:

@@ -17,23 +17,22 @@ from .archive import data_size
 from .blob import LayerBlob, Piece, open_layer
 from .child import Tally, each
 from .closure import Closure
-from .compression import BlobWriter
+from .compression import BlobWriter, Compression
 from .contents import store_paths
-from .copying import Flowing
 from .errors import InputError, reason
-from .fields import MOST_LAYERS
 from .layer import write_layer
-from .layering import POPULAR, ByList, BySize, split
+from .layering import MOST_LAYERS, POPULAR, ByList, BySize, split
 from .layering_pipeline import STEPS, Pipeline
 from .machine import of_reading
 from .made import CLOSURE_LAYERS, LAYERS_JSON
 from .nar import nar_sizes
 from .oci import MEDIA_TYPES, Descriptor
+from .ondisk import WritebackFile
 from .output import aside, check_replaceable, settle, writing
 from .pipeline import serialise
 from .plan import plan
 from .progress import Progress
-from .spec import Blob, Compression, LayerSpec
+from .spec import Blob, LayerSpec
 from .temporary import Temporary
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ def make_layers(
     def make(number: int) -> None:
         entries = trees[number].archived()
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(Flowing(f"{folder}/{number}")) if folder else None
+            file = stack.enter_context(WritebackFile(f"{folder}/{number}")) if folder else None
             writer = stack.enter_context(BlobWriter(specs[number].compression, file, parts_last=True))
 
             def consume(part: memoryview) -> None:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from .closure import Closure
 
+MOST_LAYERS = 100
+"""As many as an image may have by default, as in nixpkgs; overlay2 stops at 128."""
+
 Group = tuple[StorePath, ...]
 """The store paths of one layer, in order, none twice; never empty."""
 

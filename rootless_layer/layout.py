@@ -53,7 +53,7 @@ _BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """How docker-archives name a config: by its digest, all but a few."""
 _MOST_NESTED = 4
 _MOST_IMAGES = 10_000
-MOST_LAYERS = 1_000
+MOST_READ = 1_000
 """docker runs 127 layers, overlayfs shows 500; each costs a look at what those below it have."""
 
 
@@ -260,8 +260,8 @@ class _Files:
         return self.layers[name, diff_id]
 
     def _check_count(self, layers: int) -> None:
-        if layers > MOST_LAYERS:
-            message = f"{self.where}: an image has {layers} layers, and {MOST_LAYERS} are the most that are read"
+        if layers > MOST_READ:
+            message = f"{self.where}: an image has {layers} layers, and {MOST_READ} are the most that are read"
             raise InputError(message, hint="No engine runs an image of so many: build it again with fewer.")
 
     def _diff_ids(self, config: bytes) -> list[str]:

@@ -14,9 +14,9 @@ from .blob import open_layer
 from .cache import LayerCache
 from .key import layer_key
 from .layer import made_from
-from .made import ASIDE, LAYER_JSON
+from .made import LAYER_JSON
 from .oci import Descriptor
-from .output import make_folder
+from .output import ASIDE, make_folder
 from .progress import Progress
 from .room import keeping, making_room
 from .spec import Blob, LayerSpec, Stage
@@ -77,7 +77,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
 ) -> Delivered:
     """Put a layer in the directory ``output``, from the cache, or built and kept there.
 
-    ``cache`` is :func:`rootless_layer.snapshot.cache_directory`. A base need not be open: where
+    ``cache`` is :func:`rootless_layer.place.cache_directory`. A base need not be open: where
     ``spec`` has none, ``chain_id`` is that of the one that ``open_base`` opens when the layer has to be built.
     The directory is what :func:`rootless_layer.build_layer` would have made of it, whose errors
     this raises as well.

@@ -18,14 +18,12 @@ import attrs
 
 from .lease import Lease
 from .oci import DOCKER_INDEX, INDEX, canonical, is_digest
+from .output import ASIDE
 from .temporary import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
-
-ASIDE = ".rootless-layer-"
-"""How the name begins of a directory beside an output, in which the output is made."""
 
 LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256", "files"
 LAYERS_JSON, LAYERS = "layers.json", "layers"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .closure import Closure, StorePath, load_closure
+from .compression import Compression
 from .errors import InputError
 from .moment import parse_time, rfc3339
-from .spec import Compression, LayerSpec, Script
+from .spec import LayerSpec, Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

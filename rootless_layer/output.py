@@ -6,19 +6,20 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .child import uninterrupted
-from .copying import Flowing
 from .errors import OutputError
-from .made import ASIDE
 from .namespace import begin_writeback, exchange
+from .ondisk import WritebackFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .made import Made
     from .temporary import Temporary
+
+ASIDE = ".rootless-layer-"
+"""How the name begins of a directory beside an output, in which the output is made."""
 
 _HINT = "Name another directory with -o, or remove it."
 _NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -27,7 +28,18 @@ PLACED: list[Path] = []
 """The output that this process has put in its place last; a signal's handler asks for it."""
 
 
-def check_replaceable(target: Path, made: Made) -> None:
+class Recognised(Protocol):
+    """A kind of output that this program knows again."""
+
+    @property
+    def noun(self) -> str:
+        """Give what messages call it."""
+
+    def foreign(self, folder: Path) -> str | None:
+        """Give the path, below a directory, of the first file that is none of such an output's; nothing if there is none."""
+
+
+def check_replaceable(target: Path, made: Recognised) -> None:
     """Refuse to replace anything but an empty directory and one that holds such an output and nothing else.
 
     Raises :class:`OutputError`, which names the first file that is none of the output's.
@@ -36,7 +48,7 @@ def check_replaceable(target: Path, made: Made) -> None:
         _check(target, target, made)
 
 
-def _check(found: Path, target: Path, made: Made) -> None:
+def _check(found: Path, target: Path, made: Recognised) -> None:
     """Check what stands, or stood, at the target, and was ``found`` where it is now."""
     if not found.is_dir():
         message = f"{target}: is there already, and is not {made.noun}"
@@ -64,7 +76,7 @@ def check_file_replaceable(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def aside(target: Path, temporary: Temporary, made: Made) -> Iterator[Path]:
+def aside(target: Path, temporary: Temporary, made: Recognised) -> Iterator[Path]:
     """Give a directory beside the target, which takes its place in the end, or goes.
 
     Raises :class:`OutputError` where it cannot be written, and as :func:`check_replaceable`
@@ -85,11 +97,11 @@ def aside(target: Path, temporary: Temporary, made: Made) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def file_aside(target: Path, temporary: Temporary) -> Iterator[Flowing]:
+def file_aside(target: Path, temporary: Temporary) -> Iterator[WritebackFile]:
     """Give a file beside the target, which takes its place in the end, or goes; raises as :func:`aside`."""
     with writing(target):
         made = Path(temporary.make(str(target.parent), ASIDE)) / "made"
-        with Flowing(made) as file:
+        with WritebackFile(made) as file:
             yield file
             file.settle()
         check_file_replaceable(target)
@@ -155,7 +167,7 @@ def _opened(path: str | Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _replace(folder: Path, target: Path, temporary: Temporary, made: Made) -> None:
+def _replace(folder: Path, target: Path, temporary: Temporary, made: Recognised) -> None:
     """Put a directory in the place of another, which goes with the temporary directories unless it is somebody else's."""
     try:
         exchange(os.fsencode(folder), os.fsencode(target))

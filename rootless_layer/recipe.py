@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .closure import closure_of_paths, load_closure
-from .compression import MOST_BYTES
+from .compression import MOST_BYTES, Compression
 from .config import check_config, exposed, properties
 from .errors import InputError, reason
-from .fields import MOST_LAYERS
 from .image import BY_CLOSURE, Image
+from .layering import MOST_LAYERS
 from .machine import of_reading
 from .moment import created as created_at
 from .moment import environment_epoch
 from .oci import Platform
 from .progress import Progress
-from .spec import Compression, LayerSpec, Script
+from .spec import LayerSpec, Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -236,7 +236,7 @@ def open_below(
     below: Image, options: Mapping[str, Any], cache: Path, tell: Callable[[Progress], object], temporary: Temporary
 ) -> Base:
     """Open what a layer is built upon, in the child that builds it."""
-    from .snapshot import open_base  # noqa: PLC0415 - not needed to look up
+    from .bases import open_base  # noqa: PLC0415 - not needed to look up
 
     most = options.get("most-bytes", MOST_BYTES)
     return open_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))

@@ -18,8 +18,7 @@ import attrs
 from .errors import InputError
 from .lease import Lease
 from .machine import unwritable
-from .made import ASIDE
-from .output import make_folder
+from .output import ASIDE, make_folder
 from .removal import remove
 
 if TYPE_CHECKING:

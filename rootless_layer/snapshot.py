@@ -16,113 +16,31 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
-from . import given
 from .base import Base, Entries
-from .compression import MOST_BYTES
-from .errors import InputError, OutputError, reason
-from .lease import Lease
+from .errors import InputError, reason
 from .machine import unreadable
-from .made import ASIDE
 from .namespace import sync_file_system
-from .output import make_folder
+from .output import ASIDE
 from .removal import remove
-from .room import SNAPSHOTS, keeping, making_room
 from .source import walk
 from .tarball import read_layer
-from .tree import ROOT_MODE, of_overlay, overlay_note, shown
+from .tree import ROOT_MODE, of_overlay, shown
 from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from .base import Facts
     from .blob import LayerBlob
     from .feed import Consume, Give
-    from .image import Image
+    from .lease import Lease
     from .temporary import Temporary
 
 _INDEX = "index.json"
 _AGAIN = "Remove that directory: it is made again."
 
 
-def cache_directory() -> Path:
-    """Give the place of what is kept between builds: ``ROOTLESS_LAYER_CACHE``, else the user's cache directory."""
-    given = os.environ.get("ROOTLESS_LAYER_CACHE")
-    return Path(given).absolute() if given else platformdirs.user_cache_path("rootless-layer")
-
-
-def open_base(
-    image: Image,
-    cache: str | os.PathLike[str],
-    temporary: Temporary,
-    *,
-    most_bytes: int = MOST_BYTES,
-    tell: Callable[[str], object] = lambda _note: None,
-) -> Base:
-    """Give the tree that an image's layers make, unpacking those that ``cache`` does not have.
-
-    ``temporary`` makes the directories for what is half done; a layer may unpack to
-    ``most_bytes`` at the most; ``tell`` gets a note for a person before each that takes a
-    while. The snapshots stay in the cache for as long as the :class:`Base` is used: it holds
-    their leases. One process at a time unpacks. Raises :class:`InputError` for a layer that is
-    damaged, is not what its digest says or names paths outside of the root,
-    :class:`OutputError` where the cache cannot be written.
-    """
-    place = Path(given.path("cache", cache)) / SNAPSHOTS
-    folders = [place / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
-    merged = _Merged()
-    leases = _held(folders)
-    if leases is not None:
-        for folder in folders:
-            merged.add(folder)
-    else:
-        with making_room(place.parent):
-            with _alone(place):
-                for number, (layer, folder) in enumerate(zip(image.layers, folders, strict=True), 1):
-                    if not _is_whole(folder):
-                        remove(str(folder))  # of an earlier form, or damaged
-                        tell(f"unpacking layer {number} of {len(folders)} of the base, once")
-                        _unpack(layer, folder, merged.base(""), temporary, most_bytes)
-                    merged.add(folder)
-                leases = _held(folders)
-            if leases is None:
-                message = f"{place}: a base was removed as soon as it was unpacked"
-                raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
-    if merged.cleaned:
-        tell(overlay_note(merged.cleaned))
-    for folder in reversed(folders):  # one is of less use without those below it, so it is to go before them
-        with contextlib.suppress(OSError):
-            os.utime(folder)
-    return merged.base(image.chain_ids[-1] if folders else "", leases)
-
-
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
+    """Say whether a snapshot is there, of the form that this program reads."""
     return (folder / _INDEX).is_file() and (folder / TREE).is_dir()
-
-
-def _held(folders: Sequence[Path]) -> tuple[Lease, ...] | None:
-    """Keep snapshots from being removed, if all of them are there."""
-    leases = []
-    for folder in folders:
-        if (lease := Lease.shared(folder)) is None or not _is_whole(folder):
-            return None  # those that were taken go with their values
-        leases.append(lease)
-    return tuple(leases)
-
-
-@contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Be the one process that unpacks, and keep others from removing snapshots."""
-    with keeping(place):
-        make_folder(place)
-        lease = Lease.exclusive(place, wait=True)
-    try:
-        yield
-    finally:
-        if lease is not None:
-            lease.release()
 
 
 def damage(folder: Path) -> str:
@@ -158,10 +76,11 @@ def damage(folder: Path) -> str:
         return f"it cannot be read: {reason(error)}"
 
 
-class _Merged:
+class Merged:
     """The snapshots one above the other, so far."""
 
     def __init__(self) -> None:
+        """Begin with none."""
         self.facts: dict[bytes, Facts] = {b"": (ROOT_MODE, 0, 0, 0, 0, 0, None, (), b"")}
         self.links: list[tuple[bytes, list[bytes]]] = []
         self.special: dict[bytes, None] = {}
@@ -210,17 +129,22 @@ def _bytes(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, most_bytes: int) -> None:
-    with keeping(folder.parent):
-        made = Path(temporary.make(str(folder.parent), ASIDE))
-        name = layer.piece.path if layer.piece else layer.listing
-        spool = made / "files"
-        changes = read_layer(_limited(layer, name, most_bytes), name, str(spool), below.entries)
-        (made / _INDEX).write_bytes(Snapshot(name, below, changes, os.fsencode(made)).write())
-        remove(str(spool))  # what a later member of the layer replaced is there still
-        sync_file_system(made)
-        with contextlib.suppress(FileExistsError):  # another build was quicker; what it made is the same
-            _rename(made, folder)
+def unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, most_bytes: int) -> None:
+    """Unpack a layer upon those ``below`` into ``folder``, whole or not at all.
+
+    ``temporary`` makes the directory for what is half done; the layer may have ``most_bytes`` as a tar. Raises
+    :class:`InputError` for a layer that is damaged or names paths outside of the root, :class:`OSError` where the
+    disk refuses.
+    """
+    made = Path(temporary.make(str(folder.parent), ASIDE))
+    name = layer.piece.path if layer.piece else layer.listing
+    spool = made / "files"
+    changes = read_layer(_limited(layer, name, most_bytes), name, str(spool), below.entries)
+    (made / _INDEX).write_bytes(Snapshot(name, below, changes, os.fsencode(made)).write())
+    remove(str(spool))  # what a later member of the layer replaced is there still
+    sync_file_system(made)
+    with contextlib.suppress(FileExistsError):  # another build was quicker; what it made is the same
+        _rename(made, folder)
 
 
 def _rename(made: Path, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +13,7 @@ import attrs
 from . import given
 from .base import Base
 from .closure import Closure
+from .compression import Compression
 from .errors import InputError
 from .machine import unreadable
 from .places import Places
@@ -31,42 +31,7 @@ Link = Literal["hard", "symbolic", "copy"]
 Conflict = Literal["error", "first", "last"]
 Stage = Literal["auto", "bind", "hardlink", "copy"]
 Blob = Literal["stored", "derived"]
-Kind = Literal["none", "gzip", "zstd"]
-
-_LEVELS = {"none": (0, 0, 0), "gzip": (0, 2, 3), "zstd": (1, 3, 19)}
-"""Lowest, default and highest level; gzip's are ISA-L's."""
 _LARGEST_TIME = 2**63 - 1
-_LEVEL = re.compile("[0-9]{1,4}")
-
-
-@attrs.frozen(slots=True)
-class Compression:
-    """How a blob is stored: a kind, and a level of that kind (by default the kind's own)."""
-
-    kind: Kind = "none"
-    level: int = -1
-
-    def __attrs_post_init__(self) -> None:
-        """Take the default level, and refuse one that the kind does not have."""
-        if not isinstance(self.kind, str) or self.kind not in _LEVELS:
-            message = f"{self.kind}: not a compression; there are {', '.join(_LEVELS)}"
-            raise InputError(message)
-        given.instance("level", self.level, int, "a whole number")
-        lowest, default, highest = _LEVELS[self.kind]
-        if self.level == -1:
-            object.__setattr__(self, "level", default)
-        if not lowest <= self.level <= highest:
-            message = f"{self.kind} has the levels {lowest} to {highest}, not {self.level}"
-            raise InputError(message)
-
-    @classmethod
-    def parse(cls, text: str) -> Compression:
-        """Read ``KIND`` or ``KIND:LEVEL``; raises :class:`InputError`."""
-        kind, colon, level = text.partition(":")
-        if colon and not _LEVEL.fullmatch(level):
-            message = f"{text!r} is not a compression: write it as KIND or KIND:LEVEL"
-            raise InputError(message)
-        return cls(kind, int(level) if colon else -1)  # type: ignore[arg-type]
 
 
 def _arguments(value: Iterable[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from .compression import decompress, kind_of
 from .errors import InputError, SourceError
 from .files import clean, headers, in_archive, in_directory
 from .findings import Finder
-from .layout import MOST_LAYERS
+from .layout import MOST_READ
 from .machine import NOBODYS_FAULT
 from .oci import is_layer_type, layer_type
 from .reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
@@ -203,8 +203,8 @@ class _Stored:
         described = given.document("config", required=True)
         config = None if described is None else self._blob(described)
         rows = given.documents("layers", required=True)
-        if len(rows) > MOST_LAYERS:
-            given.problem("layers", f"there are {len(rows)}, and {MOST_LAYERS} are the most that are looked into")
+        if len(rows) > MOST_READ:
+            given.problem("layers", f"there are {len(rows)}, and {MOST_READ} are the most that are looked into")
             return None
         other = _other_than_image(given, "" if config is None else config[0], runs=runs)
         layers: list[tuple[str, Piece] | None] = []
@@ -241,8 +241,8 @@ class _Stored:
             row = Document(value, "manifest.json", self.finder, f"[{number}]")
             config = self._named(row, row.get("Config", str, required=True))
             names = row.strings("Layers", required=True)
-            if len(names) > MOST_LAYERS:
-                row.problem("Layers", f"there are {len(names)}, and {MOST_LAYERS} are the most that are looked into")
+            if len(names) > MOST_READ:
+                row.problem("Layers", f"there are {len(names)}, and {MOST_READ} are the most that are looked into")
                 continue
             layers = [self._named(row, name) for name in names]
             for name in row.strings("RepoTags"):

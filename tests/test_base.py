@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, members
 
 from rootless_layer.base import Base
+from rootless_layer.bases import open_base
 from rootless_layer.blob import LayerBlob, Piece
 from rootless_layer.changeset import changeset, difference
 from rootless_layer.image import Image
 from rootless_layer.oci import MEDIA_TYPES, Descriptor, Platform, sha256
 from rootless_layer.pipeline import serialise
-from rootless_layer.snapshot import open_base
 from rootless_layer.temporary import Temporary
 from rootless_layer.tree import Entry, Tree
 

@@ -16,12 +16,12 @@ import pytest
 
 import rootless_layer
 from rootless_layer.base import Delta
+from rootless_layer.bases import open_base
 from rootless_layer.changeset import changeset
 from rootless_layer.compare import compare
 from rootless_layer.errors import InputError
 from rootless_layer.inspection import inspect
-from rootless_layer.layout import MOST_LAYERS, read_images
-from rootless_layer.snapshot import open_base
+from rootless_layer.layout import MOST_READ, read_images
 from rootless_layer.tarball import read_tar
 from rootless_layer.temporary import Temporary
 from rootless_layer.validate import validate
@@ -222,7 +222,7 @@ def test_names_of_one_file_in_a_layer(tmp_path: Path) -> None:
 
 def test_more_layers_than_are_read(tmp_path: Path) -> None:
     """An image of a hundred thousand layers is refused at once, by the number, and is no valid one."""
-    path = layout(tmp_path / "layout", [tar([])] * (MOST_LAYERS + 1))
+    path = layout(tmp_path / "layout", [tar([])] * (MOST_READ + 1))
     with pytest.raises(InputError, match="1001 layers"):
         read_images(path, none)
     assert "1001" in " ".join(map(str, validate(path, none).problems))

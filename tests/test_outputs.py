@@ -263,7 +263,7 @@ def test_a_compression_that_is_none_is_refused(user: User, kind: str) -> None:
 FULL = """
 import errno, os, sys
 from rootless_layer.compression import BlobWriter
-from rootless_layer.spec import Compression
+from rootless_layer.compression import Compression
 
 class Full:
     written = 0
@@ -289,10 +289,10 @@ for _ in range(60):
 
 SHORT = """
 import resource, sys
-from rootless_layer.copying import Flowing
+from rootless_layer.ondisk import WritebackFile
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-with Flowing(sys.argv[1]) as file:
+with WritebackFile(sys.argv[1]) as file:
     assert file.write(bytes(600)) == 600
     try:
         file.write(bytes(600))

@@ -1,0 +1,94 @@
+"""Base images in the cache: each layer is unpacked there once, and stays for as long as a build uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import given
+from .compression import MOST_BYTES
+from .errors import OutputError
+from .lease import Lease
+from .output import make_folder
+from .removal import remove
+from .room import SNAPSHOTS, keeping, making_room
+from .snapshot import Merged, is_whole, unpack
+from .tree import overlay_note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .base import Base
+    from .image import Image
+    from .temporary import Temporary
+
+
+def open_base(
+    image: Image,
+    cache: str | os.PathLike[str],
+    temporary: Temporary,
+    *,
+    most_bytes: int = MOST_BYTES,
+    tell: Callable[[str], object] = lambda _note: None,
+) -> Base:
+    """Give the tree that an image's layers make, unpacking those that ``cache`` does not have.
+
+    ``temporary`` makes the directories for what is half done; a layer may unpack to
+    ``most_bytes`` at the most; ``tell`` gets a note for a person before each that takes a
+    while. The snapshots stay in the cache for as long as the :class:`Base` is used: it holds
+    their leases. One process at a time unpacks. Raises :class:`InputError` for a layer that is
+    damaged, is not what its digest says or names paths outside of the root,
+    :class:`OutputError` where the cache cannot be written.
+    """
+    place = Path(given.path("cache", cache)) / SNAPSHOTS
+    folders = [place / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
+    merged = Merged()
+    leases = _held(folders)
+    if leases is not None:
+        for folder in folders:
+            merged.add(folder)
+    else:
+        with making_room(place.parent):
+            with _alone(place):
+                for number, (layer, folder) in enumerate(zip(image.layers, folders, strict=True), 1):
+                    if not is_whole(folder):
+                        remove(str(folder))  # of an earlier form, or damaged
+                        tell(f"unpacking layer {number} of {len(folders)} of the base, once")
+                        with keeping(place):
+                            unpack(layer, folder, merged.base(""), temporary, most_bytes)
+                    merged.add(folder)
+                leases = _held(folders)
+            if leases is None:
+                message = f"{place}: a base was removed as soon as it was unpacked"
+                raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
+    if merged.cleaned:
+        tell(overlay_note(merged.cleaned))
+    for folder in reversed(folders):  # one is of less use without those below it, so it is to go before them
+        with contextlib.suppress(OSError):
+            os.utime(folder)
+    return merged.base(image.chain_ids[-1] if folders else "", leases)
+
+
+def _held(folders: Sequence[Path]) -> tuple[Lease, ...] | None:
+    """Keep snapshots from being removed, if all of them are there."""
+    leases = []
+    for folder in folders:
+        if (lease := Lease.shared(folder)) is None or not is_whole(folder):
+            return None  # those that were taken go with their values
+        leases.append(lease)
+    return tuple(leases)
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Be the one process that unpacks, and keep others from removing snapshots."""
+    with keeping(place):
+        make_folder(place)
+        lease = Lease.exclusive(place, wait=True)
+    try:
+        yield
+    finally:
+        if lease is not None:
+            lease.release()
