@@ -17,7 +17,7 @@ import attrs
 
 from . import capi
 from .errors import RootlessLayerError, SourceError
-from .machine import unreadable
+from .system.machine import unreadable
 from .tree import Entry, shown, stamp
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from .errors import InputError, reason
-from .machine import of_reading
 from .number import seconds, whole
+from .system.machine import of_reading
 from .terminal import quoted
 
 if TYPE_CHECKING:

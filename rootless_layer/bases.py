@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from . import given
 from .compression import MOST_BYTES
 from .errors import OutputError
-from .lease import Lease
-from .output import make_folder
-from .removal import remove
 from .room import SNAPSHOTS, keeping, making_room
 from .snapshot import Merged, is_whole, unpack
+from .system.lease import Lease
+from .system.removal import remove
+from .system.replace import make_folder
 from .tree import overlay_note
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .base import Base
     from .image import Image
-    from .temporary import Temporary
+    from .system.temporary import Temporary
 
 
 def open_base(

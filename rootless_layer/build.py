@@ -19,14 +19,14 @@ from .hiding import hidden_by_plan, unusual
 from .layer import Layer, write_layer
 from .locate import StoreLocation
 from .made import FILES, LAYER
-from .output import aside, check_replaceable, make_folder, writing
 from .plan import check_rootfs, plan, read_directory
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
 from .sparse import check_holes
 from .spec import Blob, LayerSpec, Stage
-from .temporary import Temporary
+from .system.replace import aside, check_replaceable, make_folder, writing
+from .system.temporary import Temporary
 from .tools import ToolStager
 from .tree import overlay_note, without_overlay
 

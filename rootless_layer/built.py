@@ -12,11 +12,11 @@ from .blob import Piece, open_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
 from .derived import read_derived
 from .errors import InputError, RootlessLayerError
-from .machine import NOBODYS_FAULT, unreadable
 from .made import IMAGE_JSON
 from .oci import MEDIA_TYPES
 from .schema import Document, is_digest, parse
 from .soundness import Soundness
+from .system.machine import NOBODYS_FAULT, unreadable
 from .terminal import quoted
 from .tree import ROOT_MODE, Entry, legible, shown
 

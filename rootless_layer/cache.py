@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .errors import OutputError, SourceError
-from .lease import Lease
 from .made import LAYER, LAYER_JSON
-from .ondisk import WritebackFile, transfer
-from .output import ASIDE, aside, check_replaceable, make_folder, umask, writing
-from .removal import remove
 from .room import LAYERS, keeping, making_room
-from .temporary import Temporary
+from .system.files import WritebackFile, transfer
+from .system.lease import Lease
+from .system.removal import remove
+from .system.replace import ASIDE, aside, check_replaceable, make_folder, umask, writing
+from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

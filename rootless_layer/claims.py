@@ -10,9 +10,9 @@ import attrs
 from .compression import decompressed, kind_of
 from .contents import Contents
 from .errors import RootlessLayerError, SourceError
-from .machine import NOBODYS_FAULT
 from .members import Member, read_members
 from .soundness import check_ending
+from .system.machine import NOBODYS_FAULT
 
 if TYPE_CHECKING:
     from .blob import Piece

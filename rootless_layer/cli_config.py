@@ -9,7 +9,7 @@ import click
 
 from .cli_values import as_written
 from .errors import InputError, reason
-from .machine import of_reading
+from .system.machine import of_reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

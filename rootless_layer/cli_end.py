@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from .border import of_machine
-from .child import ENDING, abandon
 from .cli_say import say
 from .errors import RootlessLayerError, ScriptError
-from .output import PLACED
 from .statuses import USAGE
+from .system.fork import ENDING, abandon
+from .system.replace import PLACED
 from .terminal import is_live
 
 if TYPE_CHECKING:

@@ -155,8 +155,8 @@ def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextl
     Into a layout they are linked; and nothing is compressed twice. Whatever keeps them from being
     written is raised as :class:`OutputError`.
     """
-    from .output import writing  # noqa: PLC0415
-    from .temporary import Temporary  # noqa: PLC0415
+    from .system.replace import writing  # noqa: PLC0415
+    from .system.temporary import Temporary  # noqa: PLC0415
 
     if _kind(options) == "layout":
         target = Path(os.path.realpath(options["output"]))
@@ -190,7 +190,7 @@ def _kind(options: Mapping[str, Any]) -> Format:
 @contextlib.contextmanager
 def spooling() -> Iterator[Callable[[], str]]:
     """Give what names new files for what has to be decompressed; they go in the end."""
-    from .temporary import Temporary  # noqa: PLC0415
+    from .system.temporary import Temporary  # noqa: PLC0415
 
     with Temporary() as temporary:
         folder: list[str] = []
@@ -236,7 +236,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
     from .bases import open_base  # noqa: PLC0415
     from .compression import MOST_BYTES  # noqa: PLC0415
     from .place import cache_directory  # noqa: PLC0415
-    from .temporary import Temporary  # noqa: PLC0415
+    from .system.temporary import Temporary  # noqa: PLC0415
 
     temporary = stack.enter_context(Temporary())
 

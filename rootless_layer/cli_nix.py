@@ -67,7 +67,7 @@ def nix_image(*, quiet: bool) -> None:
     from .attributes import Attributes  # noqa: PLC0415
     from .nix_build import image_request  # noqa: PLC0415
     from .nix_image import assemble  # noqa: PLC0415
-    from .temporary import Temporary  # noqa: PLC0415
+    from .system.temporary import Temporary  # noqa: PLC0415
 
     request = image_request(Attributes.of_build(os.environ, os.getcwd()))
     with spooling() as spool, Temporary() as temporary:
@@ -149,7 +149,7 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
     from .nix_image import choose  # noqa: PLC0415
     from .oci import Platform  # noqa: PLC0415
     from .reference import path_and_name  # noqa: PLC0415
-    from .temporary import Temporary  # noqa: PLC0415
+    from .system.temporary import Temporary  # noqa: PLC0415
 
     spool = stack.enter_context(spooling())
     wanted = Platform.parse(platform) if platform else None
@@ -194,8 +194,8 @@ def _written(output: str) -> Iterator[BinaryIO]:
         return
     from pathlib import Path  # noqa: PLC0415
 
-    from .output import check_file_replaceable, file_aside  # noqa: PLC0415
-    from .temporary import Temporary  # noqa: PLC0415
+    from .system.replace import check_file_replaceable, file_aside  # noqa: PLC0415
+    from .system.temporary import Temporary  # noqa: PLC0415
 
     target = Path(os.path.realpath(output))
     check_file_replaceable(target)

@@ -33,7 +33,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
     """
     from .findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
-    from .machine import NOBODYS_FAULT  # noqa: PLC0415
+    from .system.machine import NOBODYS_FAULT  # noqa: PLC0415
     from .validate import validate as check  # noqa: PLC0415
 
     found = {}

@@ -9,9 +9,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .child import ENDING
 from .errors import OutputError
-from .output import PLACED
+from .system.fork import ENDING
+from .system.replace import PLACED
 from .terminal import is_live, printable
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 import attrs
 
 from . import given
-from .child import cores, uninterrupted
 from .errors import InputError
-from .machine import NO_MEMORY, enough, unreadable, unwritable
+from .system.fork import cores, uninterrupted
+from .system.machine import NO_MEMORY, enough, unreadable, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

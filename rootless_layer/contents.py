@@ -12,8 +12,8 @@ from . import listing
 from .changes import Added, Changes, parents
 from .closure import StorePath
 from .errors import InputError
-from .machine import unreadable
 from .members import Member, leaves_root, read_members
+from .system.machine import unreadable
 from .tree import ROOT_MODE, Entry, legible, shown
 
 if TYPE_CHECKING:

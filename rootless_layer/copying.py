@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from .errors import SourceError
-from .machine import unreadable
-from .ondisk import transfer
+from .system.files import transfer
+from .system.machine import unreadable
 from .tree import stamp
 
 if TYPE_CHECKING:

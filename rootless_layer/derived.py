@@ -22,12 +22,12 @@ from .blob import LayerBlob, Piece
 from .contents import Contents, merge
 from .errors import InputError, reason
 from .image import Image
-from .machine import of_reading
 from .made import BLOBS, IMAGE_JSON, LISTINGS
 from .members import Member
 from .oci import Descriptor, layer_type
-from .output import make_folder
 from .schema import config_faults
+from .system.machine import of_reading
+from .system.replace import make_folder
 from .terminal import quoted
 from .tree import Tree, stamp
 

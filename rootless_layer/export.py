@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from . import given
 from .admission import admit
 from .blob import ahead
-from .child import Tally, each
 from .errors import InputError
 from .index import docker_manifest, index
 from .made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
 from .oci import MEDIA_TYPES, Platform, canonical, sha256
-from .ondisk import WritebackFile
-from .output import aside, check_file_replaceable, check_replaceable, file_aside, make_folder, umask, writing
 from .progress import Progress
-from .temporary import Temporary
+from .system.files import WritebackFile
+from .system.fork import Tally, each
+from .system.replace import aside, check_file_replaceable, check_replaceable, file_aside, make_folder, umask, writing
+from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

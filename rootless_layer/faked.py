@@ -17,7 +17,7 @@ import signal
 import time
 
 from .errors import DaemonError
-from .namespace import die_with_parent
+from .system.namespaces import die_with_parent
 
 _START_SECONDS = 10
 _END_SECONDS = 60

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from .errors import MachineError
-from .machine import enough, unreadable
+from .system.machine import enough, unreadable
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .blob import Piece
 from .errors import InputError
-from .machine import is_of_machine, unreadable
+from .system.machine import is_of_machine, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,9 @@ import attrs
 from .blob import open_layer
 from .image import Image
 from .layout import choose, read_images
-from .machine import unwritable
 from .reference import path_and_name
-from .temporary import Temporary
+from .system.machine import unwritable
+from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     import contextlib

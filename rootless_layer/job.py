@@ -11,8 +11,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .child import Child, uninterrupted
 from .errors import RootlessLayerError, ScriptError
+from .system.fork import Child, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from . import capi
 from .closure import StorePath
 from .locate import Locator
-from .machine import unreadable
 from .plan import read_directory
 from .source import entry_of
 from .sparse import check_holes
+from .system.machine import unreadable
 from .version import __version__
 
 if TYPE_CHECKING:

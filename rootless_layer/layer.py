@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .child import Child, may_fork, uninterrupted
 from .compression import BlobWriter
 from .listing import lines
 from .made import BLOBS, LAYER_JSON, LISTING
 from .oci import MEDIA_TYPES, Descriptor
-from .ondisk import WritebackFile
-from .output import make_folder
 from .pipeline import serialise
 from .progress import Progress
+from .system.files import WritebackFile
+from .system.fork import Child, may_fork, uninterrupted
+from .system.replace import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,6 @@ import attrs
 from . import given
 from .archive import data_size
 from .blob import LayerBlob, Piece, open_layer
-from .child import Tally, each
 from .closure import Closure
 from .compression import BlobWriter, Compression
 from .contents import store_paths
@@ -23,17 +22,18 @@ from .errors import InputError, reason
 from .layer import write_layer
 from .layering import MOST_LAYERS, POPULAR, ByList, BySize, split
 from .layering_pipeline import STEPS, Pipeline
-from .machine import of_reading
 from .made import CLOSURE_LAYERS, LAYERS_JSON
 from .nar import nar_sizes
 from .oci import MEDIA_TYPES, Descriptor
-from .ondisk import WritebackFile
-from .output import aside, check_replaceable, settle, writing
 from .pipeline import serialise
 from .plan import plan
 from .progress import Progress
 from .spec import Blob, LayerSpec
-from .temporary import Temporary
+from .system.files import WritebackFile
+from .system.fork import Tally, each
+from .system.machine import of_reading
+from .system.replace import aside, check_replaceable, settle, writing
+from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

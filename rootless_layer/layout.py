@@ -29,7 +29,6 @@ from .errors import InputError, SourceError, reason
 from .files import DAMAGED, in_archive, in_directory
 from .given import path as given_path
 from .image import Image
-from .machine import unreadable
 from .made import IMAGE_JSON
 from .oci import (
     DOCKER_INDEX,
@@ -45,6 +44,7 @@ from .oci import (
 )
 from .reference import FULL_NAME, REF_NAME
 from .schema import config_faults
+from .system.machine import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

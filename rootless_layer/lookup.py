@@ -16,11 +16,11 @@ from .key import layer_key
 from .layer import made_from
 from .made import LAYER_JSON
 from .oci import Descriptor
-from .output import ASIDE, make_folder
 from .progress import Progress
 from .room import keeping, making_room
 from .spec import Blob, LayerSpec, Stage
-from .temporary import Temporary
+from .system.replace import ASIDE, make_folder
+from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .lease import Lease
 from .oci import DOCKER_INDEX, INDEX, canonical, is_digest
-from .output import ASIDE
-from .temporary import left_behind
+from .system.lease import Lease
+from .system.replace import ASIDE
+from .system.temporary import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -27,7 +27,7 @@ from .lookup import Holder, hold_layers, sources
 from .oci import chain_ids, sha256
 from .recipe import assemble, format_of, open_below, platform_of
 from .record import Outputs
-from .temporary import Temporary
+from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

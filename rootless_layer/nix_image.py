@@ -17,8 +17,8 @@ from .layout import Stored, is_named, read_images
 from .made import DERIVED_IMAGE, LAYERS
 from .nix_build import without
 from .oci import Platform
-from .output import aside, check_replaceable, writing
 from .reference import tag_of
+from .system.replace import aside, check_replaceable, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .closure import Closure
     from .layering import Strategy
     from .nix_build import ImageRequest
-    from .temporary import Temporary
+    from .system.temporary import Temporary
 
 
 def assemble(

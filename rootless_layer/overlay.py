@@ -16,8 +16,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from . import namespace
 from .errors import OverlayError
+from .system import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Overlay:
         os.chdir(lowers)
         try:
             options = b"lowerdir=" + layers + b",upperdir=upper,workdir=scratch,userxattr"
-            namespace.mount(b"overlay", self.tree, b"overlay", 0, options)
+            namespaces.mount(b"overlay", self.tree, b"overlay", 0, options)
         except OSError as error:
             raise OverlayError(str(error)) from error
         finally:

@@ -14,8 +14,8 @@ import attrs
 
 from . import errors
 from .archive import BLOCK, FILLED, RUN_END, SLOT_BYTES, SLOTS, Producer, data_size
-from .child import Child, cores, may_fork, uninterrupted
 from .errors import ArchiveError
+from .system.fork import Child, cores, may_fork, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

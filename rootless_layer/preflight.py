@@ -14,11 +14,11 @@ from .errors import InputError, OutputError
 from .export import check_target
 from .locate import Locator
 from .made import LAYER
-from .output import check_replaceable
 from .plan import check_rootfs
 from .recipe import format_of, platform_of
 from .reference import path_and_name
 from .spec import LayerSpec
+from .system.replace import check_replaceable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

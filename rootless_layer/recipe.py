@@ -15,12 +15,12 @@ from .config import check_config, exposed, properties
 from .errors import InputError, reason
 from .image import BY_CLOSURE, Image
 from .layering import MOST_LAYERS
-from .machine import of_reading
 from .moment import created as created_at
 from .moment import environment_epoch
 from .oci import Platform
 from .progress import Progress
 from .spec import LayerSpec, Script
+from .system.machine import of_reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .faults import Faults
     from .graph import Node
     from .layered import Splitting
-    from .temporary import Temporary
+    from .system.temporary import Temporary
 
     Attempt = Callable[..., Any]
     """:meth:`.Faults.attempt` for one node."""

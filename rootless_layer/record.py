@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .cache import Stamps, stamps
-from .lease import Lease
-from .output import make_folder
 from .room import keeping
+from .system.lease import Lease
+from .system.replace import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from .errors import InputError
-from .lease import Lease
-from .machine import unwritable
-from .output import ASIDE, make_folder
-from .removal import remove
+from .system.lease import Lease
+from .system.machine import unwritable
+from .system.removal import remove
+from .system.replace import ASIDE, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -21,7 +21,7 @@ from .errors import BypassError, DaemonError, ScriptError, UnavailableError
 from .fakeroot import find_programs
 from .ownership import OwnershipRecord, Shown, save_file
 from .stage import SCAFFOLD
-from .temporary import start_python
+from .system.temporary import start_python
 from .view import DEVICES
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from .base import Base, Entries
 from .errors import InputError, reason
-from .machine import unreadable
-from .namespace import sync_file_system
-from .output import ASIDE
-from .removal import remove
 from .source import walk
+from .system.machine import unreadable
+from .system.namespaces import sync_file_system
+from .system.removal import remove
+from .system.replace import ASIDE
 from .tarball import read_layer
 from .tree import ROOT_MODE, of_overlay, shown
 from .unpacking import TREE, Snapshot
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .base import Facts
     from .blob import LayerBlob
     from .feed import Consume, Give
-    from .lease import Lease
-    from .temporary import Temporary
+    from .system.lease import Lease
+    from .system.temporary import Temporary
 
 _INDEX = "index.json"
 _AGAIN = "Remove that directory: it is made again."

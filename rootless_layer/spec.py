@@ -15,8 +15,8 @@ from .base import Base
 from .closure import Closure
 from .compression import Compression
 from .errors import InputError
-from .machine import unreadable
 from .places import Places
+from .system.machine import unreadable
 from .tree import MOST_ID
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from .changes import Added, Changes
 from .compression import decompressed, kind_of
 from .errors import InputError, RootlessLayerError
 from .feed import READ_BYTES, Feed
-from .machine import failed, is_of_machine, unreadable, unwritable
+from .system.machine import failed, is_of_machine, unreadable, unwritable
 from .tarstream import TarStream
 from .tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from . import capi
 from .feed import READ_BYTES
 from .header import BLOCK, Header, HeaderError, is_plain, own_header
-from .machine import failed, is_of_machine
+from .system.machine import failed, is_of_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from .cache import LayerCache, is_whole
 from .errors import MachineError, RootlessLayerError
-from .lease import Lease
 from .record import Outputs
-from .removal import remove
 from .room import Kept, entries, put_aside, rubbish, shrink
-from .temporary import left_behind
+from .system.lease import Lease
+from .system.removal import remove
+from .system.temporary import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

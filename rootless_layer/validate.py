@@ -15,11 +15,11 @@ from .errors import InputError, SourceError
 from .files import clean, headers, in_archive, in_directory
 from .findings import Finder
 from .layout import MOST_READ
-from .machine import NOBODYS_FAULT
 from .oci import is_layer_type, layer_type
 from .reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .soundness import Soundness
+from .system.machine import NOBODYS_FAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,8 +17,9 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import namespace, seccomp
+from . import seccomp
 from .errors import RootlessLayerError
+from .system import namespaces
 
 if TYPE_CHECKING:
     from .faked import Daemon
@@ -98,35 +99,35 @@ def _said(status: int, kind: str, about: str) -> bytes:
 def _enter_view(plan: dict[str, Any]) -> None:
     tree = os.fsencode(plan["tree"])
     if plan["isolation"] == "namespaces":
-        namespace.unshare(namespace.CLONE_NEWNS)
-        namespace.make_private()
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+        namespaces.make_private()
         (_mount_root_view if plan["view"] == "root" else _mount_directory_view)(plan, tree)
-        namespace.drop_capabilities(namespace.KEPT_CAPABILITIES)
+        namespaces.drop_capabilities(namespaces.KEPT_CAPABILITIES)
     elif plan["isolation"] == "chroot" and plan["view"] == "root":
         os.chroot(tree)
         os.chdir("/")
         # Real root could leave the chroot by another one, or by a file's handle.
-        namespace.drop_capabilities(namespace.CONFINED_CAPABILITIES)
+        namespaces.drop_capabilities(namespaces.CONFINED_CAPABILITIES)
     else:
         os.chdir(tree)
 
 
 def _mount_store(plan: dict[str, Any], tree: bytes) -> None:
-    namespace.bind(tree, tree, read_only=False)
+    namespaces.bind(tree, tree, read_only=False)
     for source, target in plan["binds"]:
-        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
+        namespaces.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
 
 
 def _mount_root_view(plan: dict[str, Any], tree: bytes) -> None:
     _mount_store(plan, tree)
     for source, target in plan["scaffold"]:
-        namespace.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
+        namespaces.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
     if plan["pid_namespace"]:
         mount_proc(tree + b"/proc")
     else:
-        namespace.bind(b"/proc", tree + b"/proc", read_only=False, recursive=True)
-    namespace.set_read_only(tree + b"/proc", recursive=True)
-    namespace.pivot_into(tree)
+        namespaces.bind(b"/proc", tree + b"/proc", read_only=False, recursive=True)
+    namespaces.set_read_only(tree + b"/proc", recursive=True)
+    namespaces.pivot_into(tree)
 
 
 def _mount_directory_view(plan: dict[str, Any], tree: bytes) -> None:
@@ -137,17 +138,17 @@ def _mount_directory_view(plan: dict[str, Any], tree: bytes) -> None:
     below = scratch + b"/root"
     os.makedirs(below, exist_ok=True)
     nodes = _make_devices(devices)
-    namespace.restrict(b"/")
+    namespaces.restrict(b"/")
     for node in nodes:
-        namespace.allow_devices(node)
-    namespace.bind(scratch, scratch, read_only=False)
-    namespace.set_writable(scratch)
-    namespace.bind(tree, below, read_only=False, recursive=True)
-    namespace.set_writable(below)
+        namespaces.allow_devices(node)
+    namespaces.bind(scratch, scratch, read_only=False)
+    namespaces.set_writable(scratch)
+    namespaces.bind(tree, below, read_only=False, recursive=True)
+    namespaces.set_writable(below)
     # The session's files may lie below /tmp or /dev themselves: one of the two hides them.
     kept = os.open(devices, os.O_PATH | os.O_CLOEXEC)
-    namespace.bind(scratch, b"/tmp", read_only=False, recursive=True)
-    namespace.bind(b"/proc/self/fd/%d" % kept, b"/dev", read_only=False, recursive=True)
+    namespaces.bind(scratch, b"/tmp", read_only=False, recursive=True)
+    namespaces.bind(b"/proc/self/fd/%d" % kept, b"/dev", read_only=False, recursive=True)
     os.chdir(_TREE_SHOWN_AT)
 
 
@@ -159,7 +160,7 @@ def _make_devices(folder: bytes) -> list[bytes]:
         source, node = f"/dev/{name}".encode(), folder + b"/" + name.encode()
         if os.path.exists(source):
             os.close(os.open(node, os.O_CREAT | os.O_WRONLY, 0o600))
-            namespace.bind(source, node, read_only=False)
+            namespaces.bind(source, node, read_only=False)
             nodes.append(node)
     for name, target in DEVICE_LINKS.items():
         link = folder + b"/" + name.encode()
@@ -170,5 +171,5 @@ def _make_devices(folder: bytes) -> list[bytes]:
 
 def mount_proc(target: bytes) -> None:
     """Mount a /proc of this PID namespace."""
-    flags = namespace.MS_NOSUID | namespace.MS_NODEV | namespace.MS_NOEXEC
-    namespace.mount(b"proc", target, b"proc", flags)
+    flags = namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_NOEXEC
+    namespaces.mount(b"proc", target, b"proc", flags)

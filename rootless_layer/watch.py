@@ -16,7 +16,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from . import seccomp
-from .namespace import syscall
+from .system.namespaces import syscall
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,12 +26,13 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from . import namespace, seccomp
-from .descendants import kill_children
+from . import seccomp
 from .errors import DaemonError, RootlessLayerError, UnavailableError
 from .faked import Daemon
 from .overlay import Overlay
-from .removal import remove
+from .system import namespaces
+from .system.descendants import kill_children
+from .system.removal import remove
 from .view import STARTED, be_script, mount_proc
 from .watch import Watch
 
@@ -56,10 +57,10 @@ def main() -> NoReturn:
     plan = _native(json.loads(_first_line()))
     try:
         if plan["isolation"] == "namespaces":
-            namespace.become_root_of_own_namespace(
-                namespace.CLONE_NEWNS | namespace.CLONE_NEWIPC | (namespace.CLONE_NEWPID if plan["pid_namespace"] else 0)
+            namespaces.become_root_of_own_namespace(
+                namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | (namespaces.CLONE_NEWPID if plan["pid_namespace"] else 0)
             )
-        namespace.adopt_orphans()
+        namespaces.adopt_orphans()
         seccomp.program()
     except (OSError, RootlessLayerError) as error:
         _report({"unavailable": str(error)})
@@ -132,7 +133,7 @@ def _report(result: Plan) -> None:
 def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
     try:
         signal.signal(signal.SIGTERM, _raise_aborted)
-        namespace.die_with_parent(keeper, signal.SIGTERM)
+        namespaces.die_with_parent(keeper, signal.SIGTERM)
         unavailable = _isolate(plan)
         if unavailable:
             _report({"unavailable": unavailable})
@@ -308,10 +309,10 @@ class _Session:
 def _isolate(plan: Plan) -> str:
     """Finish what must be done from within the namespaces; give what is against it."""
     if plan["isolation"] != "namespaces":
-        namespace.adopt_orphans()
+        namespaces.adopt_orphans()
         return ""
     try:
-        namespace.make_private()
+        namespaces.make_private()
         if plan["pid_namespace"]:
             mount_proc(b"/proc")
     except OSError as error:

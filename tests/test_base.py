@@ -23,7 +23,7 @@ from rootless_layer.changeset import changeset, difference
 from rootless_layer.image import Image
 from rootless_layer.oci import MEDIA_TYPES, Descriptor, Platform, sha256
 from rootless_layer.pipeline import serialise
-from rootless_layer.temporary import Temporary
+from rootless_layer.system.temporary import Temporary
 from rootless_layer.tree import Entry, Tree
 
 # --- the difference of two trees, and the layer applied again ---

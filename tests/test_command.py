@@ -16,8 +16,9 @@ import pytest
 from conftest import COMMAND, User
 
 import rootless_layer
-from rootless_layer import cli, cli_end, errors, output, progress, statuses, terminal
+from rootless_layer import cli, cli_end, errors, progress, statuses, terminal
 from rootless_layer.cli_progress import Shower
+from rootless_layer.system import replace
 
 README = Path(__file__).parent.parent / "README.md"
 Ran = Callable[..., tuple[int, str, str]]
@@ -35,7 +36,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return status, *capsys.readouterr()
 
     yield run
-    output.PLACED.clear()
+    replace.PLACED.clear()
 
 
 def verbs(group: click.Group = cli.main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -297,16 +298,16 @@ def test_an_ignored_signal_stays_ignored(users: list[User]) -> None:
 def test_an_output_takes_its_place_before_a_signal_is_heard(tmp_path: Path) -> None:
     """A signal amidst the placing of an output is held back until it is in its place, and known to be."""
     heard: list[list[Path]] = []
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(list(output.PLACED)))
-    output.PLACED.clear()
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(list(replace.PLACED)))
+    replace.PLACED.clear()
     try:
-        with output.placing(tmp_path):
+        with replace.placing(tmp_path):
             signal.raise_signal(signal.SIGTERM)
             assert heard == []
         assert heard == [[tmp_path]]
     finally:
         signal.signal(signal.SIGTERM, before)
-        output.PLACED.clear()
+        replace.PLACED.clear()
 
 
 ENDINGS = """\

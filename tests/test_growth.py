@@ -22,8 +22,8 @@ from rootless_layer.compare import compare
 from rootless_layer.errors import InputError
 from rootless_layer.inspection import inspect
 from rootless_layer.layout import MOST_READ, read_images
+from rootless_layer.system.temporary import Temporary
 from rootless_layer.tarball import read_tar
-from rootless_layer.temporary import Temporary
 from rootless_layer.validate import validate
 
 PACKAGE = str(Path(rootless_layer.__file__).parent)

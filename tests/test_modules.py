@@ -153,7 +153,10 @@ def test_imports_go_down_the_ranks(name: str) -> None:
 def test_the_package_itself_imports_nothing_at_first() -> None:
     """``import rootless_layer`` loads none of its modules; what it offers comes when it is asked for, and all of it does."""
     code = "import sys, rootless_layer; print(sorted(name for name in sys.modules if name.startswith('rootless_layer.')))"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "['rootless_layer.version']\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        == "['rootless_layer.version']\n"
+    )
     for name in rootless_layer.__all__:
         assert getattr(rootless_layer, name) is not None
     with pytest.raises(AttributeError, match="absent"):

@@ -289,7 +289,7 @@ for _ in range(60):
 
 SHORT = """
 import resource, sys
-from rootless_layer.ondisk import WritebackFile
+from rootless_layer.system.files import WritebackFile
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 with WritebackFile(sys.argv[1]) as file:

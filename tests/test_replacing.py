@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import COMMAND, User
 
-from rootless_layer import LayerSpec, Script, build_layer, closure_of_paths, export_images, open_base, output
+from rootless_layer import LayerSpec, Script, build_layer, closure_of_paths, export_images, open_base
 from rootless_layer.blob import open_layer
 from rootless_layer.derived import write_derived
 from rootless_layer.errors import OutputError
@@ -23,7 +23,8 @@ from rootless_layer.lookup import build_cached
 from rootless_layer.made import CLOSURE_LAYERS, DERIVED_IMAGE, IMAGE_LAYOUT, LAYER, Made
 from rootless_layer.oci import Platform
 from rootless_layer.progress import Progress
-from rootless_layer.temporary import Temporary
+from rootless_layer.system import replace
+from rootless_layer.system.temporary import Temporary
 
 STORE_PATHS = [f"/nix/store/{letter * 32}-{letter}" for letter in "ab"]
 KINDS = {
@@ -138,7 +139,7 @@ def test_a_description_of_something_else(tmp_path: Path, kind: Made) -> None:
     ):
         (tmp_path / kind.description).write_text(text)
         with pytest.raises(OutputError, match=f"{tmp_path}.*{tmp_path / kind.description}"):
-            output.check_replaceable(tmp_path, kind)
+            replace.check_replaceable(tmp_path, kind)
     (tmp_path / kind.description).unlink()
     os.mkfifo(tmp_path / kind.description)
     assert kind.foreign(tmp_path) == kind.description
@@ -208,7 +209,7 @@ def test_what_comes_meanwhile_stays(tmp_path: Path, exchanging: str, monkeypatch
     with pytest.raises(OutputError, match="out/mine"):
         build_layer(spec_of(tmp_path, "2"), tmp_path / "out", progress=late)
     (tmp_path / "out/mine").unlink()
-    checked = output._check
+    checked = replace._check
     looks: list[Path] = []
 
     def look(found: Path, target: Path, made: Made) -> None:
@@ -255,7 +256,7 @@ def test_a_whole_output_is_on_the_disk(
     """Every file and directory of an output is synchronised, each once, before its name; then the directory that has the name."""
     synced: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
-    with Temporary() as temporary, output.aside(tmp_path / "out", temporary, KINDS[name]) as folder:
+    with Temporary() as temporary, replace.aside(tmp_path / "out", temporary, KINDS[name]) as folder:
         shutil.copytree(outputs[name], folder, dirs_exist_ok=True)
     paths = [
         os.path.normpath(os.path.join(here, name)) for here, _, files in os.walk(folder.with_name("out")) for name in (*files, "")

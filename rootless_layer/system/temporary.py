@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-_WAIT = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.removal import wait; wait()"
+_WAIT = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.system.removal import wait; wait()"
 _RANDOM_BYTES = 8
 
 

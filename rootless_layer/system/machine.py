@@ -11,7 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from .errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
+from rootless_layer.errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ import io
 import os
 from typing import Any
 
-from .namespace import begin_writeback
+from .namespaces import begin_writeback
 
 _CHUNK = 1 << 30
 _AHEAD = 8 << 20

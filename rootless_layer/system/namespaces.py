@@ -13,7 +13,7 @@ import platform
 import signal
 import struct
 
-from .errors import UnavailableError
+from rootless_layer.errors import UnavailableError
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000

@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from .namespace import die_with_parent
+from .namespaces import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

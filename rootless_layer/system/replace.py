@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .child import uninterrupted
-from .errors import OutputError
-from .namespace import begin_writeback, exchange
-from .ondisk import WritebackFile
+from rootless_layer.errors import OutputError
+
+from .files import WritebackFile
+from .fork import uninterrupted
+from .namespaces import begin_writeback, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
