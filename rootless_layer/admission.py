@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from . import listing
-from .config import read_json
 from .contents import ROOT, Contents, merge, read_contents
 from .errors import InputError
-from .findings import Finder
 from .hiding import Needed, in_store, programs, unmeant
 from .members import Member
-from .oci import MEDIA_TYPES
-from .reference import is_ref_name
-from .schema import Document, check_image_config
+from .oci.config import read_json
+from .oci.descriptor import MEDIA_TYPES
+from .oci.documents import Document, check_image_config
+from .oci.findings import Finder
+from .oci.reference import is_ref_name
 from .soundness import Soundness
 from .tree import is_plain_root
 

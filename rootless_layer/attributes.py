@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from .errors import InputError, reason
-from .number import seconds, whole
+from .oci.number import seconds, whole
 from .system.machine import of_reading
 from .terminal import quoted
 

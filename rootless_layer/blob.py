@@ -12,7 +12,7 @@ import attrs
 from . import given, listing
 from .compression import BlobWriter, Compression, decompressed
 from .errors import InputError, SourceError, reason
-from .oci import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
+from .oci.descriptor import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
 from .pipeline import Streams
 from .system.machine import of_reading, unreadable
 from .tree import Tree

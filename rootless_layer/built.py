@@ -13,15 +13,15 @@ from .claims import Reading, check_compression, check_diff_id, check_digest, rea
 from .derived import read_derived
 from .errors import InputError, RootlessLayerError
 from .made import IMAGE_JSON
-from .oci import MEDIA_TYPES
-from .schema import Document, is_digest, parse
+from .oci.descriptor import MEDIA_TYPES
+from .oci.documents import Document, is_digest, parse
 from .soundness import Soundness
 from .system.machine import NOBODYS_FAULT, unreadable
 from .terminal import quoted
 from .tree import ROOT_MODE, Entry, legible, shown
 
 if TYPE_CHECKING:
-    from .findings import Finder
+    from .oci.findings import Finder
 
 _JSON = "layer.json"
 _KINDS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}

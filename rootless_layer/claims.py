@@ -17,7 +17,7 @@ from .system.machine import NOBODYS_FAULT
 if TYPE_CHECKING:
     from .blob import Piece
     from .feed import Consume, Give
-    from .findings import Finder
+    from .oci.findings import Finder
 
 _ALGORITHMS = ("sha256", "sha512")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .cli_help import Verb
-from .reference import path_and_name
+from .oci.reference import path_and_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

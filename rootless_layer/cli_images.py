@@ -85,11 +85,11 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
 def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
     from .blob import open_layer  # noqa: PLC0415 - for a quick --help
-    from .config import check_config  # noqa: PLC0415
     from .image import BY_CLOSURE, Image  # noqa: PLC0415
     from .layout import Stored  # noqa: PLC0415
-    from .oci import Platform  # noqa: PLC0415
-    from .reference import tag_of  # noqa: PLC0415
+    from .oci.config import check_config  # noqa: PLC0415
+    from .oci.descriptor import Platform  # noqa: PLC0415
+    from .oci.reference import tag_of  # noqa: PLC0415
 
     check_different(options["layers"], "--layer")
     several = [*map(read_config, options["configs"]), flags(options)]
@@ -125,7 +125,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
 def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put several images with their names into one layout or archive."""
     from .layout import Stored, is_named, read_images  # noqa: PLC0415
-    from .reference import path_and_name, tag_of  # noqa: PLC0415
+    from .oci.reference import path_and_name, tag_of  # noqa: PLC0415
 
     check_different(images, "IMAGE...")
     _check_output(options)
@@ -210,7 +210,7 @@ def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # n
     from .blob import open_layer  # noqa: PLC0415
     from .image import Image  # noqa: PLC0415
     from .layout import choose, read_images  # noqa: PLC0415
-    from .reference import path_and_name  # noqa: PLC0415
+    from .oci.reference import path_and_name  # noqa: PLC0415
 
     path, name = path_and_name(given)
     if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
@@ -220,7 +220,7 @@ def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # n
 
 def base_image(given: Sequence[str], platform: str | None, stack: contextlib.ExitStack) -> Image:
     """Read what a layer is to be built upon, the lowest first; it is there until the stack unwinds."""
-    from .oci import Platform  # noqa: PLC0415
+    from .oci.descriptor import Platform  # noqa: PLC0415
 
     wanted = platform_of(platform) or Platform.host()
     spool = stack.enter_context(spooling())

@@ -93,7 +93,7 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     from .compression import kind_of  # noqa: PLC0415
     from .export import write_archive  # noqa: PLC0415
     from .nix_image import images_of  # noqa: PLC0415
-    from .reference import path_and_name, tag_of  # noqa: PLC0415
+    from .oci.reference import path_and_name, tag_of  # noqa: PLC0415
 
     if output == "-" and os.isatty(1):
         message = "an archive is nothing for a terminal: pipe it, or name a file"
@@ -147,8 +147,8 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
     from .bases import open_base  # noqa: PLC0415
     from .derived import base_of  # noqa: PLC0415
     from .nix_image import choose  # noqa: PLC0415
-    from .oci import Platform  # noqa: PLC0415
-    from .reference import path_and_name  # noqa: PLC0415
+    from .oci.descriptor import Platform  # noqa: PLC0415
+    from .oci.reference import path_and_name  # noqa: PLC0415
     from .system.temporary import Temporary  # noqa: PLC0415
 
     spool = stack.enter_context(spooling())

@@ -17,7 +17,7 @@ from .terminal import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .findings import Findings
+    from .oci.findings import Findings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -32,7 +32,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     All that is wrong is on stderr, a line each; the exit status is 0 where nothing is, else
     65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
     """
-    from .findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
+    from .oci.findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
     from .system.machine import NOBODYS_FAULT  # noqa: PLC0415
     from .validate import validate as check  # noqa: PLC0415
 
@@ -86,7 +86,7 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     one; DIR is a layer's directory.
     """
     from .inspection import inspect as look  # noqa: PLC0415
-    from .reference import path_and_name  # noqa: PLC0415
+    from .oci.reference import path_and_name  # noqa: PLC0415
 
     path, name = path_and_name(subject)
     with spooling() as spool:
@@ -115,7 +115,7 @@ def diff(left: str, right: str, *, as_json: bool, platform: str | None, ignore_t
     what differs. How files are spread over layers does not matter.
     """
     from .compare import compare  # noqa: PLC0415
-    from .oci import Platform  # noqa: PLC0415
+    from .oci.descriptor import Platform  # noqa: PLC0415
 
     wanted = platform_of(platform) or Platform.host()
     with spooling() as spool:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import InputError, SourceError
-from .moment import environment_epoch
-from .number import seconds, whole
+from .oci.number import seconds, whole
+from .oci.time import environment_epoch
 from .room import VARIABLE, limit, parse_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .compression import Compression
-    from .oci import Platform
+    from .oci.descriptor import Platform
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.2 takes none
@@ -66,7 +66,7 @@ def as_written(option: str = "") -> Iterator[None]:
 
 def platform_of(given: str | None) -> Platform | None:
     """Read the option --platform."""
-    from .oci import Platform  # noqa: PLC0415 - for a quick --help
+    from .oci.descriptor import Platform  # noqa: PLC0415 - for a quick --help
 
     with as_written("--platform"):
         return Platform.parse(given) if given else None

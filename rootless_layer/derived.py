@@ -24,8 +24,8 @@ from .errors import InputError, reason
 from .image import Image
 from .made import BLOBS, IMAGE_JSON, LISTINGS
 from .members import Member
-from .oci import Descriptor, layer_type
-from .schema import config_faults
+from .oci.descriptor import Descriptor, layer_type
+from .oci.documents import config_faults
 from .system.machine import of_reading
 from .system.replace import make_folder
 from .terminal import quoted

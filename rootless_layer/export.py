@@ -23,7 +23,7 @@ from .blob import ahead
 from .errors import InputError
 from .index import docker_manifest, index
 from .made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
-from .oci import MEDIA_TYPES, Platform, canonical, sha256
+from .oci.descriptor import MEDIA_TYPES, Platform, canonical, sha256
 from .progress import Progress
 from .system.files import WritebackFile
 from .system.fork import Tally, each

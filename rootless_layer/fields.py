@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from .config import word_problem
+from .oci.config import word_problem
 from .terminal import quoted
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ import attrs
 from .blob import open_layer
 from .image import Image
 from .layout import choose, read_images
-from .reference import path_and_name
+from .oci.reference import path_and_name
 from .system.machine import unwritable
 from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     import contextlib
 
-    from .oci import Platform
+    from .oci.descriptor import Platform
 
 
 @attrs.define(slots=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from .config import check_config, merged
 from .errors import InputError
-from .oci import CONFIG, MANIFEST, Descriptor, Platform, canonical, chain_ids, sha256
+from .oci.config import check_config, merged
+from .oci.descriptor import CONFIG, MANIFEST, Descriptor, Platform, canonical, chain_ids, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,8 +80,8 @@ class Image:
         """Merge properties over those of the config.
 
         ``changes`` are by the names of image-spec ``config.md`` ("Properties"), and merged as
-        :func:`rootless_layer.config.merged` says. Raises :class:`InputError`, with all that is
-        wrong, for what :func:`rootless_layer.config.problems` names.
+        :func:`rootless_layer.oci.config.merged` says. Raises :class:`InputError`, with all that is
+        wrong, for what :func:`rootless_layer.oci.config.problems` names.
         """
         check_config(changes)
         said = self.described

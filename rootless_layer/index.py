@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .oci import INDEX, MANIFEST, Descriptor, canonical, sha256
-from .reference import FULL_NAME, REF_NAME, full_name, is_reference
+from .oci.descriptor import INDEX, MANIFEST, Descriptor, canonical, sha256
+from .oci.reference import FULL_NAME, REF_NAME, full_name, is_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

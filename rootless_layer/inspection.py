@@ -15,7 +15,7 @@ from .errors import InputError
 from .files import in_archive, in_directory
 from .layout import is_named, read_images
 from .made import IMAGE_JSON
-from .oci import sha256
+from .oci.descriptor import sha256
 from .report import facts, line
 from .tree import Entry, shown
 

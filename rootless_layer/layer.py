@@ -13,7 +13,7 @@ import attrs
 from .compression import BlobWriter
 from .listing import lines
 from .made import BLOBS, LAYER_JSON, LISTING
-from .oci import MEDIA_TYPES, Descriptor
+from .oci.descriptor import MEDIA_TYPES, Descriptor
 from .pipeline import serialise
 from .progress import Progress
 from .system.files import WritebackFile

@@ -24,7 +24,7 @@ from .layering import MOST_LAYERS, POPULAR, ByList, BySize, split
 from .layering_pipeline import STEPS, Pipeline
 from .made import CLOSURE_LAYERS, LAYERS_JSON
 from .nar import nar_sizes
-from .oci import MEDIA_TYPES, Descriptor
+from .oci.descriptor import MEDIA_TYPES, Descriptor
 from .pipeline import serialise
 from .plan import plan
 from .progress import Progress

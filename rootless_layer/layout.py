@@ -23,14 +23,14 @@ import attrs
 
 from .blob import LayerBlob, Piece, open_layer
 from .compression import decompress, kind_of
-from .config import read_json
 from .derived import read_derived
 from .errors import InputError, SourceError, reason
 from .files import DAMAGED, in_archive, in_directory
 from .given import path as given_path
 from .image import Image
 from .made import IMAGE_JSON
-from .oci import (
+from .oci.config import read_json
+from .oci.descriptor import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
     INDEX,
@@ -42,8 +42,8 @@ from .oci import (
     layer_type,
     sha256,
 )
-from .reference import FULL_NAME, REF_NAME
-from .schema import config_faults
+from .oci.documents import config_faults
+from .oci.reference import FULL_NAME, REF_NAME
 from .system.machine import unreadable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from .cache import LayerCache
 from .key import layer_key
 from .layer import made_from
 from .made import LAYER_JSON
-from .oci import Descriptor
+from .oci.descriptor import Descriptor
 from .progress import Progress
 from .room import keeping, making_room
 from .spec import Blob, LayerSpec, Stage

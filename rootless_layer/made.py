@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .oci import DOCKER_INDEX, INDEX, canonical, is_digest
+from .oci.descriptor import DOCKER_INDEX, INDEX, canonical, is_digest
 from .system.lease import Lease
 from .system.replace import ASIDE
 from .system.temporary import left_behind

@@ -24,7 +24,7 @@ from .job import IO_ERROR, Job, Teller
 from .key import layer_key
 from .layout import Stored
 from .lookup import Holder, hold_layers, sources
-from .oci import chain_ids, sha256
+from .oci.descriptor import chain_ids, sha256
 from .recipe import assemble, format_of, open_below, platform_of
 from .record import Outputs
 from .system.temporary import Temporary
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .foreign import Foreign
     from .graph import Node
     from .layered import Splitting
-    from .oci import Platform
+    from .oci.descriptor import Platform
     from .spec import LayerSpec
 
 _TICK_MILLISECONDS = 500
@@ -203,7 +203,7 @@ class Maker:
             return None
         from .export import export_images  # noqa: PLC0415 - for those that write
         from .index import index  # noqa: PLC0415
-        from .reference import tag_of  # noqa: PLC0415
+        from .oci.reference import tag_of  # noqa: PLC0415
 
         stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.get("tag", ())))))]
         kind = format_of(options)

@@ -12,7 +12,7 @@ from .errors import InputError, SourceError, reason
 from .faults import Faults
 from .fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
-from .reference import path_and_name, tag_of
+from .oci.reference import path_and_name, tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

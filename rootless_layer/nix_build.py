@@ -11,7 +11,7 @@ import attrs
 from .closure import Closure, StorePath, load_closure
 from .compression import Compression
 from .errors import InputError
-from .moment import parse_time, rfc3339
+from .oci.time import parse_time, rfc3339
 from .spec import LayerSpec, Script
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from .layering_pipeline import Pipeline
 from .layout import Stored, is_named, read_images
 from .made import DERIVED_IMAGE, LAYERS
 from .nix_build import without
-from .oci import Platform
-from .reference import tag_of
+from .oci.descriptor import Platform
+from .oci.reference import tag_of
 from .system.replace import aside, check_replaceable, writing
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from .errors import InputError, OutputError
 from .export import check_target
 from .locate import Locator
 from .made import LAYER
+from .oci.reference import path_and_name
 from .plan import check_rootfs
 from .recipe import format_of, platform_of
-from .reference import path_and_name
 from .spec import LayerSpec
 from .system.replace import check_replaceable
 

@@ -11,13 +11,13 @@ import attrs
 
 from .closure import closure_of_paths, load_closure
 from .compression import MOST_BYTES, Compression
-from .config import check_config, exposed, properties
 from .errors import InputError, reason
 from .image import BY_CLOSURE, Image
 from .layering import MOST_LAYERS
-from .moment import created as created_at
-from .moment import environment_epoch
-from .oci import Platform
+from .oci.config import check_config, exposed, properties
+from .oci.descriptor import Platform
+from .oci.time import created as created_at
+from .oci.time import environment_epoch
 from .progress import Progress
 from .spec import LayerSpec, Script
 from .system.machine import of_reading

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .contents import Contents
-    from .findings import Finder
     from .members import Ending, Member
+    from .oci.findings import Finder
     from .tree import Entry
 
 _AUFS = (b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk")

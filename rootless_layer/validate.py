@@ -13,11 +13,11 @@ from .claims import Reading, check_compression, check_diff_id, check_digest, rea
 from .compression import decompress, kind_of
 from .errors import InputError, SourceError
 from .files import clean, headers, in_archive, in_directory
-from .findings import Finder
 from .layout import MOST_READ
-from .oci import is_layer_type, layer_type
-from .reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
-from .schema import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
+from .oci.descriptor import is_layer_type, layer_type
+from .oci.documents import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
+from .oci.findings import Finder
+from .oci.reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from .soundness import Soundness
 from .system.machine import NOBODYS_FAULT
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .blob import Piece
     from .contents import Merged
-    from .findings import Findings
+    from .oci.findings import Findings
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
 _BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")

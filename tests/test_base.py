@@ -21,7 +21,7 @@ from rootless_layer.bases import open_base
 from rootless_layer.blob import LayerBlob, Piece
 from rootless_layer.changeset import changeset, difference
 from rootless_layer.image import Image
-from rootless_layer.oci import MEDIA_TYPES, Descriptor, Platform, sha256
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, Platform, sha256
 from rootless_layer.pipeline import serialise
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tree import Entry, Tree

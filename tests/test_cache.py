@@ -39,7 +39,7 @@ from rootless_layer import (
 from rootless_layer.cache import Entry, LayerCache
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.key import layer_key
-from rootless_layer.oci import Platform
+from rootless_layer.oci.descriptor import Platform
 from rootless_layer.room import parse_size
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.temporary import Temporary

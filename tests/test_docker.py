@@ -26,7 +26,7 @@ import attrs
 import pytest
 from conftest import COMMAND, User, make_user, remove
 
-from rootless_layer.oci import Platform
+from rootless_layer.oci.descriptor import Platform
 
 PLUGINS = Path("/run/docker")
 """What dockerd makes outside of the directories that it is given."""

@@ -14,9 +14,9 @@ from rootless_layer.blob import LayerBlob, Piece
 from rootless_layer.claims import read_blob
 from rootless_layer.contents import read_contents
 from rootless_layer.errors import InputError
-from rootless_layer.findings import Finder
 from rootless_layer.listing import read
-from rootless_layer.oci import MEDIA_TYPES, Descriptor
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
+from rootless_layer.oci.findings import Finder
 from rootless_layer.soundness import Soundness
 from rootless_layer.tarball import read_layer, read_listing, read_tar
 from rootless_layer.tree import Entry

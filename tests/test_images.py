@@ -32,7 +32,7 @@ from rootless_layer.blob import open_layer
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.export import write_docker_archive, write_layout
 from rootless_layer.layout import Stored, choose, read_images
-from rootless_layer.oci import Platform
+from rootless_layer.oci.descriptor import Platform
 
 REDIS = """\
 groupadd -r redis

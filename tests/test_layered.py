@@ -33,7 +33,7 @@ from rootless_layer.layering import split
 from rootless_layer.layering_pipeline import STEPS
 from rootless_layer.layout import Stored
 from rootless_layer.nar import nar_sizes
-from rootless_layer.oci import Platform
+from rootless_layer.oci.descriptor import Platform
 from rootless_layer.progress import Progress
 from rootless_layer.validate import validate
 

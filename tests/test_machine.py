@@ -28,7 +28,7 @@ from rootless_layer import compression
 from rootless_layer.compression import Compression
 from rootless_layer.errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
 from rootless_layer.layout import read_images
-from rootless_layer.oci import MANIFEST, MEDIA_TYPES
+from rootless_layer.oci.descriptor import MANIFEST, MEDIA_TYPES
 from rootless_layer.system.machine import failed, unreadable, unwritable
 from rootless_layer.tarball import read_tar
 

@@ -31,7 +31,7 @@ from rootless_layer.fields import IMAGE, LAYER
 from rootless_layer.graph import Graph, Node, cycles
 from rootless_layer.layout import read_images
 from rootless_layer.makefile import load
-from rootless_layer.oci import sha256
+from rootless_layer.oci.descriptor import sha256
 
 HERE = Path(__file__).parent
 DIRECTORY = '[defaults.layer]\nview = "directory"\n'

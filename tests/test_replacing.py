@@ -21,7 +21,7 @@ from rootless_layer.layered import build_layers
 from rootless_layer.layout import Stored
 from rootless_layer.lookup import build_cached
 from rootless_layer.made import CLOSURE_LAYERS, DERIVED_IMAGE, IMAGE_LAYOUT, LAYER, Made
-from rootless_layer.oci import Platform
+from rootless_layer.oci.descriptor import Platform
 from rootless_layer.progress import Progress
 from rootless_layer.system import replace
 from rootless_layer.system.temporary import Temporary

@@ -11,8 +11,8 @@ from rootless_layer.cli import main
 from rootless_layer.compression import Compression
 from rootless_layer.errors import InputError
 from rootless_layer.makefile import load
-from rootless_layer.moment import created, environment_epoch, parse_time
-from rootless_layer.number import seconds, whole
+from rootless_layer.oci.number import seconds, whole
+from rootless_layer.oci.time import created, environment_epoch, parse_time
 from rootless_layer.room import limit, parse_limit
 
 ODD = ("", " 1", "1 ", "+1", "1_000", "²", "٣", "1e3", "0x1", "1.5", "9" * 5000)

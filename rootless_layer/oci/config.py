@@ -11,8 +11,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
-from .oci import canonical
+from rootless_layer.errors import InputError
+
+from .descriptor import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -15,9 +15,9 @@ import re
 from typing import Any
 
 from .config import form_problems, is_known, problems, read_json
+from .descriptor import CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
+from .descriptor import is_digest as is_sha256
 from .findings import Finder
-from .oci import CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
-from .oci import is_digest as is_sha256
 
 INDEXES = (INDEX, DOCKER_INDEX)
 MANIFESTS = (MANIFEST, DOCKER_MANIFEST)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from .errors import InputError
+from rootless_layer.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import os
 
-from .errors import InputError
+from rootless_layer.errors import InputError
+
 from .number import whole
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from .errors import InputError
+from rootless_layer.errors import InputError
 
 REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
