@@ -18,7 +18,6 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .base import Base
     from .bases import open_base
     from .blob import LayerBlob, open_layer
     from .build import build_layer
@@ -35,16 +34,17 @@ if TYPE_CHECKING:
     from .lookup import build_cached
     from .place import cache_directory
     from .spec import LayerSpec, Script
-    from .tree import Entry, Tree
+    from .tree.base import Base
+    from .tree.tree import Entry, Tree
 
 _HOMES = {
-    "Base": "base",
+    "Base": "tree.base",
     "ByList": "layering",
     "ByPopularity": "layering",
     "BySize": "layering",
     "Closure": "closure",
     "Compression": "compression",
-    "Entry": "tree",
+    "Entry": "tree.tree",
     "Image": "image",
     "Layer": "layer",
     "LayerBlob": "blob",
@@ -53,7 +53,7 @@ _HOMES = {
     "RootlessLayerError": "errors",
     "Script": "spec",
     "StorePath": "closure",
-    "Tree": "tree",
+    "Tree": "tree.tree",
     "build_cached": "lookup",
     "build_layer": "build",
     "build_layers": "layered",

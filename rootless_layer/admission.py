@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from . import listing
 from .contents import ROOT, Contents, merge, read_contents
 from .errors import InputError
-from .hiding import Needed, in_store, programs, unmeant
 from .members import Member
 from .oci.config import read_json
 from .oci.descriptor import MEDIA_TYPES
@@ -22,17 +20,19 @@ from .oci.documents import Document, check_image_config
 from .oci.findings import Finder
 from .oci.reference import is_ref_name
 from .soundness import Soundness
-from .tree import is_plain_root
+from .tree import mtree
+from .tree.hiding import Needed, in_store, programs, unmeant
+from .tree.tree import is_plain_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .blob import LayerBlob
-    from .changes import Changes
     from .contents import Merged
     from .image import Image
     from .layout import Stored
-    from .tree import Entry
+    from .tree.changes import Changes
+    from .tree.tree import Entry
 
 MOST_FOR_DOCKER, _MOST = 125, 500
 """How many layers docker takes (127 of overlay2, less the two of a container), and overlayfs at all."""
@@ -173,8 +173,8 @@ def contents_of(layer: LayerBlob) -> Contents:
         entries, stands = list(layer.tree), layer.tree.root_stands
     else:
         with open(layer.listing, "rb") as file:
-            stands = listing.root_stands(file)
-            entries = listing.read(_outside_store(file), b"/", layer.listing)
+            stands = mtree.root_stands(file)
+            entries = mtree.read(_outside_store(file), b"/", layer.listing)
     kept = (entry for entry in entries if not in_store(entry.path))
     return Contents.of(Member(name=entry.path, entry=entry) for entry in kept if stands or not is_plain_root(entry))
 

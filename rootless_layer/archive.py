@@ -18,7 +18,7 @@ import attrs
 from . import capi
 from .errors import RootlessLayerError, SourceError
 from .system.machine import unreadable
-from .tree import Entry, shown, stamp
+from .tree.tree import Entry, shown, stamp
 
 if TYPE_CHECKING:
     import mmap

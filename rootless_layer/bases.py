@@ -15,14 +15,14 @@ from .snapshot import Merged, is_whole, unpack
 from .system.lease import Lease
 from .system.removal import remove
 from .system.replace import make_folder
-from .tree import overlay_note
+from .tree.tree import overlay_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .base import Base
     from .image import Image
     from .system.temporary import Temporary
+    from .tree.base import Base
 
 
 def open_base(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from . import given, listing
+from . import given
 from .compression import BlobWriter, Compression, decompressed
 from .errors import InputError, SourceError, reason
 from .oci.descriptor import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
 from .pipeline import Streams
 from .system.machine import of_reading, unreadable
-from .tree import Tree
+from .tree import mtree
+from .tree.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -137,8 +138,8 @@ class LayerBlob:
             return self.tree
         try:
             with open(self.listing, "rb") as file:
-                stands = listing.root_stands(file)
-                entries = listing.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing)
+                stands = mtree.root_stands(file)
+                entries = mtree.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing)
                 return Tree.of(entries, whiteouts=True, root_stands=stands)
         except OSError as error:
             raise unreadable(error, self.listing, hint="Build the layer again.") from error

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import given
-from .base import Delta
 from .changeset import changeset, difference
 from .errors import OutputError, OverlayError, SourceError, UnavailableError
-from .hiding import hidden_by_plan, unusual
 from .layer import Layer, write_layer
 from .locate import StoreLocation
 from .made import FILES, LAYER
@@ -23,20 +21,22 @@ from .plan import check_rootfs, plan, read_directory
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
-from .sparse import check_holes
 from .spec import Blob, LayerSpec, Stage
 from .system.replace import aside, check_replaceable, make_folder, writing
 from .system.temporary import Temporary
 from .tools import ToolStager
-from .tree import overlay_note, without_overlay
+from .tree.base import Delta
+from .tree.hiding import hidden_by_plan, unusual
+from .tree.sparse import check_holes
+from .tree.tree import overlay_note, without_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .base import Base
     from .plan import Plan
     from .stage import Method
-    from .tree import Entry, Tree
+    from .tree.base import Base
+    from .tree.tree import Entry, Tree
 
 
 def build_layer(

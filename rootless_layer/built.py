@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from . import listing
 from .admission import image_problems
 from .blob import Piece, open_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
@@ -18,7 +17,8 @@ from .oci.documents import Document, is_digest, parse
 from .soundness import Soundness
 from .system.machine import NOBODYS_FAULT, unreadable
 from .terminal import quoted
-from .tree import ROOT_MODE, Entry, legible, shown
+from .tree import mtree
+from .tree.tree import ROOT_MODE, Entry, legible, shown
 
 if TYPE_CHECKING:
     from .oci.findings import Finder
@@ -129,7 +129,7 @@ def _listed(folder: str, given: Document, finder: Finder) -> list[Entry] | None:
         return None
     try:
         with open(os.path.join(folder, name), "rb") as file:
-            entries = listing.read(file, os.fsencode(folder), name)
+            entries = mtree.read(file, os.fsencode(folder), name)
     except OSError as error:
         raise unreadable(error, os.path.join(folder, name)) from error
     except (InputError, OverflowError) as error:

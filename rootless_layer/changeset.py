@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .base import Base, Delta
-from .source import same_data
-from .tree import WHITEOUT_PREFIX, Entry, Tree
+from .tree.base import Base, Delta
+from .tree.tree import WHITEOUT_PREFIX, Entry, Tree
+from .tree.walk import same_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

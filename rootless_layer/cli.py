@@ -24,10 +24,10 @@ from .cli_values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cach
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .base import Base
     from .layer import Layer
     from .lookup import Delivered
     from .spec import LayerSpec
+    from .tree.base import Base
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -169,12 +169,12 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     if options["as_json"]:
         said = layer.to_json()
         if options["as_list"]:
-            from .report import facts  # noqa: PLC0415
+            from .tree.ls import facts  # noqa: PLC0415
 
             said |= {"list": [facts(entry) for entry in layer.tree]}
         give([json.dumps(said, indent=2, sort_keys=True)])
     elif options["as_list"]:
-        from .report import listing  # noqa: PLC0415
+        from .tree.ls import listing  # noqa: PLC0415
 
         give(listing(layer.tree))
     elif not options["quiet"]:

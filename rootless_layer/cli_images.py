@@ -21,10 +21,10 @@ from .errors import InputError, OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .base import Base as LayerBase
     from .export import Format
     from .image import Image
     from .layout import Stored
+    from .tree.base import Base as LayerBase
 
 _OUTPUT = (
     click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .contents import ROOT, Merged, merge, read_contents
-from .tree import legible, shown
+from .tree.tree import legible, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

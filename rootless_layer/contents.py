@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from . import listing
-from .changes import Added, Changes, parents
 from .closure import StorePath
 from .errors import InputError
 from .members import Member, leaves_root, read_members
 from .system.machine import unreadable
-from .tree import ROOT_MODE, Entry, legible, shown
+from .tree import mtree
+from .tree.changes import Added, Changes, parents
+from .tree.tree import ROOT_MODE, Entry, legible, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -123,7 +123,7 @@ def _about_store(layer: LayerBlob, below: bytes) -> Contents:
     try:
         with open(layer.listing, "rb") as file:
             lines = (line for line in file if line.startswith(b"./") and counts(line[2:].split(b" ", 1)[0]))
-            entries = listing.read(lines, b"/", layer.listing)
+            entries = mtree.read(lines, b"/", layer.listing)
     except OSError as error:
         raise unreadable(error, layer.listing) from error
     return Contents.of(Member(name=entry.path, entry=entry) for entry in entries)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .base import Base
 from .blob import LayerBlob, Piece
 from .contents import Contents, merge
 from .errors import InputError, reason
@@ -29,12 +28,13 @@ from .oci.documents import config_faults
 from .system.machine import of_reading
 from .system.replace import make_folder
 from .terminal import quoted
-from .tree import Tree, stamp
+from .tree.base import Base
+from .tree.tree import Tree, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .tree import Entry
+    from .tree.tree import Entry
 
 _VERSION = 1
 _HINT = "Build the image again."

@@ -16,16 +16,16 @@ from .files import in_archive, in_directory
 from .layout import is_named, read_images
 from .made import IMAGE_JSON
 from .oci.descriptor import sha256
-from .report import facts, line
-from .tree import Entry, shown
+from .tree.ls import facts, line
+from .tree.tree import Entry, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .changes import Changes
     from .image import Image
     from .layout import Stored
     from .members import Member
+    from .tree.changes import Changes
 
 _MOST_COPIES = 10
 _MOST_NESTED = 4

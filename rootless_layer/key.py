@@ -21,16 +21,16 @@ from . import capi
 from .closure import StorePath
 from .locate import Locator
 from .plan import read_directory
-from .source import entry_of
-from .sparse import check_holes
 from .system.machine import unreadable
+from .tree.sparse import check_holes
+from .tree.walk import entry_of
 from .version import __version__
 
 if TYPE_CHECKING:
     from .compression import Compression
     from .locate import Place
     from .spec import Blob, LayerSpec
-    from .tree import Entry
+    from .tree.tree import Entry
 
 FORMAT = 2
 """Goes up when the same spec gives other bytes, or an entry of the cache has another form."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .compression import BlobWriter
-from .listing import lines
 from .made import BLOBS, LAYER_JSON, LISTING
 from .oci.descriptor import MEDIA_TYPES, Descriptor
 from .pipeline import serialise
@@ -19,13 +18,14 @@ from .progress import Progress
 from .system.files import WritebackFile
 from .system.fork import Child, may_fork, uninterrupted
 from .system.replace import make_folder
+from .tree.mtree import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .spec import Blob, LayerSpec
-    from .tree import Tree
+    from .tree.tree import Tree
 
 _FEW = 1000  # entries are listed in less time than a fork takes
 

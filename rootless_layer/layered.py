@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .layering import Strategy
-    from .tree import Entry, Tree
+    from .tree.tree import Entry, Tree
 
 _LARGE_BYTES = 64 << 20
 _MADE = struct.Struct("=32s32sQQ")

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .errors import InputError, SourceError
-from .source import walk
+from .tree.walk import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .closure import Closure
-    from .source import Found
     from .spec import LayerSpec
+    from .tree.walk import Found
 
 MOST_LINKS = 40
 """As many symbolic links are followed as the kernel follows (path_resolution(7))."""
@@ -92,7 +92,7 @@ class Locator:
         return Place(content, on_disk, stored)
 
     def walk(self, place: Place) -> Iterator[Found]:
-        """Read a tree as :func:`rootless_layer.source.walk` does, without what is never part of a layer."""
+        """Read a tree as :func:`rootless_layer.tree.walk.walk` does, without what is never part of a layer."""
         left_out = None if place.stored in self._stored else self._left_out
         for relative, on_disk, status in walk(place.on_disk, left_out=left_out):
             if stat.S_ISSOCK(status.st_mode):

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
-    from .base import Base
     from .blob import LayerBlob
     from .cache import Entry
-    from .tree import Tree
+    from .tree.base import Base
+    from .tree.tree import Tree
 
 
 @attrs.frozen(slots=True)

@@ -14,7 +14,7 @@ import attrs
 from . import capi
 from .feed import Feed
 from .tarstream import TarStream
-from .tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
+from .tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .source import walk
+from .tree.walk import walk
 
 if TYPE_CHECKING:
     from .closure import Closure, StorePath

@@ -20,7 +20,7 @@ from .system.fork import Child, cores, may_fork, uninterrupted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .tree import Entry
+    from .tree.tree import Entry
 
 RUN_BYTES = 4 << 20
 RUN_ENTRIES = 1000

@@ -12,9 +12,9 @@ import attrs
 from .errors import ConflictError, InputError, SourceError
 from .locate import MOST_LINKS, Locator, store_locations
 from .progress import Progress
-from .source import agree, entry_of, walk, xattrs_of
-from .sparse import check_holes
-from .tree import Entry, Tree, legible, shown
+from .tree.sparse import check_holes
+from .tree.tree import Entry, Tree, legible, shown
+from .tree.walk import agree, entry_of, walk, xattrs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from .base import Base
     from .blob import LayerBlob
     from .closure import Closure
     from .export import Format
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from .graph import Node
     from .layered import Splitting
     from .system.temporary import Temporary
+    from .tree.base import Base
 
     Attempt = Callable[..., Any]
     """:meth:`.Faults.attempt` for one node."""

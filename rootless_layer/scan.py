@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .base import Delta
 from .errors import SourceError, StoreChangedError
-from .source import entry_of, same_data, walk
 from .stage import SCAFFOLD, Staged
-from .tree import Entry, Tree, shown, stamp
+from .tree.base import Delta
+from .tree.tree import Entry, Tree, shown, stamp
+from .tree.walk import entry_of, same_data, walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .base import Base
     from .ownership import Inode, OwnershipRecord, Row
     from .spec import LayerSpec
+    from .tree.base import Base
 
 _MOST_SHOWN = 10
 _HINT = "Store paths are immutable; scripts get copies of those in the layer that they may change with --closure-writable."

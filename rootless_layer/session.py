@@ -15,24 +15,24 @@ import attrs
 
 from . import errors
 from .agent import HELD
-from .base import Delta
 from .environment import Environment
 from .errors import BypassError, DaemonError, ScriptError, UnavailableError
 from .fakeroot import find_programs
 from .ownership import OwnershipRecord, Shown, save_file
 from .stage import SCAFFOLD
 from .system.temporary import start_python
+from .tree.base import Delta
 from .view import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from .base import Base
     from .ownership import Inode
     from .spec import LayerSpec, Script
     from .stage import Staged, Stager
-    from .tree import Entry
+    from .tree.base import Base
+    from .tree.tree import Entry
 
 Isolation = Literal["namespaces", "chroot", "none"]
 

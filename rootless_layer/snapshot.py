@@ -16,23 +16,23 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Base, Entries
 from .errors import InputError, reason
-from .source import walk
 from .system.machine import unreadable
 from .system.namespaces import sync_file_system
 from .system.removal import remove
 from .system.replace import ASIDE
 from .tarball import read_layer
-from .tree import ROOT_MODE, of_overlay, shown
+from .tree.base import Base, Entries
+from .tree.tree import ROOT_MODE, of_overlay, shown
+from .tree.walk import walk
 from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
-    from .base import Facts
     from .blob import LayerBlob
     from .feed import Consume, Give
     from .system.lease import Lease
     from .system.temporary import Temporary
+    from .tree.base import Facts
 
 _INDEX = "index.json"
 _AGAIN = "Remove that directory: it is made again."

@@ -5,10 +5,10 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from .changes import parents
-from .hiding import resolve
 from .members import END_MARKER, leaves_root
-from .tree import legible, shown
+from .tree.changes import parents
+from .tree.hiding import resolve
+from .tree.tree import legible, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .contents import Contents
     from .members import Ending, Member
     from .oci.findings import Finder
-    from .tree import Entry
+    from .tree.tree import Entry
 
 _AUFS = (b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk")
 

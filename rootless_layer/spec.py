@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from . import given
-from .base import Base
 from .closure import Closure
 from .compression import Compression
 from .errors import InputError
-from .places import Places
 from .system.machine import unreadable
-from .tree import MOST_ID
+from .tree.base import Base
+from .tree.places import Places
+from .tree.tree import MOST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable

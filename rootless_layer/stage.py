@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from .copying import copy_source
 from .errors import OutputError, SourceError
 from .ownership import Row
-from .tree import Entry, Stamp, shown, stamp
+from .tree.copy import copy_source
+from .tree.tree import Entry, Stamp, shown, stamp
 from .view import DEVICE_LINKS, DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .base import Base
     from .ownership import Inode
     from .plan import Plan
+    from .tree.base import Base
 
 Method = Literal["bind", "hardlink", "copy"]
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import capi
-from .changes import Added, Changes
 from .compression import decompressed, kind_of
 from .errors import InputError, RootlessLayerError
 from .feed import READ_BYTES, Feed
 from .system.machine import failed, is_of_machine, unreadable, unwritable
 from .tarstream import TarStream
-from .tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
+from .tree.changes import Added, Changes
+from .tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .errors import UnavailableError
 from .locate import store_locations
 from .stage import Stager
-from .tree import stamp
+from .tree.tree import stamp
 
 if TYPE_CHECKING:
     from .closure import Closure

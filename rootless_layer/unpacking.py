@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .copying import copy_source
 from .errors import InputError
-from .tree import ROOT_MODE, Entry, shown
+from .tree.copy import copy_source
+from .tree.tree import ROOT_MODE, Entry, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .base import Base
-    from .changes import Changes
+    from .tree.base import Base
+    from .tree.changes import Changes
 
 TREE = "tree"
 _WHITEOUT = os.makedev(0, 0)

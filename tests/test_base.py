@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, members
 
-from rootless_layer.base import Base
 from rootless_layer.bases import open_base
 from rootless_layer.blob import LayerBlob, Piece
 from rootless_layer.changeset import changeset, difference
@@ -24,7 +23,8 @@ from rootless_layer.image import Image
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, Platform, sha256
 from rootless_layer.pipeline import serialise
 from rootless_layer.system.temporary import Temporary
-from rootless_layer.tree import Entry, Tree
+from rootless_layer.tree.base import Base
+from rootless_layer.tree.tree import Entry, Tree
 
 # --- the difference of two trees, and the layer applied again ---
 

@@ -37,7 +37,7 @@ from programs.aftermath import (
 
 from rootless_layer import Entry, LayerSpec
 from rootless_layer.plan import plan
-from rootless_layer.sparse import check_holes
+from rootless_layer.tree.sparse import check_holes
 
 VIEWS = ("root", "directory")
 

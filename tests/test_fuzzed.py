@@ -15,10 +15,10 @@ import pytest
 from rootless_layer.blob import LayerBlob, Piece, open_layer
 from rootless_layer.contents import read_contents
 from rootless_layer.errors import InputError
-from rootless_layer.listing import lines, read
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.tarball import read_tar
-from rootless_layer.tree import Tree
+from rootless_layer.tree.mtree import lines, read
+from rootless_layer.tree.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import rootless_layer
-from rootless_layer.base import Delta
 from rootless_layer.bases import open_base
 from rootless_layer.changeset import changeset
 from rootless_layer.compare import compare
@@ -24,6 +23,7 @@ from rootless_layer.inspection import inspect
 from rootless_layer.layout import MOST_READ, read_images
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tarball import read_tar
+from rootless_layer.tree.base import Delta
 from rootless_layer.validate import validate
 
 PACKAGE = str(Path(rootless_layer.__file__).parent)

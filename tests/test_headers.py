@@ -14,12 +14,12 @@ from rootless_layer.blob import LayerBlob, Piece
 from rootless_layer.claims import read_blob
 from rootless_layer.contents import read_contents
 from rootless_layer.errors import InputError
-from rootless_layer.listing import read
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.oci.findings import Finder
 from rootless_layer.soundness import Soundness
 from rootless_layer.tarball import read_layer, read_listing, read_tar
-from rootless_layer.tree import Entry
+from rootless_layer.tree.mtree import read
+from rootless_layer.tree.tree import Entry
 
 UID, GID, SIZE, MTIME, TYPE = slice(108, 116), slice(116, 124), slice(124, 136), slice(136, 148), slice(156, 157)
 MAGIC, MAJOR, PREFIX = slice(257, 265), slice(329, 337), 345

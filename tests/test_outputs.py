@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootless_layer.pipeline import Streams, serialise
-from rootless_layer.tree import Entry, Tree
+from rootless_layer.tree.tree import Entry, Tree
 
 REDIS = "groupadd -r redis\nuseradd -r -g redis -d /data -M redis\nmkdir /data\nchown redis:redis /data\n"
 ODD = """\

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootless_layer.errors import UnrepresentableError
-from rootless_layer.tree import ROOT_MODE, Entry, Tree, shown, stamp
+from rootless_layer.tree.tree import ROOT_MODE, Entry, Tree, shown, stamp
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o700, stat.S_IFLNK | 0o777
 

@@ -12,7 +12,8 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from .errors import InputError
+from rootless_layer.errors import InputError
+
 from .tree import Entry, shown, unrepresentable
 
 if TYPE_CHECKING:

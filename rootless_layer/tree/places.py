@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import OutputError
+from rootless_layer.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

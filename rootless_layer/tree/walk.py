@@ -8,8 +8,9 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
+from rootless_layer.system.machine import unreadable
+
 from .places import OF_A_BUILD
-from .system.machine import unreadable
 from .tree import Entry, of_overlay, stamp
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from .tree import Entry, Tree
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from .system.lease import Lease
+    from rootless_layer.system.lease import Lease
 
 Facts = tuple[int, int, int, int, int, int, bytes | None, tuple[tuple[bytes, bytes], ...], bytes]
 """Mode, uid, gid, mtime, size, rdev, target, xattrs, and the directory that the path lies below on disk."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .errors import InputError
+from rootless_layer.errors import InputError
+
 from .tree import shown
 
 if TYPE_CHECKING:

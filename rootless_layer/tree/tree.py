@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import UnrepresentableError
+from rootless_layer.errors import UnrepresentableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

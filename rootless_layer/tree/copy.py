@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .errors import SourceError
-from .system.files import transfer
-from .system.machine import unreadable
+from rootless_layer.errors import SourceError
+from rootless_layer.system.files import transfer
+from rootless_layer.system.machine import unreadable
+
 from .tree import stamp
 
 if TYPE_CHECKING:

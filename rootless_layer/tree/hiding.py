@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from rootless_layer.errors import InputError
+
 from .base import Delta
-from .errors import InputError
 from .tree import ROOT_MODE, Entry, legible, shown
 
 if TYPE_CHECKING:
