@@ -21,46 +21,46 @@ if TYPE_CHECKING:
     from .bases import open_base
     from .blob import LayerBlob, open_layer
     from .build import build_layer
-    from .closure import Closure, StorePath, closure_of_paths, load_closure
     from .compression import Compression
     from .errors import RootlessLayerError
     from .export import export_images
     from .image import Image
     from .layer import Layer
     from .layered import build_layers, read_strategy
-    from .layering import ByList, ByPopularity, BySize
-    from .layering_pipeline import Pipeline
     from .layout import read_images
     from .lookup import build_cached
     from .place import cache_directory
     from .spec import LayerSpec, Script
+    from .store.closure import Closure, StorePath, closure_of_paths, load_closure
+    from .store.layering import ByList, ByPopularity, BySize
+    from .store.layering_pipeline import Pipeline
     from .tree.base import Base
     from .tree.tree import Entry, Tree
 
 _HOMES = {
     "Base": "tree.base",
-    "ByList": "layering",
-    "ByPopularity": "layering",
-    "BySize": "layering",
-    "Closure": "closure",
+    "ByList": "store.layering",
+    "ByPopularity": "store.layering",
+    "BySize": "store.layering",
+    "Closure": "store.closure",
     "Compression": "compression",
     "Entry": "tree.tree",
     "Image": "image",
     "Layer": "layer",
     "LayerBlob": "blob",
     "LayerSpec": "spec",
-    "Pipeline": "layering_pipeline",
+    "Pipeline": "store.layering_pipeline",
     "RootlessLayerError": "errors",
     "Script": "spec",
-    "StorePath": "closure",
+    "StorePath": "store.closure",
     "Tree": "tree.tree",
     "build_cached": "lookup",
     "build_layer": "build",
     "build_layers": "layered",
     "cache_directory": "place",
-    "closure_of_paths": "closure",
+    "closure_of_paths": "store.closure",
     "export_images": "export",
-    "load_closure": "closure",
+    "load_closure": "store.closure",
     "open_base": "bases",
     "open_layer": "blob",
     "read_images": "layout",

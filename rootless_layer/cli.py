@@ -190,8 +190,8 @@ def _check(output: str, options: dict[str, Any]) -> None:
 
 
 def _spec(options: dict[str, Any]) -> LayerSpec:
-    from .closure import closure_of_paths, load_closure  # noqa: PLC0415
     from .spec import LayerSpec, Script  # noqa: PLC0415
+    from .store.closure import closure_of_paths, load_closure  # noqa: PLC0415
 
     root = options["store_root"]
     root = os.path.abspath(root)

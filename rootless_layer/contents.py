@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from .closure import StorePath
 from .errors import InputError
 from .members import Member, leaves_root, read_members
+from .store.closure import StorePath
 from .system.machine import unreadable
 from .tree import mtree
 from .tree.changes import Added, Changes, parents

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .closure import StorePath
+from .store.closure import StorePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .closure import Closure
     from .spec import LayerSpec
+    from .store.closure import Closure
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_PATH_BYTES = (124 << 10) - len("PATH=")

@@ -18,9 +18,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import capi
-from .closure import StorePath
 from .locate import Locator
 from .plan import read_directory
+from .store.closure import StorePath
 from .system.machine import unreadable
 from .tree.sparse import check_holes
 from .tree.walk import entry_of

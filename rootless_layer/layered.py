@@ -15,20 +15,20 @@ import attrs
 from . import given
 from .archive import data_size
 from .blob import LayerBlob, Piece, open_layer
-from .closure import Closure
 from .compression import BlobWriter, Compression
 from .contents import store_paths
 from .errors import InputError, reason
 from .layer import write_layer
-from .layering import MOST_LAYERS, POPULAR, ByList, BySize, split
-from .layering_pipeline import STEPS, Pipeline
 from .made import CLOSURE_LAYERS, LAYERS_JSON
-from .nar import nar_sizes
 from .oci.descriptor import MEDIA_TYPES, Descriptor
 from .pipeline import serialise
 from .plan import plan
 from .progress import Progress
 from .spec import Blob, LayerSpec
+from .store.closure import Closure
+from .store.layering import MOST_LAYERS, POPULAR, ByList, BySize, split
+from .store.layering_pipeline import STEPS, Pipeline
+from .store.nar_size import nar_sizes
 from .system.files import WritebackFile
 from .system.fork import Tally, each
 from .system.machine import of_reading
@@ -38,7 +38,7 @@ from .system.temporary import Temporary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .layering import Strategy
+    from .store.layering import Strategy
     from .tree.tree import Entry, Tree
 
 _LARGE_BYTES = 64 << 20
@@ -69,7 +69,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     ``epoch``, also what is older. The same closure gives the same layers.
 
     Raises :class:`ClosureError` for a closure that is not whole or not there, what
-    :func:`.layering.split` raises, :class:`SourceError` for what cannot be read, and
+    :func:`.store.layering.split` raises, :class:`SourceError` for what cannot be read, and
     :class:`OutputError` where the output cannot be written.
     """
     given.instance("closure", closure, Closure, "a Closure")

@@ -14,8 +14,8 @@ from .tree.walk import walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .closure import Closure
     from .spec import LayerSpec
+    from .store.closure import Closure
     from .tree.walk import Found
 
 MOST_LINKS = 40

@@ -11,13 +11,13 @@ from .derived import write_derived
 from .errors import InputError
 from .image import Image
 from .layered import build_layers
-from .layering import POPULAR
-from .layering_pipeline import Pipeline
 from .layout import Stored, is_named, read_images
 from .made import DERIVED_IMAGE, LAYERS
 from .nix_build import without
 from .oci.descriptor import Platform
 from .oci.reference import tag_of
+from .store.layering import POPULAR
+from .store.layering_pipeline import Pipeline
 from .system.replace import aside, check_replaceable, writing
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .blob import LayerBlob
-    from .closure import Closure
-    from .layering import Strategy
     from .nix_build import ImageRequest
+    from .store.closure import Closure
+    from .store.layering import Strategy
     from .system.temporary import Temporary
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .blob import open_layer
-from .closure import StorePath
 from .errors import InputError, OutputError
 from .export import check_target
 from .locate import Locator
@@ -18,6 +17,7 @@ from .oci.reference import path_and_name
 from .plan import check_rootfs
 from .recipe import format_of, platform_of
 from .spec import LayerSpec
+from .store.closure import StorePath
 from .system.replace import check_replaceable
 
 if TYPE_CHECKING:

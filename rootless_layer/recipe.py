@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .closure import closure_of_paths, load_closure
 from .compression import MOST_BYTES, Compression
 from .errors import InputError, reason
 from .image import BY_CLOSURE, Image
-from .layering import MOST_LAYERS
 from .oci.config import check_config, exposed, properties
 from .oci.descriptor import Platform
 from .oci.time import created as created_at
 from .oci.time import environment_epoch
 from .progress import Progress
 from .spec import LayerSpec, Script
+from .store.closure import closure_of_paths, load_closure
+from .store.layering import MOST_LAYERS
 from .system.machine import of_reading
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .blob import LayerBlob
-    from .closure import Closure
     from .export import Format
     from .faults import Faults
     from .graph import Node
     from .layered import Splitting
+    from .store.closure import Closure
     from .system.temporary import Temporary
     from .tree.base import Base
 

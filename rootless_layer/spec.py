@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from . import given
-from .closure import Closure
 from .compression import Compression
 from .errors import InputError
+from .store.closure import Closure
 from .system.machine import unreadable
 from .tree.base import Base
 from .tree.places import Places

@@ -11,8 +11,8 @@ from .stage import Stager
 from .tree.tree import stamp
 
 if TYPE_CHECKING:
-    from .closure import Closure
     from .locate import StoreLocation
+    from .store.closure import Closure
 
 
 class ToolStager(Stager):

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootless_layer.closure import Closure, StorePath, closure_of_paths, load_closure
 from rootless_layer.errors import ClosureError
-from rootless_layer.nar import nar_sizes
+from rootless_layer.store.closure import Closure, StorePath, closure_of_paths, load_closure
+from rootless_layer.store.nar_size import nar_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

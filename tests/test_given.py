@@ -28,7 +28,7 @@ from rootless_layer import (
     read_strategy,
 )
 from rootless_layer.errors import InputError
-from rootless_layer.layering import split
+from rootless_layer.store.layering import split
 
 ANY: Any = None
 TREE = "/nix/store/00000000000000000000000000000001-a"

@@ -29,12 +29,12 @@ from rootless_layer.errors import InputError, OutputError, UnrepresentableError
 from rootless_layer.export import Format, export_images
 from rootless_layer.image import Image
 from rootless_layer.layered import Splitting, make_layers
-from rootless_layer.layering import split
-from rootless_layer.layering_pipeline import STEPS
 from rootless_layer.layout import Stored
-from rootless_layer.nar import nar_sizes
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.progress import Progress
+from rootless_layer.store.layering import split
+from rootless_layer.store.layering_pipeline import STEPS
+from rootless_layer.store.nar_size import nar_sizes
 from rootless_layer.validate import validate
 
 MOST = 6

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootless_layer.closure import Closure, StorePath
 from rootless_layer.errors import ClosureError, InputError
-from rootless_layer.layering import ByList, ByPopularity, BySize, Graph, Group, Strategy, popularity, split
-from rootless_layer.layering_pipeline import Pipeline
+from rootless_layer.store.closure import Closure, StorePath
+from rootless_layer.store.layering import ByList, ByPopularity, BySize, Graph, Group, Strategy, popularity, split
+from rootless_layer.store.layering_pipeline import Pipeline
 
 Names = Mapping[str, Iterable[str]]
 patient = settings(deadline=None)

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .tree.walk import walk
+from rootless_layer.tree.walk import walk
 
 if TYPE_CHECKING:
     from .closure import Closure, StorePath

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from . import given
+from rootless_layer import given
+from rootless_layer.errors import ClosureError, InputError
+
 from .closure import StorePath
-from .errors import ClosureError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -41,10 +41,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from rootless_layer.errors import ClosureError, InputError
+from rootless_layer.terminal import quoted
+
 from .closure import StorePath
-from .errors import ClosureError, InputError
 from .layering import Graph, by_popularity, limit
-from .terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ _HINT = "The steps are those of nixpkgs' layeringPipeline, each a list of its na
 
 @attrs.frozen
 class Pipeline:
-    """A strategy for :func:`.layering.split`: the steps of a ``layeringPipeline``.
+    """A strategy for :func:`.store.layering.split`: the steps of a ``layeringPipeline``.
 
     ``steps`` is the list as JSON has it. Raises one InputError for all steps that there are
     not, or that have wrong arguments, each with its place.

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from . import given
-from .errors import ClosureError, MissingClosureError, reason
+from rootless_layer import given
+from rootless_layer.errors import ClosureError, MissingClosureError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
