@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .bases import open_base
     from .blob import LayerBlob, open_layer
     from .build import build_layer
-    from .compression import Compression
     from .errors import RootlessLayerError
     from .export import export_images
     from .image import Image
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from .store.closure import Closure, StorePath, closure_of_paths, load_closure
     from .store.layering import ByList, ByPopularity, BySize
     from .store.layering_pipeline import Pipeline
+    from .tar.compression import Compression
     from .tree.base import Base
     from .tree.tree import Entry, Tree
 
@@ -43,7 +43,7 @@ _HOMES = {
     "ByPopularity": "store.layering",
     "BySize": "store.layering",
     "Closure": "store.closure",
-    "Compression": "compression",
+    "Compression": "tar.compression",
     "Entry": "tree.tree",
     "Image": "image",
     "Layer": "layer",

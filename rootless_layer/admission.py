@@ -13,13 +13,13 @@ import attrs
 
 from .contents import ROOT, Contents, merge, read_contents
 from .errors import InputError
-from .members import Member
 from .oci.config import read_json
 from .oci.descriptor import MEDIA_TYPES
 from .oci.documents import Document, check_image_config
 from .oci.findings import Finder
 from .oci.reference import is_ref_name
 from .soundness import Soundness
+from .tar.read import Member
 from .tree import mtree
 from .tree.hiding import Needed, in_store, programs, unmeant
 from .tree.tree import is_plain_root

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import given
-from .compression import MOST_BYTES
 from .errors import OutputError
 from .room import SNAPSHOTS, keeping, making_room
 from .snapshot import Merged, is_whole, unpack
 from .system.lease import Lease
 from .system.removal import remove
 from .system.replace import make_folder
+from .tar.compression import MOST_BYTES
 from .tree.tree import overlay_note
 
 if TYPE_CHECKING:

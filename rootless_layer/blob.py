@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import given
-from .compression import BlobWriter, Compression, decompressed
 from .errors import InputError, SourceError, reason
 from .oci.descriptor import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
-from .pipeline import Streams
 from .system.machine import of_reading, unreadable
+from .tar.compression import BlobWriter, Compression, decompressed
+from .tar.parallel import Streams
 from .tree import mtree
 from .tree.tree import Tree
 

@@ -193,7 +193,7 @@ def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
     check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
         return []
-    from .tarball import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
+    from .tar.unpack import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
 
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .compression import decompressed, kind_of
 from .contents import Contents
 from .errors import RootlessLayerError, SourceError
-from .members import Member, read_members
 from .soundness import check_ending
 from .system.machine import NOBODYS_FAULT
+from .tar.compression import decompressed, kind_of
+from .tar.read import Member, read_members
 
 if TYPE_CHECKING:
     from .blob import Piece
-    from .feed import Consume, Give
     from .oci.findings import Finder
+    from .tar.feed import Consume, Give
 
 _ALGORITHMS = ("sha256", "sha512")
 

@@ -234,9 +234,9 @@ def base_image(given: Sequence[str], platform: str | None, stack: contextlib.Exi
 def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | None, quiet: bool) -> LayerBase:
     """Open what a layer is to be built upon; it is there until the stack unwinds."""
     from .bases import open_base  # noqa: PLC0415
-    from .compression import MOST_BYTES  # noqa: PLC0415
     from .place import cache_directory  # noqa: PLC0415
     from .system.temporary import Temporary  # noqa: PLC0415
+    from .tar.compression import MOST_BYTES  # noqa: PLC0415
 
     temporary = stack.enter_context(Temporary())
 

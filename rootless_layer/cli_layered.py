@@ -83,10 +83,10 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
                 said = "cache" if name == "cached" else name.replace("_", "-")
                 raise click.UsageError(f"--{said} goes with --closure, and none is given")
         return ()
-    from .compression import Compression  # noqa: PLC0415
     from .layered import Splitting, make_layers, read_strategy  # noqa: PLC0415
     from .spec import LayerSpec  # noqa: PLC0415
     from .store.closure import load_closure  # noqa: PLC0415
+    from .tar.compression import Compression  # noqa: PLC0415
 
     root = os.path.abspath(options["store_root"])
     first, *others = [load_closure(source, store_root=root) for source in options["closures"]]

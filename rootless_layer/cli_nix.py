@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from .compression import Kind
     from .nix_build import LayerRequest
     from .progress import Progress
+    from .tar.compression import Kind
     from .tree.base import Base
 
 _KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
@@ -90,10 +90,10 @@ def nix_image(*, quiet: bool) -> None:
 def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | None) -> None:
     """Make one archive of images, for `docker load` and `podman load`."""
     from .admission import admit  # noqa: PLC0415
-    from .compression import kind_of  # noqa: PLC0415
     from .export import write_archive  # noqa: PLC0415
     from .nix_image import images_of  # noqa: PLC0415
     from .oci.reference import path_and_name, tag_of  # noqa: PLC0415
+    from .tar.compression import kind_of  # noqa: PLC0415
 
     if output == "-" and os.isatty(1):
         message = "an archive is nothing for a terminal: pipe it, or name a file"
@@ -121,7 +121,7 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
 def nix_export(image: str, name: str, output: str) -> None:
     """Write the files that an image's layers come to, as one tar."""
-    from .pipeline import serialise  # noqa: PLC0415
+    from .tar.parallel import serialise  # noqa: PLC0415
 
     with contextlib.ExitStack() as stack:
         base = _base((f"{image}#{name}" if name else image,), "", output, stack)
@@ -222,7 +222,7 @@ def _compressed(file: BinaryIO, kind: Kind) -> Iterator[Any]:
     if kind == "none":
         yield file
         return
-    from .compression import BlobWriter, Compression  # noqa: PLC0415
+    from .tar.compression import BlobWriter, Compression  # noqa: PLC0415
 
     with BlobWriter(Compression(kind), file) as writer:
         yield _Compressor(writer)

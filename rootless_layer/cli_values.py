@@ -17,8 +17,8 @@ from .room import VARIABLE, limit, parse_limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .compression import Compression
     from .oci.descriptor import Platform
+    from .tar.compression import Compression
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.2 takes none
@@ -39,7 +39,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.
 
 
 def _compression(text: str) -> Compression:
-    from .compression import Compression  # noqa: PLC0415 - for a quick --help
+    from .tar.compression import Compression  # noqa: PLC0415 - for a quick --help
 
     return Compression.parse(text)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .image import Image
-    from .members import Member
+    from .tar.read import Member
 
 _MOST_SHOWN = 60
 

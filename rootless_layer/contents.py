@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from .errors import InputError
-from .members import Member, leaves_root, read_members
 from .store.closure import StorePath
 from .system.machine import unreadable
+from .tar.read import Member, leaves_root, read_members
 from .tree import mtree
 from .tree.changes import Added, Changes, parents
 from .tree.tree import ROOT_MODE, Entry, legible, shown
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .blob import LayerBlob
-    from .feed import Consume
+    from .tar.feed import Consume
 
 Merged = dict[bytes, Member]
 """A tree by path. The names of one file have the same member, so that its own path is one of them."""

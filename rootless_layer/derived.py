@@ -22,11 +22,11 @@ from .contents import Contents, merge
 from .errors import InputError, reason
 from .image import Image
 from .made import BLOBS, IMAGE_JSON, LISTINGS
-from .members import Member
 from .oci.descriptor import Descriptor, layer_type
 from .oci.documents import config_faults
 from .system.machine import of_reading
 from .system.replace import make_folder
+from .tar.read import Member
 from .terminal import quoted
 from .tree.base import Base
 from .tree.tree import Tree, stamp

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .image import Image
     from .layout import Stored
-    from .members import Member
+    from .tar.read import Member
     from .tree.changes import Changes
 
 _MOST_COPIES = 10

@@ -17,19 +17,19 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import capi
 from .locate import Locator
 from .plan import read_directory
 from .store.closure import StorePath
 from .system.machine import unreadable
+from .tar import libarchive
 from .tree.sparse import check_holes
 from .tree.walk import entry_of
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .compression import Compression
     from .locate import Place
     from .spec import Blob, LayerSpec
+    from .tar.compression import Compression
     from .tree.tree import Entry
 
 FORMAT = 2
@@ -52,7 +52,7 @@ def layer_key(spec: LayerSpec, *, blob: Blob = "stored", chain_id: str | None = 
 def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
     derived = blob == "derived"
     parts: dict[str, Any] = {
-        "versions": [FORMAT, __version__, capi.ffi.version_number(), *_codec(spec.compression)],
+        "versions": [FORMAT, __version__, libarchive.ffi.version_number(), *_codec(spec.compression)],
         "machine": os.uname().machine,
         "blob": blob,
         "base": chain_id,

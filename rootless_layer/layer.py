@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .compression import BlobWriter
 from .made import BLOBS, LAYER_JSON, LISTING
 from .oci.descriptor import MEDIA_TYPES, Descriptor
-from .pipeline import serialise
 from .progress import Progress
 from .system.files import WritebackFile
 from .system.fork import Child, may_fork, uninterrupted
 from .system.replace import make_folder
+from .tar.compression import BlobWriter
+from .tar.parallel import serialise
 from .tree.mtree import lines
 
 if TYPE_CHECKING:

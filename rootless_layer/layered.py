@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from . import given
-from .archive import data_size
 from .blob import LayerBlob, Piece, open_layer
-from .compression import BlobWriter, Compression
 from .contents import store_paths
 from .errors import InputError, reason
 from .layer import write_layer
 from .made import CLOSURE_LAYERS, LAYERS_JSON
 from .oci.descriptor import MEDIA_TYPES, Descriptor
-from .pipeline import serialise
 from .plan import plan
 from .progress import Progress
 from .spec import Blob, LayerSpec
@@ -34,6 +31,9 @@ from .system.fork import Tally, each
 from .system.machine import of_reading
 from .system.replace import aside, check_replaceable, settle, writing
 from .system.temporary import Temporary
+from .tar.compression import BlobWriter, Compression
+from .tar.parallel import serialise
+from .tar.write import data_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

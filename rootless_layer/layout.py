@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .blob import LayerBlob, Piece, open_layer
-from .compression import decompress, kind_of
 from .derived import read_derived
 from .errors import InputError, SourceError, reason
 from .files import DAMAGED, in_archive, in_directory
@@ -45,6 +44,7 @@ from .oci.descriptor import (
 from .oci.documents import config_faults
 from .oci.reference import FULL_NAME, REF_NAME
 from .system.machine import unreadable
+from .tar.compression import decompress, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .compression import Compression
 from .errors import InputError
 from .oci.time import parse_time, rfc3339
 from .spec import LayerSpec, Script
 from .store.closure import Closure, StorePath, load_closure
+from .tar.compression import Compression
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

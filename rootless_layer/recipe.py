@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .compression import MOST_BYTES, Compression
 from .errors import InputError, reason
 from .image import BY_CLOSURE, Image
 from .oci.config import check_config, exposed, properties
@@ -21,6 +20,7 @@ from .spec import LayerSpec, Script
 from .store.closure import closure_of_paths, load_closure
 from .store.layering import MOST_LAYERS
 from .system.machine import of_reading
+from .tar.compression import MOST_BYTES, Compression
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

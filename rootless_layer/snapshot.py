@@ -21,7 +21,7 @@ from .system.machine import unreadable
 from .system.namespaces import sync_file_system
 from .system.removal import remove
 from .system.replace import ASIDE
-from .tarball import read_layer
+from .tar.unpack import read_layer
 from .tree.base import Base, Entries
 from .tree.tree import ROOT_MODE, of_overlay, shown
 from .tree.walk import walk
@@ -29,9 +29,9 @@ from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
     from .blob import LayerBlob
-    from .feed import Consume, Give
     from .system.lease import Lease
     from .system.temporary import Temporary
+    from .tar.feed import Consume, Give
     from .tree.base import Facts
 
 _INDEX = "index.json"

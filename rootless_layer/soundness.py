@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from .members import END_MARKER, leaves_root
+from .tar.read import END_MARKER, leaves_root
 from .tree.changes import parents
 from .tree.hiding import resolve
 from .tree.tree import legible, shown
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .contents import Contents
-    from .members import Ending, Member
     from .oci.findings import Finder
+    from .tar.read import Ending, Member
     from .tree.tree import Entry
 
 _AUFS = (b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from . import given
-from .compression import Compression
 from .errors import InputError
 from .store.closure import Closure
 from .system.machine import unreadable
+from .tar.compression import Compression
 from .tree.base import Base
 from .tree.places import Places
 from .tree.tree import MOST_ID

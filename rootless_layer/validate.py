@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from .admission import MOST_FOR_DOCKER, Accidents
 from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
-from .compression import decompress, kind_of
 from .errors import InputError, SourceError
 from .files import clean, headers, in_archive, in_directory
 from .layout import MOST_READ
@@ -20,6 +19,7 @@ from .oci.findings import Finder
 from .oci.reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from .soundness import Soundness
 from .system.machine import NOBODYS_FAULT
+from .tar.compression import decompress, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -21,8 +21,8 @@ from rootless_layer.blob import LayerBlob, Piece
 from rootless_layer.changeset import changeset, difference
 from rootless_layer.image import Image
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, Platform, sha256
-from rootless_layer.pipeline import serialise
 from rootless_layer.system.temporary import Temporary
+from rootless_layer.tar.parallel import serialise
 from rootless_layer.tree.base import Base
 from rootless_layer.tree.tree import Entry, Tree
 

@@ -16,7 +16,7 @@ from rootless_layer.blob import LayerBlob, Piece, open_layer
 from rootless_layer.contents import read_contents
 from rootless_layer.errors import InputError
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
-from rootless_layer.tarball import read_tar
+from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.mtree import lines, read
 from rootless_layer.tree.tree import Tree
 

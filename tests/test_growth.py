@@ -22,7 +22,7 @@ from rootless_layer.errors import InputError
 from rootless_layer.inspection import inspect
 from rootless_layer.layout import MOST_READ, read_images
 from rootless_layer.system.temporary import Temporary
-from rootless_layer.tarball import read_tar
+from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.base import Delta
 from rootless_layer.validate import validate
 

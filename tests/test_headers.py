@@ -17,7 +17,7 @@ from rootless_layer.errors import InputError
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.oci.findings import Finder
 from rootless_layer.soundness import Soundness
-from rootless_layer.tarball import read_layer, read_listing, read_tar
+from rootless_layer.tar.unpack import read_layer, read_listing, read_tar
 from rootless_layer.tree.mtree import read
 from rootless_layer.tree.tree import Entry
 

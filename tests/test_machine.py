@@ -24,13 +24,13 @@ import zstandard
 from conftest import COMMAND, User
 from programs.aftermath import assert_said
 
-from rootless_layer import compression
-from rootless_layer.compression import Compression
 from rootless_layer.errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
 from rootless_layer.layout import read_images
 from rootless_layer.oci.descriptor import MANIFEST, MEDIA_TYPES
 from rootless_layer.system.machine import failed, unreadable, unwritable
-from rootless_layer.tarball import read_tar
+from rootless_layer.tar import compression
+from rootless_layer.tar.compression import Compression
+from rootless_layer.tar.unpack import read_tar
 
 NUMBERS: list[tuple[int, type[RootlessLayerError], type[RootlessLayerError], str]] = [
     (errno.ENOENT, SourceError, OutputError, "^$"),

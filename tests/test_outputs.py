@@ -26,7 +26,7 @@ from conftest import COMMAND, HANG, PLACE, Result, Store, User, remove, shared_s
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootless_layer.pipeline import Streams, serialise
+from rootless_layer.tar.parallel import Streams, serialise
 from rootless_layer.tree.tree import Entry, Tree
 
 REDIS = "groupadd -r redis\nuseradd -r -g redis -d /data -M redis\nmkdir /data\nchown redis:redis /data\n"
@@ -262,8 +262,8 @@ def test_a_compression_that_is_none_is_refused(user: User, kind: str) -> None:
 
 FULL = """
 import errno, os, sys
-from rootless_layer.compression import BlobWriter
-from rootless_layer.compression import Compression
+from rootless_layer.tar.compression import BlobWriter
+from rootless_layer.tar.compression import Compression
 
 class Full:
     written = 0

@@ -102,7 +102,7 @@ def read(listed: Iterable[bytes], folder: bytes, name: str) -> list[Entry]:
     """Read what :func:`lines` wrote; the files that hold the bytes are relative to ``folder``.
 
     ``name`` is what messages call it. Raises :class:`InputError` for a line that is not of
-    this form: other mtree files are :func:`rootless_layer.tarball.read_listing`'s.
+    this form: other mtree files are :func:`rootless_layer.tar.unpack.read_listing`'s.
     """
     entries: list[Entry] = []
     link: bytes | None = None

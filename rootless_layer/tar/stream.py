@@ -7,10 +7,11 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Self
 
-from . import capi
+from rootless_layer.system.machine import failed, is_of_machine
+
+from . import libarchive
 from .feed import READ_BYTES
 from .header import BLOCK, Header, HeaderError, is_plain, own_header
-from .system.machine import failed, is_of_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,44 +41,44 @@ class TarStream:
         self._begins = [0] * _KEPT
         self._counts = [0] * _KEPT
         self._passed = self._turn = 0
-        self._reader = capi.READER(self._read)
+        self._reader = libarchive.READER(self._read)
         self._raised: BaseException | None = None
 
     def __enter__(self) -> Self:
         """Give the stream itself."""
-        self.archive, self.record = capi.read_new(), capi.entry_new()
+        self.archive, self.record = libarchive.read_new(), libarchive.entry_new()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Let libarchive go."""
-        capi.entry_free(self.record)
-        capi.read_free(self.archive)
+        libarchive.entry_free(self.record)
+        libarchive.read_free(self.archive)
 
     def __iter__(self) -> Iterator[int]:
         """Give the members; raises the error of this machine where one ended the reading."""
-        capi.check(self.archive, capi.read_support_format_tar(self.archive), f"read {self.where}")
-        code = capi.read_open(self.archive, None, None, self._reader, None)
-        with capi.utf8_locale():
-            while code in {capi.OK, capi.WARN}:
-                capi.entry_clear(self.record)
-                code = capi.read_next_header2(self.archive, self.record)
-                if code == capi.EOF:
+        libarchive.check(self.archive, libarchive.read_support_format_tar(self.archive), f"read {self.where}")
+        code = libarchive.read_open(self.archive, None, None, self._reader, None)
+        with libarchive.utf8_locale():
+            while code in {libarchive.OK, libarchive.WARN}:
+                libarchive.entry_clear(self.record)
+                code = libarchive.read_next_header2(self.archive, self.record)
+                if code == libarchive.EOF:
                     return
-                if code in {capi.OK, capi.WARN}:
-                    self.warning = capi.message(self.archive) if code == capi.WARN else ""
+                if code in {libarchive.OK, libarchive.WARN}:
+                    self.warning = libarchive.message(self.archive) if code == libarchive.WARN else ""
                     self._compare()
                     yield self.record
-                    code = capi.OK
+                    code = libarchive.OK
         self.stop()
 
     def stop(self) -> None:
         """Take note of what kept libarchive from going on."""
         if self._raised is not None:
             raise self._raised
-        number = capi.error_number(self.archive)
+        number = libarchive.error_number(self.archive)
         if is_of_machine(number):
-            raise failed(number, self.where, capi.message(self.archive))
-        message = capi.message(self.archive)
+            raise failed(number, self.where, libarchive.message(self.archive))
+        message = libarchive.message(self.archive)
         # umoci leaves out even what fills the last block of data: all data is there, and no end marker.
         self.unended = message.startswith(_NO_MORE) and message.endswith(_NOTHING)
         self.damage = self.damage or ("" if self.unended else message)
@@ -85,7 +86,7 @@ class TarStream:
     @property
     def position(self) -> int:
         """Give where in the tar the reading is, in bytes."""
-        return int(capi.filter_bytes(self.archive, 0))
+        return int(libarchive.filter_bytes(self.archive, 0))
 
     def _read(self, _archive: int, _data: int, where: Any) -> int:  # noqa: ANN401 - ctypes' pointers have no public type
         turn = self._turn = (self._turn + 1) % _KEPT
@@ -112,7 +113,7 @@ class TarStream:
 
     def _compare(self) -> None:
         """Compare what libarchive says of a member with what its headers say."""
-        begin, end = capi.read_header_position(self.archive), capi.filter_bytes(self.archive, 0)
+        begin, end = libarchive.read_header_position(self.archive), libarchive.filter_bytes(self.archive, 0)
         at = begin - self._begins[self._turn]
         if end - begin == BLOCK and at >= 0 and is_plain(self._buffers[self._turn][at : at + BLOCK]):
             self.fault = ""
@@ -125,20 +126,20 @@ class TarStream:
 
     def _difference(self, header: Header) -> str:
         record = self.record
-        found = (capi.entry_uid(record), capi.entry_gid(record), capi.entry_mtime(record))
+        found = (libarchive.entry_uid(record), libarchive.entry_gid(record), libarchive.entry_mtime(record))
         for name, said, read in zip(("uid", "gid", "time"), (header.uid, header.gid, header.mtime), found, strict=True):
             if said != read:
                 return f"its {name} is {said}, and libarchive reads {read}"
-        number = capi.entry_rdev(record)
+        number = libarchive.entry_rdev(record)
         if header.device not in {None, (os.major(number), os.minor(number))}:
             return f"it is a device {header.device[0]}, {header.device[1]}, which Linux cannot have"
-        if header.link not in {None, capi.entry_hardlink(record), capi.entry_symlink(record)}:
+        if header.link not in {None, libarchive.entry_hardlink(record), libarchive.entry_symlink(record)}:
             return "libarchive does not read what it is a link to"
-        if not stat.S_ISREG(capi.mode_of(record)) or capi.entry_hardlink(record) is not None:
+        if not stat.S_ISREG(libarchive.mode_of(record)) or libarchive.entry_hardlink(record) is not None:
             return ""
-        size = capi.entry_size(record)
-        if not header.sparse and capi.entry_sparse_count(record):
+        size = libarchive.entry_size(record)
+        if not header.sparse and libarchive.entry_sparse_count(record):
             return "libarchive reads holes in it, of which its header says nothing"
         if not header.sparse:  # libarchive takes what stands elsewhere in an old header for GNU's size of a sparse file
-            capi.entry_set_size(record, header.size)
+            libarchive.entry_set_size(record, header.size)
         return "" if size == header.size or not header.sparse else f"it has {header.size} bytes, and libarchive reads {size}"

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from . import capi
+from rootless_layer.errors import InputError, RootlessLayerError
+from rootless_layer.system.machine import failed, is_of_machine, unreadable, unwritable
+from rootless_layer.tree.changes import Added, Changes
+from rootless_layer.tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
+
+from . import libarchive
 from .compression import decompressed, kind_of
-from .errors import InputError, RootlessLayerError
 from .feed import READ_BYTES, Feed
-from .system.machine import failed, is_of_machine, unreadable, unwritable
-from .tarstream import TarStream
-from .tree.changes import Added, Changes
-from .tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
+from .stream import TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -56,14 +57,14 @@ def _give(path: str, consume: Callable[[memoryview], object]) -> None:
         return
     if not os.path.getsize(path):
         return  # which libarchive would not take for anything
-    with _reading(path, capi.read_support_format_raw) as archive:
+    with _reading(path, libarchive.read_support_format_raw) as archive:
         buffer, size, offset = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_int64()
         where = ctypes.byref(buffer), ctypes.byref(size), ctypes.byref(offset)
         for _ in _headers(archive, path):
-            while (code := capi.read_data_block(archive, *where)) == capi.OK:
+            while (code := libarchive.read_data_block(archive, *where)) == libarchive.OK:
                 if buffer.value:
                     consume(memoryview((ctypes.c_char * size.value).from_address(buffer.value)).cast("B"))
-            if code != capi.EOF:
+            if code != libarchive.EOF:
                 raise _failed(archive, path, _DAMAGED)
 
 
@@ -127,7 +128,7 @@ def read_listing(path: str) -> dict[bytes, Entry]:
     Raises :class:`InputError` where libarchive cannot read it.
     """
     _check_file(path, "mtree file")
-    with _reading(path, capi.read_support_format_mtree) as archive:
+    with _reading(path, libarchive.read_support_format_mtree) as archive:
         entries = (_entry(record, path, _ANY_TIME, "") for record in _headers(archive, path))
         return {entry.path: entry for entry in entries}
 
@@ -147,40 +148,40 @@ def _check_file(path: str, what: str) -> None:
 @contextlib.contextmanager
 def _reading(path: str, format_: Callable[[int], int]) -> Iterator[int]:
     """Open an archive of any compression, to be let go in the end."""
-    archive = capi.read_new()
+    archive = libarchive.read_new()
     try:
-        capi.read_support_filter_all(archive)
-        capi.check(archive, format_(archive), f"read {path}")
-        if capi.read_open_filename(archive, os.fsencode(path), READ_BYTES) != capi.OK:
+        libarchive.read_support_filter_all(archive)
+        libarchive.check(archive, format_(archive), f"read {path}")
+        if libarchive.read_open_filename(archive, os.fsencode(path), READ_BYTES) != libarchive.OK:
             raise _failed(archive, path, _MAKE_IT_RIGHT)
         yield archive
     finally:
-        capi.read_free(archive)
+        libarchive.read_free(archive)
 
 
 def _failed(archive: int, path: str, hint: str) -> RootlessLayerError:
     """Give the error for what libarchive did not read: the machine's, or else the file's."""
-    number = capi.error_number(archive)
+    number = libarchive.error_number(archive)
     if is_of_machine(number):
-        return failed(number, path, capi.message(archive))
-    return InputError(f"{path}: {capi.message(archive)}", hint=hint)
+        return failed(number, path, libarchive.message(archive))
+    return InputError(f"{path}: {libarchive.message(archive)}", hint=hint)
 
 
 def _headers(archive: int, path: str) -> Iterator[int]:
-    record = capi.entry_new()
+    record = libarchive.entry_new()
     try:
-        with capi.utf8_locale():
+        with libarchive.utf8_locale():
             while True:
-                capi.entry_clear(record)
-                code = capi.read_next_header2(archive, record)
-                if code == capi.EOF:
+                libarchive.entry_clear(record)
+                code = libarchive.read_next_header2(archive, record)
+                if code == libarchive.EOF:
                     return
                 # A warning is about a name that is not UTF-8: its bytes are right.
-                if code < capi.OK and code != capi.WARN:
+                if code < libarchive.OK and code != libarchive.WARN:
                     raise _failed(archive, path, _MAKE_IT_RIGHT)
                 yield record
     finally:
-        capi.entry_free(record)
+        libarchive.entry_free(record)
 
 
 def _clean(raw: bytes, path: str) -> bytes:
@@ -193,23 +194,23 @@ def _clean(raw: bytes, path: str) -> bytes:
 
 
 def _entry(record: int, path: str, epoch: int, fault: str) -> Entry:
-    mode = capi.mode_of(record)
+    mode = libarchive.mode_of(record)
     kind = stat.S_IFMT(mode)
-    target = capi.entry_symlink(record) if stat.S_ISLNK(mode) else None
-    link = capi.entry_hardlink(record)
+    target = libarchive.entry_symlink(record) if stat.S_ISLNK(mode) else None
+    link = libarchive.entry_hardlink(record)
     if link is not None:
         kind = stat.S_IFREG
     entry = Entry(
-        path=_clean(capi.entry_pathname(record) or b"", path),
+        path=_clean(libarchive.entry_pathname(record) or b"", path),
         mode=stat.S_IFLNK | 0o777 if target is not None else kind | stat.S_IMODE(mode),
-        uid=capi.entry_uid(record),
-        gid=capi.entry_gid(record),
-        mtime=epoch if stat.S_ISDIR(mode) and epoch != _ANY_TIME else min(capi.entry_mtime(record), epoch),
-        size=capi.entry_size(record) if kind == stat.S_IFREG and link is None else 0,
-        rdev=capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
+        uid=libarchive.entry_uid(record),
+        gid=libarchive.entry_gid(record),
+        mtime=epoch if stat.S_ISDIR(mode) and epoch != _ANY_TIME else min(libarchive.entry_mtime(record), epoch),
+        size=libarchive.entry_size(record) if kind == stat.S_IFREG and link is None else 0,
+        rdev=libarchive.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
         target=target,
         link=None if link is None else _clean(link, path),
-        xattrs=capi.xattrs_of(record),
+        xattrs=libarchive.xattrs_of(record),
     )
     fault = fault or unrepresentable(entry)
     if fault:
@@ -223,11 +224,11 @@ def _spooled(archive: int, entry: Entry, place: str, path: str) -> Entry:
     try:
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            if capi.read_data_into_fd(archive, descriptor) != capi.OK:
-                number = capi.error_number(archive)
+            if libarchive.read_data_into_fd(archive, descriptor) != libarchive.OK:
+                number = libarchive.error_number(archive)
                 if is_of_machine(number):
                     raise failed(number, place, doing)
-                message = f"{path}: {shown(entry.path)}: {capi.message(archive)}"
+                message = f"{path}: {shown(entry.path)}: {libarchive.message(archive)}"
                 raise InputError(message, hint=_DAMAGED)
             os.ftruncate(descriptor, entry.size)  # a hole at the end is not written
             status = os.fstat(descriptor)

@@ -16,7 +16,7 @@ from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import ArchiveError, UnavailableError
+from rootless_layer.errors import ArchiveError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from .errors import MachineError
-from .system.machine import enough, unreadable
+from rootless_layer.errors import MachineError
+from rootless_layer.system.machine import enough, unreadable
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
 import attrs
 
-from . import given
-from .errors import InputError
-from .system.fork import cores, uninterrupted
-from .system.machine import NO_MEMORY, enough, unreadable, unwritable
+from rootless_layer import given
+from rootless_layer.errors import InputError
+from rootless_layer.system.fork import cores, uninterrupted
+from rootless_layer.system.machine import NO_MEMORY, enough, unreadable, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from . import capi
+from rootless_layer.tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
+
+from . import libarchive
 from .feed import Feed
-from .tarstream import TarStream
-from .tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
+from .stream import TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +111,7 @@ def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tupl
             if member.entry.size > 0:
                 digest, sparse, code = _digest(stream.archive, member.entry.size)
                 take(attrs.evolve(member, digest=digest, sparse=sparse))
-                if code != capi.OK:
+                if code != libarchive.OK:
                     stream.stop()
                     break
             else:
@@ -120,25 +121,25 @@ def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tupl
         if stream.unended:
             return Ending(), sys.maxsize
         end = stream.position
-        return Ending(marker=end - int(capi.read_header_position(stream.archive))), end
+        return Ending(marker=end - int(libarchive.read_header_position(stream.archive))), end
 
 
 def _member(record: int, warning: str, fault: str) -> Member:
-    mode = capi.mode_of(record)
-    name, target = capi.entry_pathname(record) or b"", capi.entry_hardlink(record)
-    symbolic = capi.entry_symlink(record) if stat.S_ISLNK(mode) and target is None else None
+    mode = libarchive.mode_of(record)
+    name, target = libarchive.entry_pathname(record) or b"", libarchive.entry_hardlink(record)
+    symbolic = libarchive.entry_symlink(record) if stat.S_ISLNK(mode) and target is None else None
     kind = stat.S_IFMT(mode) if target is None else stat.S_IFREG
     entry = Entry(
         path=relative(name),
         mode=stat.S_IFLNK | 0o777 if symbolic is not None else kind | stat.S_IMODE(mode),
-        uid=capi.entry_uid(record),
-        gid=capi.entry_gid(record),
-        mtime=capi.entry_mtime(record),
-        size=capi.entry_size(record) if target is None and kind == stat.S_IFREG else 0,
-        rdev=capi.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
+        uid=libarchive.entry_uid(record),
+        gid=libarchive.entry_gid(record),
+        mtime=libarchive.entry_mtime(record),
+        size=libarchive.entry_size(record) if target is None and kind == stat.S_IFREG else 0,
+        rdev=libarchive.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
         target=symbolic,
         link=None if target is None else relative(target),
-        xattrs=capi.xattrs_of(record),
+        xattrs=libarchive.xattrs_of(record),
     )
     regular = entry.is_regular and target is None
     return Member(
@@ -166,8 +167,8 @@ def _digest(archive: int, whole: int) -> tuple[str, bool, int]:
     buffer, size, offset = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_int64()
     at, sparse = 0, False
     while True:
-        code = capi.read_data_block(archive, ctypes.byref(buffer), ctypes.byref(size), ctypes.byref(offset))
-        if code not in {capi.OK, capi.WARN}:
+        code = libarchive.read_data_block(archive, ctypes.byref(buffer), ctypes.byref(size), ctypes.byref(offset))
+        if code not in {libarchive.OK, libarchive.WARN}:
             break
         if offset.value > at:
             sparse = True
@@ -175,11 +176,11 @@ def _digest(archive: int, whole: int) -> tuple[str, bool, int]:
         if size.value and buffer.value:
             digest.update((ctypes.c_char * size.value).from_address(buffer.value))
         at = offset.value + size.value
-    if code == capi.EOF:
+    if code == libarchive.EOF:
         if at < whole:
             sparse = True
             _hash_hole(digest, whole - at)
-        code = capi.OK
+        code = libarchive.OK
     return f"sha256:{digest.hexdigest()}", sparse, code
 
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from . import errors
-from .archive import BLOCK, FILLED, RUN_END, SLOT_BYTES, SLOTS, Producer, data_size
-from .errors import ArchiveError
-from .system.fork import Child, cores, may_fork, uninterrupted
+from rootless_layer import errors
+from rootless_layer.errors import ArchiveError
+from rootless_layer.system.fork import Child, cores, may_fork, uninterrupted
+
+from .write import BLOCK, FILLED, RUN_END, SLOT_BYTES, SLOTS, Producer, data_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .tree.tree import Entry
+    from rootless_layer.tree.tree import Entry
 
 RUN_BYTES = 4 << 20
 RUN_ENTRIES = 1000

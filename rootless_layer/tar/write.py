@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from . import capi
-from .errors import RootlessLayerError, SourceError
-from .system.machine import unreadable
-from .tree.tree import Entry, shown, stamp
+from rootless_layer.errors import RootlessLayerError, SourceError
+from rootless_layer.system.machine import unreadable
+from rootless_layer.tree.tree import Entry, shown, stamp
+
+from . import libarchive
 
 if TYPE_CHECKING:
     import mmap
@@ -66,18 +67,18 @@ class Producer:
 
     def run(self, entries: Sequence[Entry], *, last: bool) -> None:
         """Write one run; the last run also ends the archive."""
-        record = capi.entry_new()
+        record = libarchive.entry_new()
         scratch = ctypes.create_string_buffer(SMALL_BYTES + 1)
         try:
-            with capi.utf8_locale():
+            with libarchive.utf8_locale():
                 self._acquire()
                 self._write(entries, record, scratch)
                 if last:
-                    capi.check(self.archive, capi.write_close(self.archive), "end the archive")
+                    libarchive.check(self.archive, libarchive.write_close(self.archive), "end the archive")
                     self._drop()
                 self._hand_over(RUN_END)
         finally:
-            capi.entry_free(record)
+            libarchive.entry_free(record)
             self._drop()
 
     def _write(  # noqa: C901, PLR0912 - the hot loop: each call costs a tenth of an entry
@@ -96,37 +97,37 @@ class Producer:
                 size = data_size(entry)
                 bound = _header_bound(entry)
             if not (plain and simple):
-                capi.entry_clear(record)
+                libarchive.entry_clear(record)
                 mode = uid = gid = mtime = -1
             plain = simple
             if self.position + used.value + bound + (size if size <= SMALL_BYTES else 0) > SLOT_BYTES:
                 self._hand_over(FILLED)
                 self._acquire()
-            capi.entry_copy_pathname(record, path or b"./")
-            capi.entry_set_size(record, size)
+            libarchive.entry_copy_pathname(record, path or b"./")
+            libarchive.entry_set_size(record, size)
             if entry.mode != mode:
                 mode = entry.mode
-                capi.entry_set_mode(record, mode)
+                libarchive.entry_set_mode(record, mode)
             if entry.uid != uid:
                 uid = entry.uid
-                capi.entry_set_uid(record, uid)
+                libarchive.entry_set_uid(record, uid)
             if entry.gid != gid:
                 gid = entry.gid
-                capi.entry_set_gid(record, gid)
+                libarchive.entry_set_gid(record, gid)
             if entry.mtime != mtime:
                 mtime = entry.mtime
-                capi.entry_set_mtime(record, mtime, 0)
+                libarchive.entry_set_mtime(record, mtime, 0)
             if not simple:
                 _set_rest(record, entry)
-            code = capi.write_header(self.archive, record)
-            if code < capi.OK and not (code == capi.WARN and not _is_utf8(entry)):
-                capi.check(self.archive, code, f"write the header of {shown(path)}")
+            code = libarchive.write_header(self.archive, record)
+            if code < libarchive.OK and not (code == libarchive.WARN and not _is_utf8(entry)):
+                libarchive.check(self.archive, code, f"write the header of {shown(path)}")
             if size > SMALL_BYTES:
                 self._stream(entry)
             elif size:
                 _read_small(entry, size, buffers)
-                if capi.write_data(self.archive, scratch, size) != size:
-                    capi.check(self.archive, -1, f"write the data of {shown(path)}")
+                if libarchive.write_data(self.archive, scratch, size) != size:
+                    libarchive.check(self.archive, -1, f"write the data of {shown(path)}")
 
     def _stream(self, entry: Entry) -> None:
         """Put a large file's bytes and their padding behind the header just written."""
@@ -180,30 +181,32 @@ class Producer:
         self._open()
 
     def _open(self) -> None:
-        archive = self.archive = capi.write_new()
+        archive = self.archive = libarchive.write_new()
         self.used.value = 0
         for code in (
-            capi.write_set_format_pax_restricted(archive),
-            capi.write_set_options(archive, b"pax:xattrheader=SCHILY"),
-            capi.write_set_bytes_per_block(archive, 0),
-            capi.write_set_bytes_in_last_block(archive, 1),
+            libarchive.write_set_format_pax_restricted(archive),
+            libarchive.write_set_options(archive, b"pax:xattrheader=SCHILY"),
+            libarchive.write_set_bytes_per_block(archive, 0),
+            libarchive.write_set_bytes_in_last_block(archive, 1),
         ):
-            capi.check(archive, code, "begin an archive")
+            libarchive.check(archive, code, "begin an archive")
         holder = ctypes.c_char.from_buffer(self.memory, self._begin + self.position)
-        code = capi.write_open_memory(archive, ctypes.addressof(holder), SLOT_BYTES - self.position, ctypes.addressof(self.used))
-        capi.check(archive, code, "begin an archive")
+        code = libarchive.write_open_memory(
+            archive, ctypes.addressof(holder), SLOT_BYTES - self.position, ctypes.addressof(self.used)
+        )
+        libarchive.check(archive, code, "begin an archive")
 
     def _drop(self) -> None:
         """Let the writer go without the end-of-archive marker that closing it would write."""
         if self.archive:
-            capi.write_fail(self.archive)
-            capi.write_free(self.archive)
+            libarchive.write_fail(self.archive)
+            libarchive.write_free(self.archive)
             self.position += self.used.value
             self.archive = self.used.value = 0
 
     def _hand_over(self, kind: int) -> None:
         if self.archive:
-            capi.check(self.archive, capi.write_finish_entry(self.archive), "end an entry")
+            libarchive.check(self.archive, libarchive.write_finish_entry(self.archive), "end an entry")
             self._drop()
         self.exchange.give(kind, self.slot, self.position)
         self.slot = -1
@@ -220,14 +223,14 @@ def _header_bound(entry: Entry) -> int:
 
 def _set_rest(record: int, entry: Entry) -> None:
     if entry.link is not None:
-        capi.entry_copy_hardlink(record, entry.link)
+        libarchive.entry_copy_hardlink(record, entry.link)
         return
     if entry.target is not None:
-        capi.entry_copy_symlink(record, entry.target)
+        libarchive.entry_copy_symlink(record, entry.target)
     if entry.rdev:
-        capi.entry_set_rdev(record, entry.rdev)
+        libarchive.entry_set_rdev(record, entry.rdev)
     for name, value in entry.xattrs:
-        capi.entry_xattr_add(record, name, value, len(value))
+        libarchive.entry_xattr_add(record, name, value, len(value))
 
 
 def _is_utf8(entry: Entry) -> bool:
