@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .layout import read_images
     from .lookup import build_cached
     from .place import cache_directory
-    from .spec import LayerSpec, Script
+    from .plan.spec import LayerSpec, Script
     from .store.closure import Closure, StorePath, closure_of_paths, load_closure
     from .store.layering import ByList, ByPopularity, BySize
     from .store.layering_pipeline import Pipeline
@@ -48,10 +48,10 @@ _HOMES = {
     "Image": "image",
     "Layer": "layer",
     "LayerBlob": "blob",
-    "LayerSpec": "spec",
+    "LayerSpec": "plan.spec",
     "Pipeline": "store.layering_pipeline",
     "RootlessLayerError": "errors",
-    "Script": "spec",
+    "Script": "plan.spec",
     "StorePath": "store.closure",
     "Tree": "tree.tree",
     "build_cached": "lookup",

@@ -15,13 +15,13 @@ from . import given
 from .changeset import changeset, difference
 from .errors import OutputError, OverlayError, SourceError, UnavailableError
 from .layer import Layer, write_layer
-from .locate import StoreLocation
 from .made import FILES, LAYER
-from .plan import check_rootfs, plan, read_directory
+from .plan.locate import StoreLocation
+from .plan.plan import check_rootfs, plan, read_directory
+from .plan.spec import Blob, LayerSpec, Stage
 from .progress import Progress
 from .scan import check_sources, scan, scan_above
 from .session import Session
-from .spec import Blob, LayerSpec, Stage
 from .system.replace import aside, check_replaceable, make_folder, writing
 from .system.temporary import Temporary
 from .tools import ToolStager
@@ -33,7 +33,7 @@ from .tree.tree import overlay_note, without_overlay
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .plan import Plan
+    from .plan.plan import Plan
     from .stage import Method
     from .tree.base import Base
     from .tree.tree import Entry, Tree

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .blob import LayerBlob
+    from .plan.spec import Blob, LayerSpec, Stage
     from .progress import Progress
-    from .spec import Blob, LayerSpec, Stage
 
 RECORD = "cache.json"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})

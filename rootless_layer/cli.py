@@ -26,7 +26,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .layer import Layer
     from .lookup import Delivered
-    from .spec import LayerSpec
+    from .plan.spec import LayerSpec
     from .tree.base import Base
 
 
@@ -190,7 +190,7 @@ def _check(output: str, options: dict[str, Any]) -> None:
 
 
 def _spec(options: dict[str, Any]) -> LayerSpec:
-    from .spec import LayerSpec, Script  # noqa: PLC0415
+    from .plan.spec import LayerSpec, Script  # noqa: PLC0415
     from .store.closure import closure_of_paths, load_closure  # noqa: PLC0415
 
     root = options["store_root"]

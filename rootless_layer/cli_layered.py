@@ -84,7 +84,7 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
                 raise click.UsageError(f"--{said} goes with --closure, and none is given")
         return ()
     from .layered import Splitting, make_layers, read_strategy  # noqa: PLC0415
-    from .spec import LayerSpec  # noqa: PLC0415
+    from .plan.spec import LayerSpec  # noqa: PLC0415
     from .store.closure import load_closure  # noqa: PLC0415
     from .tar.compression import Compression  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from .store.closure import StorePath
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .spec import LayerSpec
+    from .plan.spec import LayerSpec
     from .store.closure import Closure
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -17,8 +17,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .locate import Locator
-from .plan import read_directory
+from .plan.locate import Locator
+from .plan.plan import read_directory
 from .store.closure import StorePath
 from .system.machine import unreadable
 from .tar import libarchive
@@ -27,8 +27,8 @@ from .tree.walk import entry_of
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .locate import Place
-    from .spec import Blob, LayerSpec
+    from .plan.locate import Place
+    from .plan.spec import Blob, LayerSpec
     from .tar.compression import Compression
     from .tree.tree import Entry
 

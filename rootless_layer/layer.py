@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .spec import Blob, LayerSpec
+    from .plan.spec import Blob, LayerSpec
     from .tree.tree import Tree
 
 _FEW = 1000  # entries are listed in less time than a fork takes

@@ -19,9 +19,9 @@ from .errors import InputError, reason
 from .layer import write_layer
 from .made import CLOSURE_LAYERS, LAYERS_JSON
 from .oci.descriptor import MEDIA_TYPES, Descriptor
-from .plan import plan
+from .plan.plan import plan
+from .plan.spec import Blob, LayerSpec
 from .progress import Progress
-from .spec import Blob, LayerSpec
 from .store.closure import Closure
 from .store.layering import MOST_LAYERS, POPULAR, ByList, BySize, split
 from .store.layering_pipeline import STEPS, Pipeline

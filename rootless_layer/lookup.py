@@ -16,9 +16,9 @@ from .key import layer_key
 from .layer import made_from
 from .made import LAYER_JSON
 from .oci.descriptor import Descriptor
+from .plan.spec import Blob, LayerSpec, Stage
 from .progress import Progress
 from .room import keeping, making_room
-from .spec import Blob, LayerSpec, Stage
 from .system.replace import ASIDE, make_folder
 from .system.temporary import Temporary
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .graph import Node
     from .layered import Splitting
     from .oci.descriptor import Platform
-    from .spec import LayerSpec
+    from .plan.spec import LayerSpec
 
 _TICK_MILLISECONDS = 500
 Event = dict[str, Any]

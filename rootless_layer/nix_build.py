@@ -10,7 +10,7 @@ import attrs
 
 from .errors import InputError
 from .oci.time import parse_time, rfc3339
-from .spec import LayerSpec, Script
+from .plan.spec import LayerSpec, Script
 from .store.closure import Closure, StorePath, load_closure
 from .tar.compression import Compression
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .attributes import Attributes
-    from .spec import Blob, Stage
+    from .plan.spec import Blob, Stage
 
 
 @attrs.frozen(kw_only=True, slots=True)

@@ -11,12 +11,12 @@ import attrs
 from .blob import open_layer
 from .errors import InputError, OutputError
 from .export import check_target
-from .locate import Locator
 from .made import LAYER
 from .oci.reference import path_and_name
-from .plan import check_rootfs
+from .plan.locate import Locator
+from .plan.plan import check_rootfs
+from .plan.spec import LayerSpec
 from .recipe import format_of, platform_of
-from .spec import LayerSpec
 from .store.closure import StorePath
 from .system.replace import check_replaceable
 

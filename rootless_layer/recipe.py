@@ -15,8 +15,8 @@ from .oci.config import check_config, exposed, properties
 from .oci.descriptor import Platform
 from .oci.time import created as created_at
 from .oci.time import environment_epoch
+from .plan.spec import LayerSpec, Script
 from .progress import Progress
-from .spec import LayerSpec, Script
 from .store.closure import closure_of_paths, load_closure
 from .store.layering import MOST_LAYERS
 from .system.machine import of_reading

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .ownership import Inode, OwnershipRecord, Row
-    from .spec import LayerSpec
+    from .plan.spec import LayerSpec
     from .tree.base import Base
 
 _MOST_SHOWN = 10

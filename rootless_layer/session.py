@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .ownership import Inode
-    from .spec import LayerSpec, Script
+    from .plan.spec import LayerSpec, Script
     from .stage import Staged, Stager
     from .tree.base import Base
     from .tree.tree import Entry

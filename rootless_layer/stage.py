@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .ownership import Inode
-    from .plan import Plan
+    from .plan.plan import Plan
     from .tree.base import Base
 
 Method = Literal["bind", "hardlink", "copy"]

@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from .errors import UnavailableError
-from .locate import store_locations
+from .plan.locate import store_locations
 from .stage import Stager
 from .tree.tree import stamp
 
 if TYPE_CHECKING:
-    from .locate import StoreLocation
+    from .plan.locate import StoreLocation
     from .store.closure import Closure
 
 

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootless_layer import LayerSpec, Script, build_layer
-from rootless_layer.spec import View
+from rootless_layer.plan.spec import View
 
 STAGES = ("bind", "hardlink", "copy")
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))

@@ -36,7 +36,7 @@ from programs.aftermath import (
 )
 
 from rootless_layer import Entry, LayerSpec
-from rootless_layer.plan import plan
+from rootless_layer.plan.plan import plan
 from rootless_layer.tree.sparse import check_holes
 
 VIEWS = ("root", "directory")

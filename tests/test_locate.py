@@ -10,7 +10,7 @@ import pytest
 from rootless_layer import LayerSpec
 from rootless_layer.errors import SourceError
 from rootless_layer.key import layer_key
-from rootless_layer.plan import plan
+from rootless_layer.plan.plan import plan
 
 
 def links(tree: Path, **targets: str) -> None:
@@ -70,7 +70,7 @@ def test_links_without_an_end_are_refused(tmp_path: Path, what: str) -> None:
 @pytest.mark.parametrize("what", LARGE)
 def test_links_that_come_to_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """What has an end, and nobody waits for it or could unpack it, is an error: two links in each of many directories double at each."""
-    monkeypatch.setattr("rootless_layer.locate._MOST_FOLLOWED", 1000)
+    monkeypatch.setattr("rootless_layer.plan.locate._MOST_FOLLOWED", 1000)
     make, said = LARGE[what]
     make(tmp_path / "tree")
     with pytest.raises(SourceError, match=said):

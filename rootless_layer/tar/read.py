@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from rootless_layer.tar import libarchive
 from rootless_layer.tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
 
-from . import libarchive
 from .feed import Feed
 from .stream import TarStream
 

@@ -8,8 +8,8 @@ import stat
 from typing import TYPE_CHECKING, Any, Self
 
 from rootless_layer.system.machine import failed, is_of_machine
+from rootless_layer.tar import libarchive
 
-from . import libarchive
 from .feed import READ_BYTES
 from .header import BLOCK, Header, HeaderError, is_plain, own_header
 

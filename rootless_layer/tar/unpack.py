@@ -13,10 +13,10 @@ import attrs
 
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.system.machine import failed, is_of_machine, unreadable, unwritable
+from rootless_layer.tar import libarchive
 from rootless_layer.tree.changes import Added, Changes
 from rootless_layer.tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
 
-from . import libarchive
 from .compression import decompressed, kind_of
 from .feed import READ_BYTES, Feed
 from .stream import TarStream

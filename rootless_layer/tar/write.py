@@ -17,9 +17,8 @@ import attrs
 
 from rootless_layer.errors import RootlessLayerError, SourceError
 from rootless_layer.system.machine import unreadable
+from rootless_layer.tar import libarchive
 from rootless_layer.tree.tree import Entry, shown, stamp
-
-from . import libarchive
 
 if TYPE_CHECKING:
     import mmap

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import ConflictError, InputError, SourceError
+from rootless_layer.errors import ConflictError, InputError, SourceError
+from rootless_layer.progress import Progress
+from rootless_layer.tree.sparse import check_holes
+from rootless_layer.tree.tree import Entry, Tree, legible, shown
+from rootless_layer.tree.walk import agree, entry_of, walk, xattrs_of
+
 from .locate import MOST_LINKS, Locator, store_locations
-from .progress import Progress
-from .tree.sparse import check_holes
-from .tree.tree import Entry, Tree, legible, shown
-from .tree.walk import agree, entry_of, walk, xattrs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

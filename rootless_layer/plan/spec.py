@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from . import given
-from .errors import InputError
-from .store.closure import Closure
-from .system.machine import unreadable
-from .tar.compression import Compression
-from .tree.base import Base
-from .tree.places import Places
-from .tree.tree import MOST_ID
+from rootless_layer import given
+from rootless_layer.errors import InputError
+from rootless_layer.store.closure import Closure
+from rootless_layer.system.machine import unreadable
+from rootless_layer.tar.compression import Compression
+from rootless_layer.tree.base import Base
+from rootless_layer.tree.places import Places
+from rootless_layer.tree.tree import MOST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .given import StrPath
+    from rootless_layer.given import StrPath
 
     _Validator = Callable[[object, attrs.Attribute[Any], Any], object]
 

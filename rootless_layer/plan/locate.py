@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import InputError, SourceError
-from .tree.walk import walk
+from rootless_layer.errors import InputError, SourceError
+from rootless_layer.tree.walk import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rootless_layer.store.closure import Closure
+    from rootless_layer.tree.walk import Found
+
     from .spec import LayerSpec
-    from .store.closure import Closure
-    from .tree.walk import Found
 
 MOST_LINKS = 40
 """As many symbolic links are followed as the kernel follows (path_resolution(7))."""
