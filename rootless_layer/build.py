@@ -20,11 +20,11 @@ from .plan.locate import StoreLocation
 from .plan.plan import check_rootfs, plan, read_directory
 from .plan.spec import Blob, LayerSpec, Stage
 from .progress import Progress
-from .scan import check_sources, scan, scan_above
-from .session import Session
+from .session.scaffold import ToolStager
+from .session.scan import check_sources, scan, scan_above
+from .session.session import Session
 from .system.replace import aside, check_replaceable, make_folder, writing
 from .system.temporary import Temporary
-from .tools import ToolStager
 from .tree.base import Delta
 from .tree.hiding import hidden_by_plan, unusual
 from .tree.sparse import check_holes
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .plan.plan import Plan
-    from .stage import Method
+    from .session.stage import Method
     from .tree.base import Base
     from .tree.tree import Entry, Tree
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, make_tools, marked, members, names, owner
 
-from rootless_layer import seccomp, watch
 from rootless_layer.errors import RecordError, UnavailableError
-from rootless_layer.ownership import OwnershipRecord, Row, save_file
+from rootless_layer.session.inside import listener, seccomp
+from rootless_layer.session.ownership import OwnershipRecord, Row, save_file
 
 VIEWS = ("root", "directory")
 
@@ -646,10 +646,10 @@ def test_each_call_has_a_name_and_a_path(machine: str) -> None:
     tables = seccomp._TABLES[machine].values()
     for table in tables:
         for name in table:
-            assert name in watch._PATHS, name
-            folder, argument = watch._PATHS[name]
+            assert name in listener._PATHS, name
+            folder, argument = listener._PATHS[name]
             assert folder is not None or argument is not None
-    assert set(watch._PATHS) >= seccomp.BYPASSES
+    assert set(listener._PATHS) >= seccomp.BYPASSES
 
 
 def test_no_filter_for_an_unknown_machine(monkeypatch: pytest.MonkeyPatch) -> None:

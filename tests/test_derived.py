@@ -238,7 +238,7 @@ def test_an_archive_may_have_another_name(user: User) -> None:
 
 def test_programs_beside_a_wrapper_are_found(tmp_path: Path) -> None:
     """Where the command fakeroot is wrapped, as in nixpkgs, its daemon and library are those that lie beside it."""
-    from rootless_layer.fakeroot import find_programs
+    from rootless_layer.session.fakeroot import find_programs
 
     real = find_programs()
     for folder in ("bin", "lib"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rootless_layer import Closure, LayerSpec, StorePath
-from rootless_layer.environment import Environment
+from rootless_layer.session.environment import Environment
 from rootless_layer.system.fork import cores
 
 STANDARD = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -846,7 +846,7 @@ def test_a_fakeroot_that_is_of_no_use(user: User, small: Store, programs: Path, 
 
 def real_library() -> tuple[str, str]:
     """Give the directory and the name of this machine's libfakeroot."""
-    from rootless_layer.fakeroot import find_programs
+    from rootless_layer.session.fakeroot import find_programs
 
     library = find_programs().library
     return os.path.dirname(library), os.path.basename(library)

@@ -13,7 +13,7 @@ from conftest import Store, User, fingerprint, make_user, remove, shared_store
 from programs.aftermath import assert_nothing_left, members
 
 from rootless_layer.errors import OverlayError
-from rootless_layer.overlay import Overlay
+from rootless_layer.session.inside.overlay import Overlay
 
 EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 

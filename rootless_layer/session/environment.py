@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .store.closure import StorePath
+from rootless_layer.store.closure import StorePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .plan.spec import LayerSpec
-    from .store.closure import Closure
+    from rootless_layer.plan.spec import LayerSpec
+    from rootless_layer.store.closure import Closure
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_PATH_BYTES = (124 << 10) - len("PATH=")

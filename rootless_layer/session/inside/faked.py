@@ -16,8 +16,8 @@ import select
 import signal
 import time
 
-from .errors import DaemonError
-from .system.namespaces import die_with_parent
+from rootless_layer.errors import DaemonError
+from rootless_layer.system.namespaces import die_with_parent
 
 _START_SECONDS = 10
 _END_SECONDS = 60

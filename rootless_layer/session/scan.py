@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import SourceError, StoreChangedError
+from rootless_layer.errors import SourceError, StoreChangedError
+from rootless_layer.tree.base import Delta
+from rootless_layer.tree.tree import Entry, Tree, shown, stamp
+from rootless_layer.tree.walk import entry_of, same_data, walk
+
 from .stage import SCAFFOLD, Staged
-from .tree.base import Delta
-from .tree.tree import Entry, Tree, shown, stamp
-from .tree.walk import entry_of, same_data, walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rootless_layer.plan.spec import LayerSpec
+    from rootless_layer.tree.base import Base
+
     from .ownership import Inode, OwnershipRecord, Row
-    from .plan.spec import LayerSpec
-    from .tree.base import Base
 
 _MOST_SHOWN = 10
 _HINT = "Store paths are immutable; scripts get copies of those in the layer that they may change with --closure-writable."

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .errors import UnavailableError
-from .plan.locate import store_locations
+from rootless_layer.errors import UnavailableError
+from rootless_layer.plan.locate import store_locations
+from rootless_layer.tree.tree import stamp
+
 from .stage import Stager
-from .tree.tree import stamp
 
 if TYPE_CHECKING:
-    from .plan.locate import StoreLocation
-    from .store.closure import Closure
+    from rootless_layer.plan.locate import StoreLocation
+    from rootless_layer.store.closure import Closure
 
 
 class ToolStager(Stager):

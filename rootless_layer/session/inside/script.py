@@ -17,9 +17,10 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rootless_layer.errors import RootlessLayerError
+from rootless_layer.system import namespaces
+
 from . import seccomp
-from .errors import RootlessLayerError
-from .system import namespaces
 
 if TYPE_CHECKING:
     from .faked import Daemon

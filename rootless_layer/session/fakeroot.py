@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import UnavailableError
+from rootless_layer.errors import UnavailableError
 
 MINIMUM_VERSION = (1, 25)
 _HINT = "Install fakeroot 1.25 or newer (Debian: apt install fakeroot)."

@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from .errors import OutputError, SourceError
+from rootless_layer.errors import OutputError, SourceError
+from rootless_layer.session.inside.script import DEVICE_LINKS, DEVICES
+from rootless_layer.tree.copy import copy_source
+from rootless_layer.tree.tree import Entry, Stamp, shown, stamp
+
 from .ownership import Row
-from .tree.copy import copy_source
-from .tree.tree import Entry, Stamp, shown, stamp
-from .view import DEVICE_LINKS, DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from rootless_layer.plan.plan import Plan
+    from rootless_layer.tree.base import Base
+
     from .ownership import Inode
-    from .plan.plan import Plan
-    from .tree.base import Base
 
 Method = Literal["bind", "hardlink", "copy"]
 

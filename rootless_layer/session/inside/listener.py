@@ -15,8 +15,9 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
+from rootless_layer.system.namespaces import syscall
+
 from . import seccomp
-from .system.namespaces import syscall
 
 if TYPE_CHECKING:
     from collections.abc import Callable

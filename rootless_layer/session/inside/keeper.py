@@ -26,15 +26,16 @@ import sys
 import time
 from typing import Any, NoReturn
 
+from rootless_layer.errors import DaemonError, RootlessLayerError, UnavailableError
+from rootless_layer.system import namespaces
+from rootless_layer.system.descendants import kill_children
+from rootless_layer.system.removal import remove
+
 from . import seccomp
-from .errors import DaemonError, RootlessLayerError, UnavailableError
 from .faked import Daemon
+from .listener import Watch
 from .overlay import Overlay
-from .system import namespaces
-from .system.descendants import kill_children
-from .system.removal import remove
-from .view import STARTED, be_script, mount_proc
-from .watch import Watch
+from .script import STARTED, be_script, mount_proc
 
 TIMED_OUT = 124
 _GRACE_SECONDS = 10

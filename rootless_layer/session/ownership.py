@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import RecordError
+from rootless_layer.errors import RecordError
 
 if TYPE_CHECKING:
     import os

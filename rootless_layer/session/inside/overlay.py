@@ -16,8 +16,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from .errors import OverlayError
-from .system import namespaces
+from rootless_layer.errors import OverlayError
+from rootless_layer.system import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,8 @@ import platform
 import struct
 from typing import NamedTuple
 
-from .errors import UnavailableError
-from .system.namespaces import no_new_privileges, syscall
+from rootless_layer.errors import UnavailableError
+from rootless_layer.system.namespaces import no_new_privileges, syscall
 
 _LOAD, _AND, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _ALLOW, _NOTIFY, _NOT_IMPLEMENTED, _NOT_PERMITTED = 0x7FFF0000, 0x7FC00000, 0x00050000 | 38, 0x00050000 | 1

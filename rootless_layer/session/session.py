@@ -13,30 +13,32 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
 
-from . import errors
-from .agent import HELD
+from rootless_layer import errors
+from rootless_layer.errors import BypassError, DaemonError, ScriptError, UnavailableError
+from rootless_layer.session.inside.script import DEVICES
+from rootless_layer.session.inside.xattr_agent import HELD
+from rootless_layer.system.temporary import start_python
+from rootless_layer.tree.base import Delta
+
 from .environment import Environment
-from .errors import BypassError, DaemonError, ScriptError, UnavailableError
 from .fakeroot import find_programs
 from .ownership import OwnershipRecord, Shown, save_file
 from .stage import SCAFFOLD
-from .system.temporary import start_python
-from .tree.base import Delta
-from .view import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from rootless_layer.plan.spec import LayerSpec, Script
+    from rootless_layer.tree.base import Base
+    from rootless_layer.tree.tree import Entry
+
     from .ownership import Inode
-    from .plan.spec import LayerSpec, Script
     from .stage import Staged, Stager
-    from .tree.base import Base
-    from .tree.tree import Entry
 
 Isolation = Literal["namespaces", "chroot", "none"]
 
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.worker import main; main()"
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.session.inside.keeper import main; main()"
 _END_SECONDS = 30
 
 
