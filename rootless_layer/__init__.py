@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bases import open_base
-    from .blob import LayerBlob, open_layer
-    from .build import build_layer
     from .errors import RootlessLayerError
     from .export import export_images
     from .image import Image
-    from .layer import Layer
-    from .layered import build_layers, read_strategy
+    from .layer.blob import LayerBlob, open_layer
+    from .layer.build import build_layer
+    from .layer.layer import Layer
+    from .layer.of_closure import build_layers, read_strategy
     from .layout import read_images
     from .lookup import build_cached
     from .place import cache_directory
@@ -46,8 +46,8 @@ _HOMES = {
     "Compression": "tar.compression",
     "Entry": "tree.tree",
     "Image": "image",
-    "Layer": "layer",
-    "LayerBlob": "blob",
+    "Layer": "layer.layer",
+    "LayerBlob": "layer.blob",
     "LayerSpec": "plan.spec",
     "Pipeline": "store.layering_pipeline",
     "RootlessLayerError": "errors",
@@ -55,16 +55,16 @@ _HOMES = {
     "StorePath": "store.closure",
     "Tree": "tree.tree",
     "build_cached": "lookup",
-    "build_layer": "build",
-    "build_layers": "layered",
+    "build_layer": "layer.build",
+    "build_layers": "layer.of_closure",
     "cache_directory": "place",
     "closure_of_paths": "store.closure",
     "export_images": "export",
     "load_closure": "store.closure",
     "open_base": "bases",
-    "open_layer": "blob",
+    "open_layer": "layer.blob",
     "read_images": "layout",
-    "read_strategy": "layered",
+    "read_strategy": "layer.of_closure",
 }
 __all__ = [
     "Base", "ByList", "ByPopularity", "BySize", "Closure", "Compression", "Entry", "Image", "Layer", "LayerBlob",

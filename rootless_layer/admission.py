@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from .contents import ROOT, Contents, merge, read_contents
 from .errors import InputError
+from .layer.contents import ROOT, Contents, merge, read_contents
+from .layer.soundness import Soundness
 from .oci.config import read_json
 from .oci.descriptor import MEDIA_TYPES
 from .oci.documents import Document, check_image_config
 from .oci.findings import Finder
 from .oci.reference import is_ref_name
-from .soundness import Soundness
 from .tar.read import Member
 from .tree import mtree
 from .tree.hiding import Needed, in_store, programs, unmeant
@@ -27,9 +27,9 @@ from .tree.tree import is_plain_root
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from .blob import LayerBlob
-    from .contents import Merged
     from .image import Image
+    from .layer.blob import LayerBlob
+    from .layer.contents import Merged
     from .layout import Stored
     from .tree.changes import Changes
     from .tree.tree import Entry

@@ -7,14 +7,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from .admission import image_problems
-from .blob import Piece, open_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
 from .derived import read_derived
 from .errors import InputError, RootlessLayerError
-from .made import IMAGE_JSON
+from .layer.blob import Piece, open_layer
+from .layer.made import IMAGE_JSON
+from .layer.soundness import Soundness
 from .oci.descriptor import MEDIA_TYPES
 from .oci.documents import Document, is_digest, parse
-from .soundness import Soundness
 from .system.machine import NOBODYS_FAULT, unreadable
 from .terminal import quoted
 from .tree import mtree

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .errors import OutputError, SourceError
-from .made import LAYER, LAYER_JSON
+from .layer.made import LAYER, LAYER_JSON
 from .room import LAYERS, keeping, making_room
 from .system.files import WritebackFile, transfer
 from .system.lease import Lease
@@ -29,7 +29,7 @@ from .system.temporary import Temporary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .blob import LayerBlob
+    from .layer.blob import LayerBlob
     from .plan.spec import Blob, LayerSpec, Stage
     from .progress import Progress
 
@@ -81,7 +81,7 @@ class Entry:
 
     def open(self) -> LayerBlob:
         """Give the layer: its sizes and times answer for its bytes."""
-        from .blob import open_layer  # noqa: PLC0415 - not needed to look up
+        from .layer.blob import open_layer  # noqa: PLC0415 - not needed to look up
 
         return attrs.evolve(open_layer(str(self.folder)), trusted=True)
 
@@ -147,8 +147,8 @@ class LayerCache:
         Raises what :func:`rootless_layer.build_layer` does, and :class:`SourceError` where an input
         changed meanwhile: what was built is then not kept.
         """
-        from .build import build_layer  # noqa: PLC0415
         from .key import layer_key  # noqa: PLC0415 - a look-up needs neither
+        from .layer.build import build_layer  # noqa: PLC0415
 
         with making_room(self.place.parent), Temporary() as temporary:
             with keeping(self.place):

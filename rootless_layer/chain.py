@@ -9,8 +9,8 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .blob import LayerBlob
     from .image import Image
+    from .layer.blob import LayerBlob
 
 
 @attrs.frozen(slots=True)

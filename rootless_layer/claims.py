@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .contents import Contents
 from .errors import RootlessLayerError, SourceError
-from .soundness import check_ending
+from .layer.contents import Contents
+from .layer.soundness import check_ending
 from .system.machine import NOBODYS_FAULT
 from .tar.compression import decompressed, kind_of
 from .tar.read import Member, read_members
 
 if TYPE_CHECKING:
-    from .blob import Piece
+    from .layer.blob import Piece
     from .oci.findings import Finder
     from .tar.feed import Consume, Give
 

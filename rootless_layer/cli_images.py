@@ -84,8 +84,8 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
 @_with_output
 def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
-    from .blob import open_layer  # noqa: PLC0415 - for a quick --help
     from .image import BY_CLOSURE, Image  # noqa: PLC0415
+    from .layer.blob import open_layer  # noqa: PLC0415 - for a quick --help
     from .layout import Stored  # noqa: PLC0415
     from .oci.config import check_config  # noqa: PLC0415
     from .oci.descriptor import Platform  # noqa: PLC0415
@@ -207,8 +207,8 @@ def spooling() -> Iterator[Callable[[], str]]:
 
 def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
     """Open the one image that is meant by PATH or PATH#NAME; of a layer's directory, an image of that layer."""
-    from .blob import open_layer  # noqa: PLC0415
     from .image import Image  # noqa: PLC0415
+    from .layer.blob import open_layer  # noqa: PLC0415
     from .layout import choose, read_images  # noqa: PLC0415
     from .oci.reference import path_and_name  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager, ExitStack
 
-    from .blob import LayerBlob
+    from .layer.blob import LayerBlob
     from .progress import Progress
 
 _OPTIONS = (
@@ -83,7 +83,7 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
                 said = "cache" if name == "cached" else name.replace("_", "-")
                 raise click.UsageError(f"--{said} goes with --closure, and none is given")
         return ()
-    from .layered import Splitting, make_layers, read_strategy  # noqa: PLC0415
+    from .layer.of_closure import Splitting, make_layers, read_strategy  # noqa: PLC0415
     from .plan.spec import LayerSpec  # noqa: PLC0415
     from .store.closure import load_closure  # noqa: PLC0415
     from .tar.compression import Compression  # noqa: PLC0415

@@ -39,7 +39,7 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     that begin with `layer`); the layer is put in its output. The README lists the attributes.
     """
     from .attributes import Attributes  # noqa: PLC0415 - for a quick --help
-    from .build import build_layer  # noqa: PLC0415
+    from .layer.build import build_layer  # noqa: PLC0415
     from .nix_build import layer_request  # noqa: PLC0415
 
     request = layer_request(Attributes.of_build(os.environ, os.getcwd()), rootfs or "")
@@ -131,7 +131,7 @@ def nix_export(image: str, name: str, output: str) -> None:
 
 def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - imported late
     """Leave out of the closure what the images below have."""
-    from .contents import store_paths  # noqa: PLC0415
+    from .layer.contents import store_paths  # noqa: PLC0415
     from .nix_build import without  # noqa: PLC0415
     from .nix_image import choose  # noqa: PLC0415
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .contents import ROOT, Merged, merge, read_contents
+from .layer.contents import ROOT, Merged, merge, read_contents
 from .tree.tree import legible, shown
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .blob import LayerBlob, Piece
-from .contents import Contents, merge
 from .errors import InputError, reason
 from .image import Image
-from .made import BLOBS, IMAGE_JSON, LISTINGS
+from .layer.blob import LayerBlob, Piece
+from .layer.contents import Contents, merge
+from .layer.made import BLOBS, IMAGE_JSON, LISTINGS
 from .oci.descriptor import Descriptor, layer_type
 from .oci.documents import config_faults
 from .system.machine import of_reading

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from . import given
 from .admission import admit
-from .blob import ahead
 from .errors import InputError
 from .index import docker_manifest, index
-from .made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
+from .layer.blob import ahead
+from .layer.made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
 from .oci.descriptor import MEDIA_TYPES, Platform, canonical, sha256
 from .progress import Progress
 from .system.files import WritebackFile
@@ -33,7 +33,7 @@ from .system.temporary import Temporary
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .blob import LayerBlob, Piece
+    from .layer.blob import LayerBlob, Piece
     from .layout import Stored
 
 Format = Literal["layout", "archive", "docker-archive"]

@@ -9,8 +9,8 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING
 
-from .blob import Piece
 from .errors import InputError
+from .layer.blob import Piece
 from .system.machine import is_of_machine, unreadable
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .blob import open_layer
 from .image import Image
+from .layer.blob import open_layer
 from .layout import choose, read_images
 from .oci.reference import path_and_name
 from .system.machine import unwritable

@@ -15,7 +15,7 @@ from .oci.descriptor import CONFIG, MANIFEST, Descriptor, Platform, canonical, c
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .blob import LayerBlob
+    from .layer.blob import LayerBlob
 
 EPOCH = "1970-01-01T00:00:01Z"
 """When an image was created of which nobody says when: as SOURCE_DATE_EPOCH=1 has it."""

@@ -10,7 +10,7 @@ from .oci.reference import FULL_NAME, REF_NAME, full_name, is_reference
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .blob import LayerBlob
+    from .layer.blob import LayerBlob
     from .layout import Stored
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .contents import Contents, Merged, read_contents
 from .errors import InputError
 from .files import in_archive, in_directory
+from .layer.contents import Contents, Merged, read_contents
+from .layer.made import IMAGE_JSON
 from .layout import is_named, read_images
-from .made import IMAGE_JSON
 from .oci.descriptor import sha256
 from .tree.ls import facts, line
 from .tree.tree import Entry, shown

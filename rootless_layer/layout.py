@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .blob import LayerBlob, Piece, open_layer
 from .derived import read_derived
 from .errors import InputError, SourceError, reason
 from .files import DAMAGED, in_archive, in_directory
 from .given import path as given_path
 from .image import Image
-from .made import IMAGE_JSON
+from .layer.blob import LayerBlob, Piece, open_layer
+from .layer.made import IMAGE_JSON
 from .oci.config import read_json
 from .oci.descriptor import (
     DOCKER_INDEX,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import given
-from .blob import open_layer
 from .cache import LayerCache
 from .key import layer_key
-from .layer import made_from
-from .made import LAYER_JSON
+from .layer.blob import open_layer
+from .layer.layer import made_from
+from .layer.made import LAYER_JSON
 from .oci.descriptor import Descriptor
 from .plan.spec import Blob, LayerSpec, Stage
 from .progress import Progress
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
-    from .blob import LayerBlob
     from .cache import Entry
+    from .layer.blob import LayerBlob
     from .tree.base import Base
     from .tree.tree import Tree
 
@@ -146,12 +146,12 @@ class Holder:
 def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Callable[[Progress], object] = id) -> tuple[LayerBlob, ...]:
     """Give layers of store paths from the cache; those that are not there are built and kept.
 
-    Raises what :func:`.layered.build_layers` raises.
+    Raises what :func:`.layer.of_closure.build_layers` raises.
     """
     keys = [layer_key(spec) for spec in specs]
     missing = {key: spec for key, spec in zip(keys, specs, strict=True) if holder.find(key) is None}
     if missing:
-        from .layered import write_layers  # noqa: PLC0415 - not needed to look up
+        from .layer.of_closure import write_layers  # noqa: PLC0415 - not needed to look up
 
         place = holder.layers.place
         with making_room(place.parent), Temporary() as temporary, keeping(place):

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .blob import open_layer
 from .cache import LayerCache
 from .chain import Made, Placed, missing, placed
 from .errors import OutputError, RootlessLayerError
 from .image import Image
 from .job import IO_ERROR, Job, Teller
 from .key import layer_key
+from .layer.blob import open_layer
 from .layout import Stored
 from .lookup import Holder, hold_layers, sources
 from .oci.descriptor import chain_ids, sha256
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from .blob import LayerBlob
     from .cache import Entry
     from .foreign import Foreign
     from .graph import Node
-    from .layered import Splitting
+    from .layer.blob import LayerBlob
+    from .layer.of_closure import Splitting
     from .oci.descriptor import Platform
     from .plan.spec import LayerSpec
 

@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from .admission import admit
-from .contents import store_paths
 from .derived import write_derived
 from .errors import InputError
 from .image import Image
-from .layered import build_layers
+from .layer.contents import store_paths
+from .layer.made import DERIVED_IMAGE, LAYERS
+from .layer.of_closure import build_layers
 from .layout import Stored, is_named, read_images
-from .made import DERIVED_IMAGE, LAYERS
 from .nix_build import without
 from .oci.descriptor import Platform
 from .oci.reference import tag_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from .blob import LayerBlob
+    from .layer.blob import LayerBlob
     from .nix_build import ImageRequest
     from .store.closure import Closure
     from .store.layering import Strategy

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .blob import open_layer
 from .errors import InputError, OutputError
 from .export import check_target
-from .made import LAYER
+from .layer.blob import open_layer
+from .layer.made import LAYER
 from .oci.reference import path_and_name
 from .plan.locate import Locator
 from .plan.plan import check_rootfs

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from .blob import LayerBlob
     from .export import Format
     from .faults import Faults
     from .graph import Node
-    from .layered import Splitting
+    from .layer.blob import LayerBlob
+    from .layer.of_closure import Splitting
     from .store.closure import Closure
     from .system.temporary import Temporary
     from .tree.base import Base
@@ -84,7 +84,7 @@ class Recipes:
         """Read how an image's closure is split, where it has one."""
         if "closure" not in options:
             return None
-        from .layered import Splitting, read_strategy  # noqa: PLC0415 - needed by few
+        from .layer.of_closure import Splitting, read_strategy  # noqa: PLC0415 - needed by few
 
         asked = self._values(options, {name: name for name in ("uid", "gid")}, attempt)
         closure = self._closures("closure", options, attempt)

@@ -28,7 +28,7 @@ from .tree.walk import walk
 from .unpacking import TREE, Snapshot
 
 if TYPE_CHECKING:
-    from .blob import LayerBlob
+    from .layer.blob import LayerBlob
     from .system.lease import Lease
     from .system.temporary import Temporary
     from .tar.feed import Consume, Give

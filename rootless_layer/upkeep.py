@@ -44,7 +44,7 @@ def _remove(path: Path) -> bool:
 
 def _damage(folder: Path) -> str:
     """Say what is wrong with a layer; raises :class:`MachineError` where that cannot be seen."""
-    from .blob import open_layer  # noqa: PLC0415 - to list and to collect takes less
+    from .layer.blob import open_layer  # noqa: PLC0415 - to list and to collect takes less
 
     if not is_whole(folder):
         return "its files are not as they were written"

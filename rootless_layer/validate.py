@@ -12,20 +12,20 @@ from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .errors import InputError, SourceError
 from .files import clean, headers, in_archive, in_directory
+from .layer.soundness import Soundness
 from .layout import MOST_READ
 from .oci.descriptor import is_layer_type, layer_type
 from .oci.documents import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .oci.findings import Finder
 from .oci.reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
-from .soundness import Soundness
 from .system.machine import NOBODYS_FAULT
 from .tar.compression import decompress, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .blob import Piece
-    from .contents import Merged
+    from .layer.blob import Piece
+    from .layer.contents import Merged
     from .oci.findings import Findings
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."

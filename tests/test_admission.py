@@ -21,11 +21,11 @@ from test_validate import BAD_LAYERS, DIRECTORY, FILE, LAYER, LOWER, ODD_LAYERS,
 
 from rootless_layer import LayerSpec, build_layer
 from rootless_layer.admission import admit
-from rootless_layer.blob import LayerBlob, open_layer
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.export import export_images
 from rootless_layer.image import Image
 from rootless_layer.inspection import inspect
+from rootless_layer.layer.blob import LayerBlob, open_layer
 from rootless_layer.layout import Stored, read_images
 from rootless_layer.oci.config import exposed, problems, word_problem
 from rootless_layer.oci.descriptor import Platform

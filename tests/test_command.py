@@ -200,7 +200,7 @@ def test_the_library_raises_its_own_errors_only(monkeypatch: pytest.MonkeyPatch,
     def broken(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "/some/file")
 
-    monkeypatch.setattr("rootless_layer.build._tree", broken)
+    monkeypatch.setattr("rootless_layer.layer.build._tree", broken)
     with pytest.raises(errors.MachineError, match=r"^/some/file: No space left on device$") as caught:
         rootless_layer.build_layer(rootless_layer.LayerSpec(), tmp_path / "x")
     assert isinstance(caught.value.__cause__, OSError)

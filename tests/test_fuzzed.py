@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rootless_layer.blob import LayerBlob, Piece, open_layer
-from rootless_layer.contents import read_contents
 from rootless_layer.errors import InputError
+from rootless_layer.layer.blob import LayerBlob, Piece, open_layer
+from rootless_layer.layer.contents import read_contents
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.mtree import lines, read

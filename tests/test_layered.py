@@ -23,12 +23,12 @@ from conftest import COMMAND, HANG, PACKAGES, Result, Store, User, make_store, s
 from programs.aftermath import ABSENT, assert_nothing_left, assert_said, is_ready, until
 
 from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
-from rootless_layer.blob import open_layer
-from rootless_layer.contents import store_paths
 from rootless_layer.errors import InputError, OutputError, UnrepresentableError
 from rootless_layer.export import Format, export_images
 from rootless_layer.image import Image
-from rootless_layer.layered import Splitting, make_layers
+from rootless_layer.layer.blob import open_layer
+from rootless_layer.layer.contents import store_paths
+from rootless_layer.layer.of_closure import Splitting, make_layers
 from rootless_layer.layout import Stored
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.progress import Progress

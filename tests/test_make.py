@@ -23,12 +23,13 @@ from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or
 from test_cache import files
 from test_layered import own
 
-from rootless_layer import contents, open_layer
+from rootless_layer import open_layer
 from rootless_layer.board import Board
 from rootless_layer.cli import build, image
 from rootless_layer.errors import InputError
 from rootless_layer.fields import IMAGE, LAYER
 from rootless_layer.graph import Graph, Node, cycles
+from rootless_layer.layer import contents
 from rootless_layer.layout import read_images
 from rootless_layer.makefile import load
 from rootless_layer.oci.descriptor import sha256

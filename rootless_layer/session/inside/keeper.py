@@ -27,11 +27,11 @@ import time
 from typing import Any, NoReturn
 
 from rootless_layer.errors import DaemonError, RootlessLayerError, UnavailableError
+from rootless_layer.session.inside import seccomp
 from rootless_layer.system import namespaces
 from rootless_layer.system.descendants import kill_children
 from rootless_layer.system.removal import remove
 
-from . import seccomp
 from .faked import Daemon
 from .listener import Watch
 from .overlay import Overlay

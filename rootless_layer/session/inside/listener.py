@@ -15,9 +15,8 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
+from rootless_layer.session.inside import seccomp
 from rootless_layer.system.namespaces import syscall
-
-from . import seccomp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,9 +18,8 @@ import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rootless_layer.errors import RootlessLayerError
+from rootless_layer.session.inside import seccomp
 from rootless_layer.system import namespaces
-
-from . import seccomp
 
 if TYPE_CHECKING:
     from .faked import Daemon

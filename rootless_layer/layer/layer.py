@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
+from rootless_layer.progress import Progress
+from rootless_layer.system.files import WritebackFile
+from rootless_layer.system.fork import Child, may_fork, uninterrupted
+from rootless_layer.system.replace import make_folder
+from rootless_layer.tar.compression import BlobWriter
+from rootless_layer.tar.parallel import serialise
+from rootless_layer.tree.mtree import lines
+
 from .made import BLOBS, LAYER_JSON, LISTING
-from .oci.descriptor import MEDIA_TYPES, Descriptor
-from .progress import Progress
-from .system.files import WritebackFile
-from .system.fork import Child, may_fork, uninterrupted
-from .system.replace import make_folder
-from .tar.compression import BlobWriter
-from .tar.parallel import serialise
-from .tree.mtree import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .plan.spec import Blob, LayerSpec
-    from .tree.tree import Tree
+    from rootless_layer.plan.spec import Blob, LayerSpec
+    from rootless_layer.tree.tree import Tree
 
 _FEW = 1000  # entries are listed in less time than a fork takes
 

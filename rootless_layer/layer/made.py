@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .oci.descriptor import DOCKER_INDEX, INDEX, canonical, is_digest
-from .system.lease import Lease
-from .system.replace import ASIDE
-from .system.temporary import left_behind
+from rootless_layer.oci.descriptor import DOCKER_INDEX, INDEX, canonical, is_digest
+from rootless_layer.system.lease import Lease
+from rootless_layer.system.replace import ASIDE
+from rootless_layer.system.temporary import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,32 +11,33 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from . import given
+from rootless_layer import given
+from rootless_layer.errors import OutputError, OverlayError, SourceError, UnavailableError
+from rootless_layer.plan.locate import StoreLocation
+from rootless_layer.plan.plan import check_rootfs, plan, read_directory
+from rootless_layer.plan.spec import Blob, LayerSpec, Stage
+from rootless_layer.progress import Progress
+from rootless_layer.session.scaffold import ToolStager
+from rootless_layer.session.scan import check_sources, scan, scan_above
+from rootless_layer.session.session import Session
+from rootless_layer.system.replace import aside, check_replaceable, make_folder, writing
+from rootless_layer.system.temporary import Temporary
+from rootless_layer.tree.base import Delta
+from rootless_layer.tree.hiding import hidden_by_plan, unusual
+from rootless_layer.tree.sparse import check_holes
+from rootless_layer.tree.tree import overlay_note, without_overlay
+
 from .changeset import changeset, difference
-from .errors import OutputError, OverlayError, SourceError, UnavailableError
 from .layer import Layer, write_layer
 from .made import FILES, LAYER
-from .plan.locate import StoreLocation
-from .plan.plan import check_rootfs, plan, read_directory
-from .plan.spec import Blob, LayerSpec, Stage
-from .progress import Progress
-from .session.scaffold import ToolStager
-from .session.scan import check_sources, scan, scan_above
-from .session.session import Session
-from .system.replace import aside, check_replaceable, make_folder, writing
-from .system.temporary import Temporary
-from .tree.base import Delta
-from .tree.hiding import hidden_by_plan, unusual
-from .tree.sparse import check_holes
-from .tree.tree import overlay_note, without_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .plan.plan import Plan
-    from .session.stage import Method
-    from .tree.base import Base
-    from .tree.tree import Entry, Tree
+    from rootless_layer.plan.plan import Plan
+    from rootless_layer.session.stage import Method
+    from rootless_layer.tree.base import Base
+    from rootless_layer.tree.tree import Entry, Tree
 
 
 def build_layer(
@@ -193,7 +194,7 @@ def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
     check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
         return []
-    from .tar.unpack import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
+    from rootless_layer.tar.unpack import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
 
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None

@@ -12,34 +12,35 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from . import given
+from rootless_layer import given
+from rootless_layer.errors import InputError, reason
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
+from rootless_layer.plan.plan import plan
+from rootless_layer.plan.spec import Blob, LayerSpec
+from rootless_layer.progress import Progress
+from rootless_layer.store.closure import Closure
+from rootless_layer.store.layering import MOST_LAYERS, POPULAR, ByList, BySize, split
+from rootless_layer.store.layering_pipeline import STEPS, Pipeline
+from rootless_layer.store.nar_size import nar_sizes
+from rootless_layer.system.files import WritebackFile
+from rootless_layer.system.fork import Tally, each
+from rootless_layer.system.machine import of_reading
+from rootless_layer.system.replace import aside, check_replaceable, settle, writing
+from rootless_layer.system.temporary import Temporary
+from rootless_layer.tar.compression import BlobWriter, Compression
+from rootless_layer.tar.parallel import serialise
+from rootless_layer.tar.write import data_size
+
 from .blob import LayerBlob, Piece, open_layer
 from .contents import store_paths
-from .errors import InputError, reason
 from .layer import write_layer
 from .made import CLOSURE_LAYERS, LAYERS_JSON
-from .oci.descriptor import MEDIA_TYPES, Descriptor
-from .plan.plan import plan
-from .plan.spec import Blob, LayerSpec
-from .progress import Progress
-from .store.closure import Closure
-from .store.layering import MOST_LAYERS, POPULAR, ByList, BySize, split
-from .store.layering_pipeline import STEPS, Pipeline
-from .store.nar_size import nar_sizes
-from .system.files import WritebackFile
-from .system.fork import Tally, each
-from .system.machine import of_reading
-from .system.replace import aside, check_replaceable, settle, writing
-from .system.temporary import Temporary
-from .tar.compression import BlobWriter, Compression
-from .tar.parallel import serialise
-from .tar.write import data_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .store.layering import Strategy
-    from .tree.tree import Entry, Tree
+    from rootless_layer.store.layering import Strategy
+    from rootless_layer.tree.tree import Entry, Tree
 
 _LARGE_BYTES = 64 << 20
 _MADE = struct.Struct("=32s32sQQ")

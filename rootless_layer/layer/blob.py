@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from . import given
-from .errors import InputError, SourceError, reason
-from .oci.descriptor import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
-from .system.machine import of_reading, unreadable
-from .tar.compression import BlobWriter, Compression, decompressed
-from .tar.parallel import Streams
-from .tree import mtree
-from .tree.tree import Tree
+from rootless_layer import given
+from rootless_layer.errors import InputError, SourceError, reason
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
+from rootless_layer.system.machine import of_reading, unreadable
+from rootless_layer.tar.compression import BlobWriter, Compression, decompressed
+from rootless_layer.tar.parallel import Streams
+from rootless_layer.tree import mtree
+from rootless_layer.tree.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

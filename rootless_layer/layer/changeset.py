@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .tree.base import Base, Delta
-from .tree.tree import WHITEOUT_PREFIX, Entry, Tree
-from .tree.walk import same_data
+from rootless_layer.tree.base import Base, Delta
+from rootless_layer.tree.tree import WHITEOUT_PREFIX, Entry, Tree
+from rootless_layer.tree.walk import same_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

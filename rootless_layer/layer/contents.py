@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from .errors import InputError
-from .store.closure import StorePath
-from .system.machine import unreadable
-from .tar.read import Member, leaves_root, read_members
-from .tree import mtree
-from .tree.changes import Added, Changes, parents
-from .tree.tree import ROOT_MODE, Entry, legible, shown
+from rootless_layer.errors import InputError
+from rootless_layer.store.closure import StorePath
+from rootless_layer.system.machine import unreadable
+from rootless_layer.tar.read import Member, leaves_root, read_members
+from rootless_layer.tree import mtree
+from rootless_layer.tree.changes import Added, Changes, parents
+from rootless_layer.tree.tree import ROOT_MODE, Entry, legible, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from rootless_layer.tar.feed import Consume
+
     from .blob import LayerBlob
-    from .tar.feed import Consume
 
 Merged = dict[bytes, Member]
 """A tree by path. The names of one file have the same member, so that its own path is one of them."""

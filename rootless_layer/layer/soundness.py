@@ -5,18 +5,19 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from .tar.read import END_MARKER, leaves_root
-from .tree.changes import parents
-from .tree.hiding import resolve
-from .tree.tree import legible, shown
+from rootless_layer.tar.read import END_MARKER, leaves_root
+from rootless_layer.tree.changes import parents
+from rootless_layer.tree.hiding import resolve
+from rootless_layer.tree.tree import legible, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rootless_layer.oci.findings import Finder
+    from rootless_layer.tar.read import Ending, Member
+    from rootless_layer.tree.tree import Entry
+
     from .contents import Contents
-    from .oci.findings import Finder
-    from .tar.read import Ending, Member
-    from .tree.tree import Entry
 
 _AUFS = (b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk")
 
