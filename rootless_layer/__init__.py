@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bases import open_base
     from .errors import RootlessLayerError
-    from .export import export_images
-    from .image import Image
+    from .image.image import Image
+    from .image.read import read_images
+    from .image.write import export_images
     from .layer.blob import LayerBlob, open_layer
     from .layer.build import build_layer
     from .layer.layer import Layer
     from .layer.of_closure import build_layers, read_strategy
-    from .layout import read_images
     from .lookup import build_cached
     from .place import cache_directory
     from .plan.spec import LayerSpec, Script
@@ -45,7 +45,7 @@ _HOMES = {
     "Closure": "store.closure",
     "Compression": "tar.compression",
     "Entry": "tree.tree",
-    "Image": "image",
+    "Image": "image.image",
     "Layer": "layer.layer",
     "LayerBlob": "layer.blob",
     "LayerSpec": "plan.spec",
@@ -59,11 +59,11 @@ _HOMES = {
     "build_layers": "layer.of_closure",
     "cache_directory": "place",
     "closure_of_paths": "store.closure",
-    "export_images": "export",
+    "export_images": "image.write",
     "load_closure": "store.closure",
     "open_base": "bases",
     "open_layer": "layer.blob",
-    "read_images": "layout",
+    "read_images": "image.read",
     "read_strategy": "layer.of_closure",
 }
 __all__ = [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from . import given
 from .errors import OutputError
+from .image.snapshot import Merged, is_whole, unpack
 from .room import SNAPSHOTS, keeping, making_room
-from .snapshot import Merged, is_whole, unpack
 from .system.lease import Lease
 from .system.removal import remove
 from .system.replace import make_folder
@@ -20,7 +20,7 @@ from .tree.tree import overlay_note
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .image import Image
+    from .image.image import Image
     from .system.temporary import Temporary
     from .tree.base import Base
 

@@ -6,10 +6,10 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from .admission import image_problems
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
-from .derived import read_derived
 from .errors import InputError, RootlessLayerError
+from .image.admission import image_problems
+from .image.derived import read_derived
 from .layer.blob import Piece, open_layer
 from .layer.made import IMAGE_JSON
 from .layer.soundness import Soundness

@@ -9,7 +9,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .image import Image
+    from .image.image import Image
     from .layer.blob import LayerBlob
 
 

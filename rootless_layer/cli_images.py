@@ -21,9 +21,9 @@ from .errors import InputError, OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .export import Format
-    from .image import Image
-    from .layout import Stored
+    from .image.image import Image
+    from .image.read import Stored
+    from .image.write import Format
     from .tree.base import Base as LayerBase
 
 _OUTPUT = (
@@ -84,9 +84,9 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
 @_with_output
 def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
-    from .image import BY_CLOSURE, Image  # noqa: PLC0415
+    from .image.image import BY_CLOSURE, Image  # noqa: PLC0415
+    from .image.read import Stored  # noqa: PLC0415
     from .layer.blob import open_layer  # noqa: PLC0415 - for a quick --help
-    from .layout import Stored  # noqa: PLC0415
     from .oci.config import check_config  # noqa: PLC0415
     from .oci.descriptor import Platform  # noqa: PLC0415
     from .oci.reference import tag_of  # noqa: PLC0415
@@ -124,7 +124,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
 @_with_output
 def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put several images with their names into one layout or archive."""
-    from .layout import Stored, is_named, read_images  # noqa: PLC0415
+    from .image.read import Stored, is_named, read_images  # noqa: PLC0415
     from .oci.reference import path_and_name, tag_of  # noqa: PLC0415
 
     check_different(images, "IMAGE...")
@@ -207,9 +207,9 @@ def spooling() -> Iterator[Callable[[], str]]:
 
 def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
     """Open the one image that is meant by PATH or PATH#NAME; of a layer's directory, an image of that layer."""
-    from .image import Image  # noqa: PLC0415
+    from .image.image import Image  # noqa: PLC0415
+    from .image.read import choose, read_images  # noqa: PLC0415
     from .layer.blob import open_layer  # noqa: PLC0415
-    from .layout import choose, read_images  # noqa: PLC0415
     from .oci.reference import path_and_name  # noqa: PLC0415
 
     path, name = path_and_name(given)
@@ -249,7 +249,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
 
 def _check_output(options: Mapping[str, Any]) -> None:
     """Refuse an output to which nothing can be written, before any work."""
-    from .export import check_target  # noqa: PLC0415 - for a quick --help
+    from .image.write import check_target  # noqa: PLC0415 - for a quick --help
 
     output, kind = options["output"], _kind(options)
     if output == "-" and kind == "layout":
@@ -266,7 +266,7 @@ def _check_output(options: Mapping[str, Any]) -> None:
 
 
 def _write(images: list[Stored], options: Mapping[str, Any], show: Shower, *, several_platforms: bool) -> None:
-    from .export import export_images  # noqa: PLC0415
+    from .image.write import export_images  # noqa: PLC0415
 
     output, kind = options["output"], _kind(options)
     stream = sys.stdout.buffer if output == "-" else None

@@ -41,7 +41,7 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     """  # noqa: D301 - click's own mark
     from .board import Board, Lines  # noqa: PLC0415 - for a quick --help
     from .faults import Faults  # noqa: PLC0415
-    from .foreign import Foreign  # noqa: PLC0415
+    from .image.open import Foreign  # noqa: PLC0415
     from .make import Maker  # noqa: PLC0415
     from .makefile import read  # noqa: PLC0415
     from .place import cache_directory  # noqa: PLC0415

@@ -89,8 +89,8 @@ def nix_image(*, quiet: bool) -> None:
 @click.option("-t", "--tag", "--repo_tag", metavar="NAME:TAG", help="Name the one image so, whatever its name is.")
 def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | None) -> None:
     """Make one archive of images, for `docker load` and `podman load`."""
-    from .admission import admit  # noqa: PLC0415
-    from .export import write_archive  # noqa: PLC0415
+    from .image.admission import admit  # noqa: PLC0415
+    from .image.write import write_archive  # noqa: PLC0415
     from .nix_image import images_of  # noqa: PLC0415
     from .oci.reference import path_and_name, tag_of  # noqa: PLC0415
     from .tar.compression import kind_of  # noqa: PLC0415
@@ -145,7 +145,7 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
 def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
     from .bases import open_base  # noqa: PLC0415
-    from .derived import base_of  # noqa: PLC0415
+    from .image.derived import base_of  # noqa: PLC0415
     from .nix_image import choose  # noqa: PLC0415
     from .oci.descriptor import Platform  # noqa: PLC0415
     from .oci.reference import path_and_name  # noqa: PLC0415

@@ -14,7 +14,7 @@ from .tree.tree import legible, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .image import Image
+    from .image.image import Image
     from .tar.read import Member
 
 _MOST_SHOWN = 60

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .errors import InputError
-from .files import in_archive, in_directory
+from .image.files import in_archive, in_directory
+from .image.read import is_named, read_images
 from .layer.contents import Contents, Merged, read_contents
 from .layer.made import IMAGE_JSON
-from .layout import is_named, read_images
 from .oci.descriptor import sha256
 from .tree.ls import facts, line
 from .tree.tree import Entry, shown
@@ -22,8 +22,8 @@ from .tree.tree import Entry, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .image import Image
-    from .layout import Stored
+    from .image.image import Image
+    from .image.read import Stored
     from .tar.read import Member
     from .tree.changes import Changes
 
@@ -202,7 +202,7 @@ def _row(sign: str, path: bytes, entry: Entry | None) -> dict[str, Any]:
 def inspect(path: str, spool: Callable[[], str], name: str = "") -> list[Inspection]:
     """Look into every image at ``path``, or those of a ``name``; or into a layer's directory.
 
-    ``spool`` is :func:`rootless_layer.layout.read_images`'s. Raises :class:`InputError` for
+    ``spool`` is :func:`rootless_layer.image.read.read_images`'s. Raises :class:`InputError` for
     what is damaged, and names it.
     """
     spooled: list[str] = []

@@ -18,11 +18,11 @@ import attrs
 from .cache import LayerCache
 from .chain import Made, Placed, missing, placed
 from .errors import OutputError, RootlessLayerError
-from .image import Image
+from .image.image import Image
+from .image.read import Stored
 from .job import IO_ERROR, Job, Teller
 from .key import layer_key
 from .layer.blob import open_layer
-from .layout import Stored
 from .lookup import Holder, hold_layers, sources
 from .oci.descriptor import chain_ids, sha256
 from .recipe import assemble, format_of, open_below, platform_of
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .cache import Entry
-    from .foreign import Foreign
     from .graph import Node
+    from .image.open import Foreign
     from .layer.blob import LayerBlob
     from .layer.of_closure import Splitting
     from .oci.descriptor import Platform
@@ -201,8 +201,8 @@ class Maker:
         if output is None:
             self._have(node, made, "unchanged")
             return None
-        from .export import export_images  # noqa: PLC0415 - for those that write
-        from .index import index  # noqa: PLC0415
+        from .image.index import index  # noqa: PLC0415
+        from .image.write import export_images  # noqa: PLC0415 - for those that write
         from .oci.reference import tag_of  # noqa: PLC0415
 
         stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.get("tag", ())))))]

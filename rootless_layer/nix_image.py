@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .admission import admit
-from .derived import write_derived
 from .errors import InputError
-from .image import Image
+from .image.admission import admit
+from .image.derived import write_derived
+from .image.image import Image
+from .image.read import Stored, is_named, read_images
 from .layer.contents import store_paths
 from .layer.made import DERIVED_IMAGE, LAYERS
 from .layer.of_closure import build_layers
-from .layout import Stored, is_named, read_images
 from .nix_build import without
 from .oci.descriptor import Platform
 from .oci.reference import tag_of
@@ -37,7 +37,7 @@ def assemble(
     """Put the image together, and write it as a derived image, whole or not at all.
 
     ``spool`` names new files in a directory that goes in the end; ``tell`` is
-    :func:`rootless_layer.admission.admit`'s. Raises
+    :func:`rootless_layer.image.admission.admit`'s. Raises
     :class:`InputError` for what cannot be put together, and what reading and splitting
     raise.
     """

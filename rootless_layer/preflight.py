@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .errors import InputError, OutputError
-from .export import check_target
+from .image.write import check_target
 from .layer.blob import open_layer
 from .layer.made import LAYER
 from .oci.reference import path_and_name
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .faults import Faults
-    from .foreign import Foreign
     from .graph import Node
+    from .image.open import Foreign
 
 
 @attrs.frozen(slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .errors import InputError, reason
-from .image import BY_CLOSURE, Image
+from .image.image import BY_CLOSURE, Image
 from .oci.config import check_config, exposed, properties
 from .oci.descriptor import Platform
 from .oci.time import created as created_at
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from .export import Format
     from .faults import Faults
     from .graph import Node
+    from .image.write import Format
     from .layer.blob import LayerBlob
     from .layer.of_closure import Splitting
     from .store.closure import Closure

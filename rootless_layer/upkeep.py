@@ -63,7 +63,7 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     A derived layer is made again from its sources. Where these changed, it goes as well. A snapshot is compared
     with its index. One that is in use is not dropped, but said to be wrong.
     """
-    from .snapshot import damage  # noqa: PLC0415 - to list and to collect takes less
+    from .image.snapshot import damage  # noqa: PLC0415 - to list and to collect takes less
 
     layers = LayerCache.within(cache)
     right, wrong = [], []

@@ -7,13 +7,13 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .admission import MOST_FOR_DOCKER, Accidents
 from .built import check_derived, check_layer
 from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
 from .errors import InputError, SourceError
-from .files import clean, headers, in_archive, in_directory
+from .image.admission import MOST_FOR_DOCKER, Accidents
+from .image.files import clean, headers, in_archive, in_directory
+from .image.read import MOST_READ
 from .layer.soundness import Soundness
-from .layout import MOST_READ
 from .oci.descriptor import is_layer_type, layer_type
 from .oci.documents import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
 from .oci.findings import Finder

@@ -20,13 +20,13 @@ from programs.aftermath import assert_said
 from test_validate import BAD_LAYERS, DIRECTORY, FILE, LAYER, LOWER, ODD_LAYERS, SYMBOLIC, UPPER, Made, no_spool, notes, tar
 
 from rootless_layer import LayerSpec, build_layer
-from rootless_layer.admission import admit
 from rootless_layer.errors import InputError, RootlessLayerError
-from rootless_layer.export import export_images
-from rootless_layer.image import Image
+from rootless_layer.image.admission import admit
+from rootless_layer.image.image import Image
+from rootless_layer.image.read import Stored, read_images
+from rootless_layer.image.write import export_images
 from rootless_layer.inspection import inspect
 from rootless_layer.layer.blob import LayerBlob, open_layer
-from rootless_layer.layout import Stored, read_images
 from rootless_layer.oci.config import exposed, problems, word_problem
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import is_reference, path_and_name, tag_of
@@ -336,7 +336,7 @@ def test_zstd_layers_stand_twice_in_an_archive(folder: Path) -> None:
 
 def test_inspect_says_a_derived_images_manifest_digest(folder: Path) -> None:
     """It stands in the image's own description, by which the image is read."""
-    from rootless_layer.derived import write_derived
+    from rootless_layer.image.derived import write_derived
 
     image = Image.empty(Platform.host()).append(own_layer(folder, "x"))
     (folder / "derived").mkdir()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, members
 
 from rootless_layer.bases import open_base
-from rootless_layer.image import Image
+from rootless_layer.image.image import Image
 from rootless_layer.layer.blob import LayerBlob, Piece
 from rootless_layer.layer.changeset import changeset, difference
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, Platform, sha256

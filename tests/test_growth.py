@@ -18,9 +18,9 @@ import rootless_layer
 from rootless_layer.bases import open_base
 from rootless_layer.compare import compare
 from rootless_layer.errors import InputError
+from rootless_layer.image.read import MOST_READ, read_images
 from rootless_layer.inspection import inspect
 from rootless_layer.layer.changeset import changeset
-from rootless_layer.layout import MOST_READ, read_images
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.base import Delta

@@ -29,9 +29,9 @@ from hypothesis import strategies as st
 from programs.aftermath import CLOSED, FULL, assert_nothing_left, assert_said, until
 
 from rootless_layer.errors import InputError, RootlessLayerError
-from rootless_layer.export import write_docker_archive, write_layout
+from rootless_layer.image.read import Stored, choose, read_images
+from rootless_layer.image.write import write_docker_archive, write_layout
 from rootless_layer.layer.blob import open_layer
-from rootless_layer.layout import Stored, choose, read_images
 from rootless_layer.oci.descriptor import Platform
 
 REDIS = """\

@@ -24,12 +24,12 @@ from programs.aftermath import ABSENT, assert_nothing_left, assert_said, is_read
 
 from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
 from rootless_layer.errors import InputError, OutputError, UnrepresentableError
-from rootless_layer.export import Format, export_images
-from rootless_layer.image import Image
+from rootless_layer.image.image import Image
+from rootless_layer.image.read import Stored
+from rootless_layer.image.write import Format, export_images
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.contents import store_paths
 from rootless_layer.layer.of_closure import Splitting, make_layers
-from rootless_layer.layout import Stored
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.progress import Progress
 from rootless_layer.store.layering import split

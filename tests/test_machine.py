@@ -25,7 +25,7 @@ from conftest import COMMAND, User
 from programs.aftermath import assert_said
 
 from rootless_layer.errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
-from rootless_layer.layout import read_images
+from rootless_layer.image.read import read_images
 from rootless_layer.oci.descriptor import MANIFEST, MEDIA_TYPES
 from rootless_layer.system.machine import failed, unreadable, unwritable
 from rootless_layer.tar import compression

@@ -26,8 +26,8 @@ from programs.aftermath import CLOSED, assert_said
 
 from rootless_layer.compare import compare
 from rootless_layer.errors import InputError, RootlessLayerError
+from rootless_layer.image.read import read_images
 from rootless_layer.inspection import inspect
-from rootless_layer.layout import read_images
 from rootless_layer.oci.findings import Findings
 from rootless_layer.validate import validate
 

@@ -9,9 +9,9 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING
 
-from .errors import InputError
-from .layer.blob import Piece
-from .system.machine import is_of_machine, unreadable
+from rootless_layer.errors import InputError
+from rootless_layer.layer.blob import Piece
+from rootless_layer.system.machine import is_of_machine, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from .errors import InputError
-from .oci.config import check_config, merged
-from .oci.descriptor import CONFIG, MANIFEST, Descriptor, Platform, canonical, chain_ids, sha256
+from rootless_layer.errors import InputError
+from rootless_layer.oci.config import check_config, merged
+from rootless_layer.oci.descriptor import CONFIG, MANIFEST, Descriptor, Platform, canonical, chain_ids, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .layer.blob import LayerBlob
+    from rootless_layer.layer.blob import LayerBlob
 
 EPOCH = "1970-01-01T00:00:01Z"
 """When an image was created of which nobody says when: as SOURCE_DATE_EPOCH=1 has it."""

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from rootless_layer.layer.blob import open_layer
+from rootless_layer.oci.reference import path_and_name
+from rootless_layer.system.machine import unwritable
+from rootless_layer.system.temporary import Temporary
+
 from .image import Image
-from .layer.blob import open_layer
-from .layout import choose, read_images
-from .oci.reference import path_and_name
-from .system.machine import unwritable
-from .system.temporary import Temporary
+from .read import choose, read_images
 
 if TYPE_CHECKING:
     import contextlib
 
-    from .oci.descriptor import Platform
+    from rootless_layer.oci.descriptor import Platform
 
 
 @attrs.define(slots=True)

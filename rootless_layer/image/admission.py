@@ -11,28 +11,29 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from .errors import InputError
-from .layer.contents import ROOT, Contents, merge, read_contents
-from .layer.soundness import Soundness
-from .oci.config import read_json
-from .oci.descriptor import MEDIA_TYPES
-from .oci.documents import Document, check_image_config
-from .oci.findings import Finder
-from .oci.reference import is_ref_name
-from .tar.read import Member
-from .tree import mtree
-from .tree.hiding import Needed, in_store, programs, unmeant
-from .tree.tree import is_plain_root
+from rootless_layer.errors import InputError
+from rootless_layer.layer.contents import ROOT, Contents, merge, read_contents
+from rootless_layer.layer.soundness import Soundness
+from rootless_layer.oci.config import read_json
+from rootless_layer.oci.descriptor import MEDIA_TYPES
+from rootless_layer.oci.documents import Document, check_image_config
+from rootless_layer.oci.findings import Finder
+from rootless_layer.oci.reference import is_ref_name
+from rootless_layer.tar.read import Member
+from rootless_layer.tree import mtree
+from rootless_layer.tree.hiding import Needed, in_store, programs, unmeant
+from rootless_layer.tree.tree import is_plain_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.layer.contents import Merged
+    from rootless_layer.tree.changes import Changes
+    from rootless_layer.tree.tree import Entry
+
     from .image import Image
-    from .layer.blob import LayerBlob
-    from .layer.contents import Merged
-    from .layout import Stored
-    from .tree.changes import Changes
-    from .tree.tree import Entry
+    from .read import Stored
 
 MOST_FOR_DOCKER, _MOST = 125, 500
 """How many layers docker takes (127 of overlay2, less the two of a container), and overlayfs at all."""

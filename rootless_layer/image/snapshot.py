@@ -16,23 +16,24 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError, reason
-from .system.machine import unreadable
-from .system.namespaces import sync_file_system
-from .system.removal import remove
-from .system.replace import ASIDE
-from .tar.unpack import read_layer
-from .tree.base import Base, Entries
-from .tree.tree import ROOT_MODE, of_overlay, shown
-from .tree.walk import walk
-from .unpacking import TREE, Snapshot
+from rootless_layer.errors import InputError, reason
+from rootless_layer.system.machine import unreadable
+from rootless_layer.system.namespaces import sync_file_system
+from rootless_layer.system.removal import remove
+from rootless_layer.system.replace import ASIDE
+from rootless_layer.tar.unpack import read_layer
+from rootless_layer.tree.base import Base, Entries
+from rootless_layer.tree.tree import ROOT_MODE, of_overlay, shown
+from rootless_layer.tree.walk import walk
+
+from .snapshot_writer import TREE, Snapshot
 
 if TYPE_CHECKING:
-    from .layer.blob import LayerBlob
-    from .system.lease import Lease
-    from .system.temporary import Temporary
-    from .tar.feed import Consume, Give
-    from .tree.base import Facts
+    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.system.lease import Lease
+    from rootless_layer.system.temporary import Temporary
+    from rootless_layer.tar.feed import Consume, Give
+    from rootless_layer.tree.base import Facts
 
 _INDEX = "index.json"
 _AGAIN = "Remove that directory: it is made again."

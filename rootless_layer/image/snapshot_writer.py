@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .errors import InputError
-from .tree.copy import copy_source
-from .tree.tree import ROOT_MODE, Entry, shown
+from rootless_layer.errors import InputError
+from rootless_layer.tree.copy import copy_source
+from rootless_layer.tree.tree import ROOT_MODE, Entry, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .tree.base import Base
-    from .tree.changes import Changes
+    from rootless_layer.tree.base import Base
+    from rootless_layer.tree.changes import Changes
 
 TREE = "tree"
 _WHITEOUT = os.makedev(0, 0)

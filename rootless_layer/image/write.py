@@ -17,24 +17,34 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from . import given
+from rootless_layer import given
+from rootless_layer.errors import InputError
+from rootless_layer.layer.blob import ahead
+from rootless_layer.layer.made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Platform, canonical, sha256
+from rootless_layer.progress import Progress
+from rootless_layer.system.files import WritebackFile
+from rootless_layer.system.fork import Tally, each
+from rootless_layer.system.replace import (
+    aside,
+    check_file_replaceable,
+    check_replaceable,
+    file_aside,
+    make_folder,
+    umask,
+    writing,
+)
+from rootless_layer.system.temporary import Temporary
+
 from .admission import admit
-from .errors import InputError
 from .index import docker_manifest, index
-from .layer.blob import ahead
-from .layer.made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
-from .oci.descriptor import MEDIA_TYPES, Platform, canonical, sha256
-from .progress import Progress
-from .system.files import WritebackFile
-from .system.fork import Tally, each
-from .system.replace import aside, check_file_replaceable, check_replaceable, file_aside, make_folder, umask, writing
-from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .layer.blob import LayerBlob, Piece
-    from .layout import Stored
+    from rootless_layer.layer.blob import LayerBlob, Piece
+
+    from .read import Stored
 
 Format = Literal["layout", "archive", "docker-archive"]
 

@@ -17,24 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .errors import InputError, reason
+from rootless_layer.errors import InputError, reason
+from rootless_layer.layer.blob import LayerBlob, Piece
+from rootless_layer.layer.contents import Contents, merge
+from rootless_layer.layer.made import BLOBS, IMAGE_JSON, LISTINGS
+from rootless_layer.oci.descriptor import Descriptor, layer_type
+from rootless_layer.oci.documents import config_faults
+from rootless_layer.system.machine import of_reading
+from rootless_layer.system.replace import make_folder
+from rootless_layer.tar.read import Member
+from rootless_layer.terminal import quoted
+from rootless_layer.tree.base import Base
+from rootless_layer.tree.tree import Tree, stamp
+
 from .image import Image
-from .layer.blob import LayerBlob, Piece
-from .layer.contents import Contents, merge
-from .layer.made import BLOBS, IMAGE_JSON, LISTINGS
-from .oci.descriptor import Descriptor, layer_type
-from .oci.documents import config_faults
-from .system.machine import of_reading
-from .system.replace import make_folder
-from .tar.read import Member
-from .terminal import quoted
-from .tree.base import Base
-from .tree.tree import Tree, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .tree.tree import Entry
+    from rootless_layer.tree.tree import Entry
 
 _VERSION = 1
 _HINT = "Build the image again."

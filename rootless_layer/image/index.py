@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .oci.descriptor import INDEX, MANIFEST, Descriptor, canonical, sha256
-from .oci.reference import FULL_NAME, REF_NAME, full_name, is_reference
+from rootless_layer.oci.descriptor import INDEX, MANIFEST, Descriptor, canonical, sha256
+from rootless_layer.oci.reference import FULL_NAME, REF_NAME, full_name, is_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .layer.blob import LayerBlob
-    from .layout import Stored
+    from rootless_layer.layer.blob import LayerBlob
+
+    from .read import Stored
 
 
 def index(images: Sequence[Stored], *, several_platforms: bool) -> tuple[bytes, list[bytes]]:

@@ -21,15 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .derived import read_derived
-from .errors import InputError, SourceError, reason
-from .files import DAMAGED, in_archive, in_directory
-from .given import path as given_path
-from .image import Image
-from .layer.blob import LayerBlob, Piece, open_layer
-from .layer.made import IMAGE_JSON
-from .oci.config import read_json
-from .oci.descriptor import (
+from rootless_layer.errors import InputError, SourceError, reason
+from rootless_layer.given import path as given_path
+from rootless_layer.layer.blob import LayerBlob, Piece, open_layer
+from rootless_layer.layer.made import IMAGE_JSON
+from rootless_layer.oci.config import read_json
+from rootless_layer.oci.descriptor import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
     INDEX,
@@ -41,10 +38,14 @@ from .oci.descriptor import (
     layer_type,
     sha256,
 )
-from .oci.documents import config_faults
-from .oci.reference import FULL_NAME, REF_NAME
-from .system.machine import unreadable
-from .tar.compression import decompress, kind_of
+from rootless_layer.oci.documents import config_faults
+from rootless_layer.oci.reference import FULL_NAME, REF_NAME
+from rootless_layer.system.machine import unreadable
+from rootless_layer.tar.compression import decompress, kind_of
+
+from .derived import read_derived
+from .files import DAMAGED, in_archive, in_directory
+from .image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
