@@ -18,7 +18,9 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bases import open_base
+    from .cache.bases import open_base
+    from .cache.build import build_cached
+    from .cache.place import cache_directory
     from .errors import RootlessLayerError
     from .image.image import Image
     from .image.read import read_images
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from .layer.build import build_layer
     from .layer.layer import Layer
     from .layer.of_closure import build_layers, read_strategy
-    from .lookup import build_cached
-    from .place import cache_directory
     from .plan.spec import LayerSpec, Script
     from .store.closure import Closure, StorePath, closure_of_paths, load_closure
     from .store.layering import ByList, ByPopularity, BySize
@@ -54,14 +54,14 @@ _HOMES = {
     "Script": "plan.spec",
     "StorePath": "store.closure",
     "Tree": "tree.tree",
-    "build_cached": "lookup",
+    "build_cached": "cache.build",
     "build_layer": "layer.build",
     "build_layers": "layer.of_closure",
-    "cache_directory": "place",
+    "cache_directory": "cache.place",
     "closure_of_paths": "store.closure",
     "export_images": "image.write",
     "load_closure": "store.closure",
-    "open_base": "bases",
+    "open_base": "cache.bases",
     "open_layer": "layer.blob",
     "read_images": "image.read",
     "read_strategy": "layer.of_closure",

@@ -24,8 +24,8 @@ from .cli_values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cach
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .cache.build import Delivered
     from .layer.layer import Layer
-    from .lookup import Delivered
     from .plan.spec import LayerSpec
     from .tree.base import Base
 
@@ -142,9 +142,9 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     The scripts run as root, as far as they can tell. The layer is the same, byte for byte,
     whoever builds it: DIR gets layer.json, the listing layer.mtree, and blobs/sha256/.
     """
+    from .cache.build import build_cached  # noqa: PLC0415
+    from .cache.place import cache_directory  # noqa: PLC0415
     from .layer.build import build_layer  # noqa: PLC0415 - for a quick --help
-    from .lookup import build_cached  # noqa: PLC0415
-    from .place import cache_directory  # noqa: PLC0415
 
     _check(output, options)
     cache = cache_directory()

@@ -233,8 +233,8 @@ def base_image(given: Sequence[str], platform: str | None, stack: contextlib.Exi
 
 def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | None, quiet: bool) -> LayerBase:
     """Open what a layer is to be built upon; it is there until the stack unwinds."""
-    from .bases import open_base  # noqa: PLC0415
-    from .place import cache_directory  # noqa: PLC0415
+    from .cache.bases import open_base  # noqa: PLC0415
+    from .cache.place import cache_directory  # noqa: PLC0415
     from .system.temporary import Temporary  # noqa: PLC0415
     from .tar.compression import MOST_BYTES  # noqa: PLC0415
 

@@ -106,8 +106,8 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
     if not options["cached"]:
         with folder as place:
             return make_layers(specs, place, progress)
-    from .cache import LayerCache  # noqa: PLC0415
-    from .lookup import Holder, hold_layers  # noqa: PLC0415
-    from .place import cache_directory  # noqa: PLC0415
+    from .cache.build import Holder, hold_layers  # noqa: PLC0415
+    from .cache.layers import LayerCache  # noqa: PLC0415
+    from .cache.place import cache_directory  # noqa: PLC0415
 
     return hold_layers(specs, Holder(LayerCache.within(cache_directory()), stack), progress)

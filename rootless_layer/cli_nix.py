@@ -144,7 +144,7 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
 
 def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
-    from .bases import open_base  # noqa: PLC0415
+    from .cache.bases import open_base  # noqa: PLC0415
     from .image.derived import base_of  # noqa: PLC0415
     from .nix_image import choose  # noqa: PLC0415
     from .oci.descriptor import Platform  # noqa: PLC0415
@@ -161,7 +161,7 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
 def _cache(output: str) -> Path:
     from pathlib import Path  # noqa: PLC0415
 
-    from .place import cache_directory  # noqa: PLC0415
+    from .cache.place import cache_directory  # noqa: PLC0415
 
     top = os.environ.get("NIX_BUILD_TOP")
     own = top and "ROOTLESS_LAYER_CACHE" not in os.environ

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cache.room import VARIABLE, limit, parse_limit
 from .errors import InputError, SourceError
 from .oci.number import seconds, whole
 from .oci.time import environment_epoch
-from .room import VARIABLE, limit, parse_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

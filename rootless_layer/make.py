@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .cache import LayerCache
+from .cache.build import Holder, hold_layers, sources
+from .cache.key import layer_key
+from .cache.layers import LayerCache
+from .cache.outputs import Outputs
 from .chain import Made, Placed, missing, placed
 from .errors import OutputError, RootlessLayerError
 from .image.image import Image
 from .image.read import Stored
 from .job import IO_ERROR, Job, Teller
-from .key import layer_key
 from .layer.blob import open_layer
-from .lookup import Holder, hold_layers, sources
 from .oci.descriptor import chain_ids, sha256
 from .recipe import assemble, format_of, open_below, platform_of
-from .record import Outputs
 from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from .cache import Entry
+    from .cache.layers import Entry
     from .graph import Node
     from .image.open import Foreign
     from .layer.blob import LayerBlob

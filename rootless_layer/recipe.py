@@ -236,7 +236,7 @@ def open_below(
     below: Image, options: Mapping[str, Any], cache: Path, tell: Callable[[Progress], object], temporary: Temporary
 ) -> Base:
     """Open what a layer is built upon, in the child that builds it."""
-    from .bases import open_base  # noqa: PLC0415 - not needed to look up
+    from .cache.bases import open_base  # noqa: PLC0415 - not needed to look up
 
     most = options.get("most-bytes", MOST_BYTES)
     return open_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))

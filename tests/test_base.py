@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, members
 
-from rootless_layer.bases import open_base
+from rootless_layer.cache.bases import open_base
 from rootless_layer.image.image import Image
 from rootless_layer.layer.blob import LayerBlob, Piece
 from rootless_layer.layer.changeset import changeset, difference

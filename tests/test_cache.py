@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs.aftermath import assert_nothing_left, assert_said, processes, until
 
-from rootless_layer import (
+from rootless_layer import (  # fmt: skip
     Compression,
     Image,
     LayerSpec,
@@ -34,16 +34,16 @@ from rootless_layer import (
     closure_of_paths,
     open_base,
     open_layer,
-    room,
-)  # fmt: skip
-from rootless_layer.cache import Entry, LayerCache
+)
+from rootless_layer.cache import room  # fmt: skip
+from rootless_layer.cache.key import layer_key
+from rootless_layer.cache.layers import Entry, LayerCache
+from rootless_layer.cache.room import parse_size
+from rootless_layer.cache.upkeep import collect
 from rootless_layer.errors import InputError, SourceError
-from rootless_layer.key import layer_key
 from rootless_layer.oci.descriptor import Platform
-from rootless_layer.room import parse_size
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.temporary import Temporary
-from rootless_layer.upkeep import collect
 
 ALL = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 ONE, OTHER = (f"/nix/store/{letter * 32}-{letter}" for letter in "ab")

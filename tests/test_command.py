@@ -118,7 +118,7 @@ def test_74_is_what_this_machine_refuses(ran: Ran, monkeypatch: pytest.MonkeyPat
     def broken(_cache: object) -> None:
         raise OSError(5, "Input/output error", "/some/file")
 
-    monkeypatch.setattr("rootless_layer.room.contents", broken)
+    monkeypatch.setattr("rootless_layer.cache.room.contents", broken)
     status, said, told = ran("cache", "ls", "--json")
     assert (status, told) == (74, "rootless-layer: /some/file: Input/output error\n")
     assert json.loads(said)["error"]["kind"] == "MachineError"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import rootless_layer
-from rootless_layer.bases import open_base
+from rootless_layer.cache.bases import open_base
 from rootless_layer.compare import compare
 from rootless_layer.errors import InputError
 from rootless_layer.image.read import MOST_READ, read_images

@@ -12,9 +12,9 @@ import pytest
 from conftest import COMMAND, User
 
 from rootless_layer import LayerSpec, build_layer
+from rootless_layer.cache.build import build_cached
+from rootless_layer.cache.key import layer_key
 from rootless_layer.errors import OutputError
-from rootless_layer.key import layer_key
-from rootless_layer.lookup import build_cached
 from rootless_layer.plan.plan import read_directory
 from rootless_layer.progress import Progress
 from rootless_layer.tree.places import Places

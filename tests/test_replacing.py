@@ -13,6 +13,7 @@ import pytest
 from conftest import COMMAND, User
 
 from rootless_layer import LayerSpec, Script, build_layer, closure_of_paths, export_images, open_base
+from rootless_layer.cache.build import build_cached
 from rootless_layer.errors import OutputError
 from rootless_layer.image.derived import write_derived
 from rootless_layer.image.image import Image
@@ -20,7 +21,6 @@ from rootless_layer.image.read import Stored
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.made import CLOSURE_LAYERS, DERIVED_IMAGE, IMAGE_LAYOUT, LAYER, Made
 from rootless_layer.layer.of_closure import build_layers
-from rootless_layer.lookup import build_cached
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.progress import Progress
 from rootless_layer.system import replace

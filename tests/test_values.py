@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 import pytest
 
+from rootless_layer.cache.room import limit, parse_limit
 from rootless_layer.cli import main
 from rootless_layer.errors import InputError
 from rootless_layer.makefile import load
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
-from rootless_layer.room import limit, parse_limit
 from rootless_layer.tar.compression import Compression
 
 ODD = ("", " 1", "1 ", "+1", "1_000", "²", "٣", "1e3", "0x1", "1.5", "9" * 5000)

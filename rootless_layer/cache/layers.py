@@ -17,21 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .errors import OutputError, SourceError
-from .layer.made import LAYER, LAYER_JSON
+from rootless_layer.errors import OutputError, SourceError
+from rootless_layer.layer.made import LAYER, LAYER_JSON
+from rootless_layer.system.files import WritebackFile, transfer
+from rootless_layer.system.lease import Lease
+from rootless_layer.system.removal import remove
+from rootless_layer.system.replace import ASIDE, aside, check_replaceable, make_folder, umask, writing
+from rootless_layer.system.temporary import Temporary
+
 from .room import LAYERS, keeping, making_room
-from .system.files import WritebackFile, transfer
-from .system.lease import Lease
-from .system.removal import remove
-from .system.replace import ASIDE, aside, check_replaceable, make_folder, umask, writing
-from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .layer.blob import LayerBlob
-    from .plan.spec import Blob, LayerSpec, Stage
-    from .progress import Progress
+    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.plan.spec import Blob, LayerSpec, Stage
+    from rootless_layer.progress import Progress
 
 RECORD = "cache.json"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -81,7 +82,7 @@ class Entry:
 
     def open(self) -> LayerBlob:
         """Give the layer: its sizes and times answer for its bytes."""
-        from .layer.blob import open_layer  # noqa: PLC0415 - not needed to look up
+        from rootless_layer.layer.blob import open_layer  # noqa: PLC0415 - not needed to look up
 
         return attrs.evolve(open_layer(str(self.folder)), trusted=True)
 
@@ -142,13 +143,14 @@ class LayerCache:
         stage: Stage = "auto",
         progress: Callable[[Progress], None] | None = None,
     ) -> Entry:
-        """Build a layer and keep it; ``key`` is its :func:`rootless_layer.key.layer_key`.
+        """Build a layer and keep it; ``key`` is its :func:`rootless_layer.cache.key.layer_key`.
 
         Raises what :func:`rootless_layer.build_layer` does, and :class:`SourceError` where an input
         changed meanwhile: what was built is then not kept.
         """
+        from rootless_layer.layer.build import build_layer  # noqa: PLC0415
+
         from .key import layer_key  # noqa: PLC0415 - a look-up needs neither
-        from .layer.build import build_layer  # noqa: PLC0415
 
         with making_room(self.place.parent), Temporary() as temporary:
             with keeping(self.place):

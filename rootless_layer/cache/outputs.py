@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .cache import Stamps, stamps
+from rootless_layer.system.lease import Lease
+from rootless_layer.system.replace import make_folder
+
+from .layers import Stamps, stamps
 from .room import keeping
-from .system.lease import Lease
-from .system.replace import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

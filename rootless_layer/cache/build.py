@@ -9,27 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from . import given
-from .cache import LayerCache
+from rootless_layer import given
+from rootless_layer.layer.blob import open_layer
+from rootless_layer.layer.layer import made_from
+from rootless_layer.layer.made import LAYER_JSON
+from rootless_layer.oci.descriptor import Descriptor
+from rootless_layer.plan.spec import Blob, LayerSpec, Stage
+from rootless_layer.progress import Progress
+from rootless_layer.system.replace import ASIDE, make_folder
+from rootless_layer.system.temporary import Temporary
+
 from .key import layer_key
-from .layer.blob import open_layer
-from .layer.layer import made_from
-from .layer.made import LAYER_JSON
-from .oci.descriptor import Descriptor
-from .plan.spec import Blob, LayerSpec, Stage
-from .progress import Progress
+from .layers import LayerCache
 from .room import keeping, making_room
-from .system.replace import ASIDE, make_folder
-from .system.temporary import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
-    from .cache import Entry
-    from .layer.blob import LayerBlob
-    from .tree.base import Base
-    from .tree.tree import Tree
+    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.tree.base import Base
+    from rootless_layer.tree.tree import Tree
+
+    from .layers import Entry
 
 
 @attrs.frozen(slots=True)
@@ -77,7 +79,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
 ) -> Delivered:
     """Put a layer in the directory ``output``, from the cache, or built and kept there.
 
-    ``cache`` is :func:`rootless_layer.place.cache_directory`. A base need not be open: where
+    ``cache`` is :func:`rootless_layer.cache.place.cache_directory`. A base need not be open: where
     ``spec`` has none, ``chain_id`` is that of the one that ``open_base`` opens when the layer has to be built.
     The directory is what :func:`rootless_layer.build_layer` would have made of it, whose errors
     this raises as well.
@@ -151,7 +153,7 @@ def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Callable[[
     keys = [layer_key(spec) for spec in specs]
     missing = {key: spec for key, spec in zip(keys, specs, strict=True) if holder.find(key) is None}
     if missing:
-        from .layer.of_closure import write_layers  # noqa: PLC0415 - not needed to look up
+        from rootless_layer.layer.of_closure import write_layers  # noqa: PLC0415 - not needed to look up
 
         place = holder.layers.place
         with making_room(place.parent), Temporary() as temporary, keeping(place):

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cache import LayerCache, is_whole
-from .errors import MachineError, RootlessLayerError
-from .record import Outputs
+from rootless_layer.errors import MachineError, RootlessLayerError
+from rootless_layer.system.lease import Lease
+from rootless_layer.system.removal import remove
+from rootless_layer.system.temporary import left_behind
+
+from .layers import LayerCache, is_whole
+from .outputs import Outputs
 from .room import Kept, entries, put_aside, rubbish, shrink
-from .system.lease import Lease
-from .system.removal import remove
-from .system.temporary import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def _remove(path: Path) -> bool:
 
 def _damage(folder: Path) -> str:
     """Say what is wrong with a layer; raises :class:`MachineError` where that cannot be seen."""
-    from .layer.blob import open_layer  # noqa: PLC0415 - to list and to collect takes less
+    from rootless_layer.layer.blob import open_layer  # noqa: PLC0415 - to list and to collect takes less
 
     if not is_whole(folder):
         return "its files are not as they were written"
@@ -63,7 +64,7 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     A derived layer is made again from its sources. Where these changed, it goes as well. A snapshot is compared
     with its index. One that is in use is not dropped, but said to be wrong.
     """
-    from .image.snapshot import damage  # noqa: PLC0415 - to list and to collect takes less
+    from rootless_layer.image.snapshot import damage  # noqa: PLC0415 - to list and to collect takes less
 
     layers = LayerCache.within(cache)
     right, wrong = [], []

@@ -17,20 +17,20 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .plan.locate import Locator
-from .plan.plan import read_directory
-from .store.closure import StorePath
-from .system.machine import unreadable
-from .tar import libarchive
-from .tree.sparse import check_holes
-from .tree.walk import entry_of
-from .version import __version__
+from rootless_layer.plan.locate import Locator
+from rootless_layer.plan.plan import read_directory
+from rootless_layer.store.closure import StorePath
+from rootless_layer.system.machine import unreadable
+from rootless_layer.tar import libarchive
+from rootless_layer.tree.sparse import check_holes
+from rootless_layer.tree.walk import entry_of
+from rootless_layer.version import __version__
 
 if TYPE_CHECKING:
-    from .plan.locate import Place
-    from .plan.spec import Blob, LayerSpec
-    from .tar.compression import Compression
-    from .tree.tree import Entry
+    from rootless_layer.plan.locate import Place
+    from rootless_layer.plan.spec import Blob, LayerSpec
+    from rootless_layer.tar.compression import Compression
+    from rootless_layer.tree.tree import Entry
 
 FORMAT = 2
 """Goes up when the same spec gives other bytes, or an entry of the cache has another form."""

@@ -7,22 +7,23 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import given
-from .errors import OutputError
-from .image.snapshot import Merged, is_whole, unpack
+from rootless_layer import given
+from rootless_layer.errors import OutputError
+from rootless_layer.image.snapshot import Merged, is_whole, unpack
+from rootless_layer.system.lease import Lease
+from rootless_layer.system.removal import remove
+from rootless_layer.system.replace import make_folder
+from rootless_layer.tar.compression import MOST_BYTES
+from rootless_layer.tree.tree import overlay_note
+
 from .room import SNAPSHOTS, keeping, making_room
-from .system.lease import Lease
-from .system.removal import remove
-from .system.replace import make_folder
-from .tar.compression import MOST_BYTES
-from .tree.tree import overlay_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .image.image import Image
-    from .system.temporary import Temporary
-    from .tree.base import Base
+    from rootless_layer.image.image import Image
+    from rootless_layer.system.temporary import Temporary
+    from rootless_layer.tree.base import Base
 
 
 def open_base(

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .errors import InputError
-from .system.lease import Lease
-from .system.machine import unwritable
-from .system.removal import remove
-from .system.replace import ASIDE, make_folder
+from rootless_layer.errors import InputError
+from rootless_layer.system.lease import Lease
+from rootless_layer.system.machine import unwritable
+from rootless_layer.system.removal import remove
+from rootless_layer.system.replace import ASIDE, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
