@@ -32,9 +32,9 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     All that is wrong is on stderr, a line each; the exit status is 0 where nothing is, else
     65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
     """
+    from .check.image import validate as check  # noqa: PLC0415
     from .oci.findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
     from .system.machine import NOBODYS_FAULT  # noqa: PLC0415
-    from .validate import validate as check  # noqa: PLC0415
 
     found = {}
     missing = False
@@ -85,7 +85,7 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     IMAGE is an image layout or an archive, all images of which are told, or PATH#NAME for
     one; DIR is a layer's directory.
     """
-    from .inspection import inspect as look  # noqa: PLC0415
+    from .check.inspect import inspect as look  # noqa: PLC0415
     from .oci.reference import path_and_name  # noqa: PLC0415
 
     path, name = path_and_name(subject)
@@ -114,7 +114,7 @@ def diff(left: str, right: str, *, as_json: bool, platform: str | None, ignore_t
     A line for each path that differs: - where only A has it, + where only B has it, ~ with
     what differs. How files are spread over layers does not matter.
     """
-    from .compare import compare  # noqa: PLC0415
+    from .check.diff import compare  # noqa: PLC0415
     from .oci.descriptor import Platform  # noqa: PLC0415
 
     wanted = platform_of(platform) or Platform.host()

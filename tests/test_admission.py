@@ -20,17 +20,17 @@ from programs.aftermath import assert_said
 from test_validate import BAD_LAYERS, DIRECTORY, FILE, LAYER, LOWER, ODD_LAYERS, SYMBOLIC, UPPER, Made, no_spool, notes, tar
 
 from rootless_layer import LayerSpec, build_layer
+from rootless_layer.check.image import validate
+from rootless_layer.check.inspect import inspect
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.image.admission import admit
 from rootless_layer.image.image import Image
 from rootless_layer.image.read import Stored, read_images
 from rootless_layer.image.write import export_images
-from rootless_layer.inspection import inspect
 from rootless_layer.layer.blob import LayerBlob, open_layer
 from rootless_layer.oci.config import exposed, problems, word_problem
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import is_reference, path_and_name, tag_of
-from rootless_layer.validate import validate
 
 
 @pytest.fixture

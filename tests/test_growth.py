@@ -16,15 +16,15 @@ import pytest
 
 import rootless_layer
 from rootless_layer.cache.bases import open_base
-from rootless_layer.compare import compare
+from rootless_layer.check.diff import compare
+from rootless_layer.check.image import validate
+from rootless_layer.check.inspect import inspect
 from rootless_layer.errors import InputError
 from rootless_layer.image.read import MOST_READ, read_images
-from rootless_layer.inspection import inspect
 from rootless_layer.layer.changeset import changeset
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.base import Delta
-from rootless_layer.validate import validate
 
 PACKAGE = str(Path(rootless_layer.__file__).parent)
 MOST = 2.3

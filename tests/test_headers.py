@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rootless_layer.claims import read_blob
+from rootless_layer.check.blob import read_blob
 from rootless_layer.errors import InputError
 from rootless_layer.layer.blob import LayerBlob, Piece
 from rootless_layer.layer.contents import read_contents

@@ -24,12 +24,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs.aftermath import CLOSED, assert_said
 
-from rootless_layer.compare import compare
+from rootless_layer.check.diff import compare
+from rootless_layer.check.image import validate
+from rootless_layer.check.inspect import inspect
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.image.read import read_images
-from rootless_layer.inspection import inspect
 from rootless_layer.oci.findings import Findings
-from rootless_layer.validate import validate
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 FILE, DIRECTORY, LINK, SYMBOLIC = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE

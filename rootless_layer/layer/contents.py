@@ -73,7 +73,7 @@ def read_contents(layer: LayerBlob) -> Contents:
     """Read a layer, and check it against its digest.
 
     Raises :class:`InputError` for one that is damaged or names paths outside of the root;
-    what does no harm in reading is :func:`rootless_layer.validate`'s to find.
+    what does no harm in reading is :func:`rootless_layer.check.image`'s to find.
     """
     where = f"layer {layer.descriptor.digest}"
     members: list[Member] = []

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .layer.contents import ROOT, Merged, merge, read_contents
-from .tree.tree import legible, shown
+from rootless_layer.layer.contents import ROOT, Merged, merge, read_contents
+from rootless_layer.tree.tree import legible, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .image.image import Image
-    from .tar.read import Member
+    from rootless_layer.image.image import Image
+    from rootless_layer.tar.read import Member
 
 _MOST_SHOWN = 60
 

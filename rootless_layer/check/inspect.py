@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .errors import InputError
-from .image.files import in_archive, in_directory
-from .image.read import is_named, read_images
-from .layer.contents import Contents, Merged, read_contents
-from .layer.made import IMAGE_JSON
-from .oci.descriptor import sha256
-from .tree.ls import facts, line
-from .tree.tree import Entry, shown
+from rootless_layer.errors import InputError
+from rootless_layer.image.files import in_archive, in_directory
+from rootless_layer.image.read import is_named, read_images
+from rootless_layer.layer.contents import Contents, Merged, read_contents
+from rootless_layer.layer.made import IMAGE_JSON
+from rootless_layer.oci.descriptor import sha256
+from rootless_layer.tree.ls import facts, line
+from rootless_layer.tree.tree import Entry, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .image.image import Image
-    from .image.read import Stored
-    from .tar.read import Member
-    from .tree.changes import Changes
+    from rootless_layer.image.image import Image
+    from rootless_layer.image.read import Stored
+    from rootless_layer.tar.read import Member
+    from rootless_layer.tree.changes import Changes
 
 _MOST_COPIES = 10
 _MOST_NESTED = 4

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import RootlessLayerError, SourceError
-from .layer.contents import Contents
-from .layer.soundness import check_ending
-from .system.machine import NOBODYS_FAULT
-from .tar.compression import decompressed, kind_of
-from .tar.read import Member, read_members
+from rootless_layer.errors import RootlessLayerError, SourceError
+from rootless_layer.layer.contents import Contents
+from rootless_layer.layer.soundness import check_ending
+from rootless_layer.system.machine import NOBODYS_FAULT
+from rootless_layer.tar.compression import decompressed, kind_of
+from rootless_layer.tar.read import Member, read_members
 
 if TYPE_CHECKING:
-    from .layer.blob import Piece
-    from .oci.findings import Finder
-    from .tar.feed import Consume, Give
+    from rootless_layer.layer.blob import Piece
+    from rootless_layer.oci.findings import Finder
+    from rootless_layer.tar.feed import Consume, Give
 
 _ALGORITHMS = ("sha256", "sha512")
 

@@ -7,26 +7,36 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .built import check_derived, check_layer
-from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob
-from .errors import InputError, SourceError
-from .image.admission import MOST_FOR_DOCKER, Accidents
-from .image.files import clean, headers, in_archive, in_directory
-from .image.read import MOST_READ
-from .layer.soundness import Soundness
-from .oci.descriptor import is_layer_type, layer_type
-from .oci.documents import CONFIGS, INDEXES, MANIFESTS, Document, check_descriptor, check_image_config, check_top, parse
-from .oci.findings import Finder
-from .oci.reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
-from .system.machine import NOBODYS_FAULT
-from .tar.compression import decompress, kind_of
+from rootless_layer.errors import InputError, SourceError
+from rootless_layer.image.admission import MOST_FOR_DOCKER, Accidents
+from rootless_layer.image.files import clean, headers, in_archive, in_directory
+from rootless_layer.image.read import MOST_READ
+from rootless_layer.layer.soundness import Soundness
+from rootless_layer.oci.descriptor import is_layer_type, layer_type
+from rootless_layer.oci.documents import (
+    CONFIGS,
+    INDEXES,
+    MANIFESTS,
+    Document,
+    check_descriptor,
+    check_image_config,
+    check_top,
+    parse,
+)
+from rootless_layer.oci.findings import Finder
+from rootless_layer.oci.reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
+from rootless_layer.system.machine import NOBODYS_FAULT
+from rootless_layer.tar.compression import decompress, kind_of
+
+from .blob import Reading, check_compression, check_diff_id, check_digest, read_blob
+from .directory import check_derived, check_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .layer.blob import Piece
-    from .layer.contents import Merged
-    from .oci.findings import Findings
+    from rootless_layer.layer.blob import Piece
+    from rootless_layer.layer.contents import Merged
+    from rootless_layer.oci.findings import Findings
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
 _BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")

@@ -6,22 +6,23 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from .claims import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
-from .errors import InputError, RootlessLayerError
-from .image.admission import image_problems
-from .image.derived import read_derived
-from .layer.blob import Piece, open_layer
-from .layer.made import IMAGE_JSON
-from .layer.soundness import Soundness
-from .oci.descriptor import MEDIA_TYPES
-from .oci.documents import Document, is_digest, parse
-from .system.machine import NOBODYS_FAULT, unreadable
-from .terminal import quoted
-from .tree import mtree
-from .tree.tree import ROOT_MODE, Entry, legible, shown
+from rootless_layer.errors import InputError, RootlessLayerError
+from rootless_layer.image.admission import image_problems
+from rootless_layer.image.derived import read_derived
+from rootless_layer.layer.blob import Piece, open_layer
+from rootless_layer.layer.made import IMAGE_JSON
+from rootless_layer.layer.soundness import Soundness
+from rootless_layer.oci.descriptor import MEDIA_TYPES
+from rootless_layer.oci.documents import Document, is_digest, parse
+from rootless_layer.system.machine import NOBODYS_FAULT, unreadable
+from rootless_layer.terminal import quoted
+from rootless_layer.tree import mtree
+from rootless_layer.tree.tree import ROOT_MODE, Entry, legible, shown
+
+from .blob import Reading, check_compression, check_diff_id, check_digest, read_blob, read_tar
 
 if TYPE_CHECKING:
-    from .oci.findings import Finder
+    from rootless_layer.oci.findings import Finder
 
 _JSON = "layer.json"
 _KINDS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
