@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError, SourceError, reason
 from .faults import Faults
-from .fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 from .graph import Graph, Node, cycles, unknown_name
 from .oci.reference import path_and_name, tag_of
+from .options.fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -27,12 +27,12 @@ from rootless_layer import open_layer
 from rootless_layer.board import Board
 from rootless_layer.cli import build, image
 from rootless_layer.errors import InputError
-from rootless_layer.fields import IMAGE, LAYER
 from rootless_layer.graph import Graph, Node, cycles
 from rootless_layer.image.read import read_images
 from rootless_layer.layer import contents
 from rootless_layer.makefile import load
 from rootless_layer.oci.descriptor import sha256
+from rootless_layer.options.fields import IMAGE, LAYER
 
 HERE = Path(__file__).parent
 DIRECTORY = '[defaults.layer]\nview = "directory"\n'

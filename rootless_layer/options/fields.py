@@ -9,8 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from .oci.config import word_problem
-from .terminal import quoted
+from rootless_layer.oci.config import word_problem
+from rootless_layer.terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

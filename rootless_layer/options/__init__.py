@@ -1,0 +1,1 @@
+"""The options that the command, a file of ``make`` and a derivation have in common: names, types, choices, defaults."""
