@@ -17,7 +17,7 @@ from .terminal import columns_of, fitted, is_live, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .make import Event
+    from .make.maker import Event
 
 _PAUSE_SECONDS = 0.1
 _MOST_LINES = 40

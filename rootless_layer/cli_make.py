@@ -41,12 +41,12 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     """  # noqa: D301 - click's own mark
     from .board import Board, Lines  # noqa: PLC0415 - for a quick --help
     from .cache.place import cache_directory  # noqa: PLC0415
-    from .faults import Faults  # noqa: PLC0415
     from .image.open import Foreign  # noqa: PLC0415
-    from .make import Maker  # noqa: PLC0415
-    from .makefile import read  # noqa: PLC0415
-    from .preflight import Preflight  # noqa: PLC0415
-    from .recipe import Recipes  # noqa: PLC0415
+    from .make.faults import Faults  # noqa: PLC0415
+    from .make.file import read  # noqa: PLC0415
+    from .make.maker import Maker  # noqa: PLC0415
+    from .make.preflight import Preflight  # noqa: PLC0415
+    from .make.resolve import Recipes  # noqa: PLC0415
     from .system.fork import abandon, await_children, cores  # noqa: PLC0415
     from .system.namespaces import adopt_orphans  # noqa: PLC0415
 

@@ -13,9 +13,9 @@ from conftest import COMMAND, User
 
 from rootless_layer.cli import main
 from rootless_layer.errors import InputError
-from rootless_layer.faults import Faults
-from rootless_layer.makefile import load
-from rootless_layer.recipe import Recipes
+from rootless_layer.make.faults import Faults
+from rootless_layer.make.file import load
+from rootless_layer.make.resolve import Recipes
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),

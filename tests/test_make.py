@@ -27,10 +27,10 @@ from rootless_layer import open_layer
 from rootless_layer.board import Board
 from rootless_layer.cli import build, image
 from rootless_layer.errors import InputError
-from rootless_layer.graph import Graph, Node, cycles
 from rootless_layer.image.read import read_images
 from rootless_layer.layer import contents
-from rootless_layer.makefile import load
+from rootless_layer.make.file import load
+from rootless_layer.make.graph import Graph, Node, cycles
 from rootless_layer.oci.descriptor import sha256
 from rootless_layer.options.fields import IMAGE, LAYER
 

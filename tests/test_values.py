@@ -10,7 +10,7 @@ import pytest
 from rootless_layer.cache.room import limit, parse_limit
 from rootless_layer.cli import main
 from rootless_layer.errors import InputError
-from rootless_layer.makefile import load
+from rootless_layer.make.file import load
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
 from rootless_layer.tar.compression import Compression

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from .errors import InputError, OutputError, RootlessLayerError, SourceError
+from rootless_layer.errors import InputError, OutputError, RootlessLayerError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

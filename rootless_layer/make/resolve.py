@@ -9,31 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .errors import InputError, reason
-from .image.image import BY_CLOSURE, Image
-from .oci.config import check_config, exposed, properties
-from .oci.descriptor import Platform
-from .oci.time import created as created_at
-from .oci.time import environment_epoch
-from .plan.spec import LayerSpec, Script
-from .progress import Progress
-from .store.closure import closure_of_paths, load_closure
-from .store.layering import MOST_LAYERS
-from .system.machine import of_reading
-from .tar.compression import MOST_BYTES, Compression
+from rootless_layer.errors import InputError, reason
+from rootless_layer.image.image import BY_CLOSURE, Image
+from rootless_layer.oci.config import check_config, exposed, properties
+from rootless_layer.oci.descriptor import Platform
+from rootless_layer.oci.time import created as created_at
+from rootless_layer.oci.time import environment_epoch
+from rootless_layer.plan.spec import LayerSpec, Script
+from rootless_layer.progress import Progress
+from rootless_layer.store.closure import closure_of_paths, load_closure
+from rootless_layer.store.layering import MOST_LAYERS
+from rootless_layer.system.machine import of_reading
+from rootless_layer.tar.compression import MOST_BYTES, Compression
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from rootless_layer.image.write import Format
+    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.layer.of_closure import Splitting
+    from rootless_layer.store.closure import Closure
+    from rootless_layer.system.temporary import Temporary
+    from rootless_layer.tree.base import Base
+
     from .faults import Faults
     from .graph import Node
-    from .image.write import Format
-    from .layer.blob import LayerBlob
-    from .layer.of_closure import Splitting
-    from .store.closure import Closure
-    from .system.temporary import Temporary
-    from .tree.base import Base
 
     Attempt = Callable[..., Any]
     """:meth:`.Faults.attempt` for one node."""
@@ -84,7 +85,7 @@ class Recipes:
         """Read how an image's closure is split, where it has one."""
         if "closure" not in options:
             return None
-        from .layer.of_closure import Splitting, read_strategy  # noqa: PLC0415 - needed by few
+        from rootless_layer.layer.of_closure import Splitting, read_strategy  # noqa: PLC0415 - needed by few
 
         asked = self._values(options, {name: name for name in ("uid", "gid")}, attempt)
         closure = self._closures("closure", options, attempt)
@@ -236,7 +237,7 @@ def open_below(
     below: Image, options: Mapping[str, Any], cache: Path, tell: Callable[[Progress], object], temporary: Temporary
 ) -> Base:
     """Open what a layer is built upon, in the child that builds it."""
-    from .cache.bases import open_base  # noqa: PLC0415 - not needed to look up
+    from rootless_layer.cache.bases import open_base  # noqa: PLC0415 - not needed to look up
 
     most = options.get("most-bytes", MOST_BYTES)
     return open_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))

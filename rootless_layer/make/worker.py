@@ -11,13 +11,13 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import RootlessLayerError, ScriptError
-from .system.fork import Child, uninterrupted
+from rootless_layer.errors import RootlessLayerError, ScriptError
+from rootless_layer.system.fork import Child, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .progress import Progress
+    from rootless_layer.progress import Progress
 
 _PAUSE_SECONDS = 0.1
 IO_ERROR, _OUR_ERROR = 74, 70

@@ -15,31 +15,33 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .cache.build import Holder, hold_layers, sources
-from .cache.key import layer_key
-from .cache.layers import LayerCache
-from .cache.outputs import Outputs
+from rootless_layer.cache.build import Holder, hold_layers, sources
+from rootless_layer.cache.key import layer_key
+from rootless_layer.cache.layers import LayerCache
+from rootless_layer.cache.outputs import Outputs
+from rootless_layer.errors import OutputError, RootlessLayerError
+from rootless_layer.image.image import Image
+from rootless_layer.image.read import Stored
+from rootless_layer.layer.blob import open_layer
+from rootless_layer.oci.descriptor import chain_ids, sha256
+from rootless_layer.system.temporary import Temporary
+
 from .chain import Made, Placed, missing, placed
-from .errors import OutputError, RootlessLayerError
-from .image.image import Image
-from .image.read import Stored
-from .job import IO_ERROR, Job, Teller
-from .layer.blob import open_layer
-from .oci.descriptor import chain_ids, sha256
-from .recipe import assemble, format_of, open_below, platform_of
-from .system.temporary import Temporary
+from .resolve import assemble, format_of, open_below, platform_of
+from .worker import IO_ERROR, Job, Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from .cache.layers import Entry
+    from rootless_layer.cache.layers import Entry
+    from rootless_layer.image.open import Foreign
+    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.layer.of_closure import Splitting
+    from rootless_layer.oci.descriptor import Platform
+    from rootless_layer.plan.spec import LayerSpec
+
     from .graph import Node
-    from .image.open import Foreign
-    from .layer.blob import LayerBlob
-    from .layer.of_closure import Splitting
-    from .oci.descriptor import Platform
-    from .plan.spec import LayerSpec
 
 _TICK_MILLISECONDS = 500
 Event = dict[str, Any]
@@ -201,9 +203,9 @@ class Maker:
         if output is None:
             self._have(node, made, "unchanged")
             return None
-        from .image.index import index  # noqa: PLC0415
-        from .image.write import export_images  # noqa: PLC0415 - for those that write
-        from .oci.reference import tag_of  # noqa: PLC0415
+        from rootless_layer.image.index import index  # noqa: PLC0415
+        from rootless_layer.image.write import export_images  # noqa: PLC0415 - for those that write
+        from rootless_layer.oci.reference import tag_of  # noqa: PLC0415
 
         stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.get("tag", ())))))]
         kind = format_of(options)

@@ -9,8 +9,8 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .image.image import Image
-    from .layer.blob import LayerBlob
+    from rootless_layer.image.image import Image
+    from rootless_layer.layer.blob import LayerBlob
 
 
 @attrs.frozen(slots=True)

@@ -8,24 +8,26 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .errors import InputError, OutputError
-from .image.write import check_target
-from .layer.blob import open_layer
-from .layer.made import LAYER
-from .oci.reference import path_and_name
-from .plan.locate import Locator
-from .plan.plan import check_rootfs
-from .plan.spec import LayerSpec
-from .recipe import format_of, platform_of
-from .store.closure import StorePath
-from .system.replace import check_replaceable
+from rootless_layer.errors import InputError, OutputError
+from rootless_layer.image.write import check_target
+from rootless_layer.layer.blob import open_layer
+from rootless_layer.layer.made import LAYER
+from rootless_layer.oci.reference import path_and_name
+from rootless_layer.plan.locate import Locator
+from rootless_layer.plan.plan import check_rootfs
+from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.store.closure import StorePath
+from rootless_layer.system.replace import check_replaceable
+
+from .resolve import format_of, platform_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from rootless_layer.image.open import Foreign
+
     from .faults import Faults
     from .graph import Node
-    from .image.open import Foreign
 
 
 @attrs.frozen(slots=True)

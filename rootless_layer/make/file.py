@@ -8,11 +8,12 @@ import tomllib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import InputError, SourceError, reason
+from rootless_layer.errors import InputError, SourceError, reason
+from rootless_layer.oci.reference import path_and_name, tag_of
+from rootless_layer.options.fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
+
 from .faults import Faults
 from .graph import Graph, Node, cycles, unknown_name
-from .oci.reference import path_and_name, tag_of
-from .options.fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
