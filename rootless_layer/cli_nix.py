@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from .nix_build import LayerRequest
+    from .nix.request import LayerRequest
     from .progress import Progress
     from .tar.compression import Kind
     from .tree.base import Base
@@ -38,9 +38,9 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     What is asked for is read from the derivation's own attributes (structured or not, those
     that begin with `layer`); the layer is put in its output. The README lists the attributes.
     """
-    from .attributes import Attributes  # noqa: PLC0415 - for a quick --help
     from .layer.build import build_layer  # noqa: PLC0415
-    from .nix_build import layer_request  # noqa: PLC0415
+    from .nix.attributes import Attributes  # noqa: PLC0415 - for a quick --help
+    from .nix.request import layer_request  # noqa: PLC0415
 
     request = layer_request(Attributes.of_build(os.environ, os.getcwd()), rootfs or "")
     with contextlib.ExitStack() as stack:
@@ -64,9 +64,9 @@ def nix_image(*, quiet: bool) -> None:
     """
     from pathlib import Path  # noqa: PLC0415
 
-    from .attributes import Attributes  # noqa: PLC0415
-    from .nix_build import image_request  # noqa: PLC0415
-    from .nix_image import assemble  # noqa: PLC0415
+    from .nix.attributes import Attributes  # noqa: PLC0415
+    from .nix.image import assemble  # noqa: PLC0415
+    from .nix.request import image_request  # noqa: PLC0415
     from .system.temporary import Temporary  # noqa: PLC0415
 
     request = image_request(Attributes.of_build(os.environ, os.getcwd()))
@@ -91,7 +91,7 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     """Make one archive of images, for `docker load` and `podman load`."""
     from .image.admission import admit  # noqa: PLC0415
     from .image.write import write_archive  # noqa: PLC0415
-    from .nix_image import images_of  # noqa: PLC0415
+    from .nix.image import images_of  # noqa: PLC0415
     from .oci.reference import path_and_name, tag_of  # noqa: PLC0415
     from .tar.compression import kind_of  # noqa: PLC0415
 
@@ -132,8 +132,8 @@ def nix_export(image: str, name: str, output: str) -> None:
 def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - imported late
     """Leave out of the closure what the images below have."""
     from .layer.contents import store_paths  # noqa: PLC0415
-    from .nix_build import without  # noqa: PLC0415
-    from .nix_image import choose  # noqa: PLC0415
+    from .nix.image import choose  # noqa: PLC0415
+    from .nix.request import without  # noqa: PLC0415
 
     closure = request.spec.closure
     assert closure is not None  # noqa: S101 - the caller looked
@@ -146,7 +146,7 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
     from .cache.bases import open_base  # noqa: PLC0415
     from .image.derived import base_of  # noqa: PLC0415
-    from .nix_image import choose  # noqa: PLC0415
+    from .nix.image import choose  # noqa: PLC0415
     from .oci.descriptor import Platform  # noqa: PLC0415
     from .oci.reference import path_and_name  # noqa: PLC0415
     from .system.temporary import Temporary  # noqa: PLC0415

@@ -5,30 +5,32 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .errors import InputError
-from .image.admission import admit
-from .image.derived import write_derived
-from .image.image import Image
-from .image.read import Stored, is_named, read_images
-from .layer.contents import store_paths
-from .layer.made import DERIVED_IMAGE, LAYERS
-from .layer.of_closure import build_layers
-from .nix_build import without
-from .oci.descriptor import Platform
-from .oci.reference import tag_of
-from .store.layering import POPULAR
-from .store.layering_pipeline import Pipeline
-from .system.replace import aside, check_replaceable, writing
+from rootless_layer.errors import InputError
+from rootless_layer.image.admission import admit
+from rootless_layer.image.derived import write_derived
+from rootless_layer.image.image import Image
+from rootless_layer.image.read import Stored, is_named, read_images
+from rootless_layer.layer.contents import store_paths
+from rootless_layer.layer.made import DERIVED_IMAGE, LAYERS
+from rootless_layer.layer.of_closure import build_layers
+from rootless_layer.oci.descriptor import Platform
+from rootless_layer.oci.reference import tag_of
+from rootless_layer.store.layering import POPULAR
+from rootless_layer.store.layering_pipeline import Pipeline
+from rootless_layer.system.replace import aside, check_replaceable, writing
+
+from .request import without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from .layer.blob import LayerBlob
-    from .nix_build import ImageRequest
-    from .store.closure import Closure
-    from .store.layering import Strategy
-    from .system.temporary import Temporary
+    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.store.closure import Closure
+    from rootless_layer.store.layering import Strategy
+    from rootless_layer.system.temporary import Temporary
+
+    from .request import ImageRequest
 
 
 def assemble(

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .errors import InputError
-from .oci.time import parse_time, rfc3339
-from .plan.spec import LayerSpec, Script
-from .store.closure import Closure, StorePath, load_closure
-from .tar.compression import Compression
+from rootless_layer.errors import InputError
+from rootless_layer.oci.time import parse_time, rfc3339
+from rootless_layer.plan.spec import LayerSpec, Script
+from rootless_layer.store.closure import Closure, StorePath, load_closure
+from rootless_layer.tar.compression import Compression
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rootless_layer.plan.spec import Blob, Stage
+
     from .attributes import Attributes
-    from .plan.spec import Blob, Stage
 
 
 @attrs.frozen(kw_only=True, slots=True)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from .errors import InputError, reason
-from .oci.number import seconds, whole
-from .system.machine import of_reading
-from .terminal import quoted
+from rootless_layer.errors import InputError, reason
+from rootless_layer.oci.number import seconds, whole
+from rootless_layer.system.machine import of_reading
+from rootless_layer.terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
