@@ -1,5 +1,5 @@
 """``python -m rootless_layer``."""
 
-from .start import run
+from .cli.start import run
 
 run()

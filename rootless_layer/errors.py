@@ -41,7 +41,7 @@ FAULTS = {
     76: "owners would be wrong: a program went around fakeroot, or its record contradicts the files",
     77: "a script changed, or wished to change, an immutable store path",
 }
-"""What each ``exit_code`` means, whatever the verb; :mod:`rootless_layer.statuses` adds what the command ends with else."""
+"""What each ``exit_code`` means, whatever the verb; :mod:`rootless_layer.cli.statuses` adds what the command ends with else."""
 
 
 class RootlessLayerError(Exception):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import COMMAND, User
 
-from rootless_layer.cli import main
+from rootless_layer.cli.main import main
 from rootless_layer.errors import InputError
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import load

@@ -16,8 +16,9 @@ import pytest
 from conftest import COMMAND, User
 
 import rootless_layer
-from rootless_layer import cli, cli_end, errors, progress, statuses, terminal
-from rootless_layer.cli_progress import Shower
+from rootless_layer import errors, progress, terminal
+from rootless_layer.cli import end, main, statuses
+from rootless_layer.cli.progress import Shower
 from rootless_layer.system import replace
 
 README = Path(__file__).parent.parent / "README.md"
@@ -32,14 +33,14 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["rootless-layer", *words])
-        status = cli_end._status(cli.main)
+        status = end._status(main.main)
         return status, *capsys.readouterr()
 
     yield run
     replace.PLACED.clear()
 
 
-def verbs(group: click.Group = cli.main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def verbs(group: click.Group = main.main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every verb by its words, those of groups as well."""
     for name, command in group.commands.items():
         yield (*path, name), command
@@ -316,7 +317,7 @@ from rootless_layer import cli_end, output
 import click
 with click.Context(click.Command("x"), info_name=sys.argv[1]) as context:
     context.params = {"output": sys.argv[2] or None}
-    cli_end._terminate(int(sys.argv[3]), None)
+    end._terminate(int(sys.argv[3]), None)
 """
 
 
@@ -335,7 +336,7 @@ def test_each_verb_says_what_is_true_when_it_is_ended(verb: str, output_: str, n
     words = [sys.executable, "-c", ENDINGS, verb, output_, str(int(number))]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (128 + number, f"rootless-layer: {said}\n")
-    assert cli_end._INTERRUPTED.keys() <= {words[-1] for words in VERBS}
+    assert end._INTERRUPTED.keys() <= {words[-1] for words in VERBS}
 
 
 THREADED = """\
@@ -347,7 +348,7 @@ def reading():
         os.fstat(opened)
 threading.Thread(target=reading, daemon=True).start()
 subprocess.Popen(["sleep", "0.2"])
-cli_end._terminate(2, None)
+end._terminate(2, None)
 """
 
 

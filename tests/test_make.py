@@ -24,8 +24,8 @@ from test_cache import files
 from test_layered import own
 
 from rootless_layer import open_layer
-from rootless_layer.board import Board
-from rootless_layer.cli import build, image
+from rootless_layer.cli.board import Board
+from rootless_layer.cli.main import build, image
 from rootless_layer.errors import InputError
 from rootless_layer.image.read import read_images
 from rootless_layer.layer import contents
@@ -260,7 +260,7 @@ def refuse(*_words, **_more):
     os.write(2, b"a process was started\\n")
     os._exit(99)
 os.fork = os.posix_spawn = subprocess.Popen.__init__ = refuse
-from rootless_layer.cli import run
+from rootless_layer.cli.main import run
 run()
 """
 

@@ -180,7 +180,7 @@ def test_no_module_is_long() -> None:
 
 LOADED = """\
 import sys
-from rootless_layer.cli import main
+from rootless_layer.cli.main import main
 try:
     main(sys.argv[1:], standalone_mode=False)
 except Exception as error:

@@ -223,7 +223,7 @@ import os, sys
 count = int(sys.argv.pop(1))
 os.cpu_count = lambda: count
 os.sched_getaffinity = lambda pid: set(range(count))
-from rootless_layer.cli import run
+from rootless_layer.cli.main import run
 run()
 """
 

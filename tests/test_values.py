@@ -8,7 +8,7 @@ import click
 import pytest
 
 from rootless_layer.cache.room import limit, parse_limit
-from rootless_layer.cli import main
+from rootless_layer.cli.main import main
 from rootless_layer.errors import InputError
 from rootless_layer.make.file import load
 from rootless_layer.oci.number import seconds, whole

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from .cli_values import as_written
-from .errors import InputError, reason
-from .system.machine import of_reading
+from rootless_layer.errors import InputError, reason
+from rootless_layer.system.machine import of_reading
+
+from .values import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def read_config(given: str) -> dict[str, Any]:
     """Read properties: JSON itself, or a file of it. A whole image's config gives its ``config``."""
-    from .oci.config import properties, read_json  # noqa: PLC0415
+    from rootless_layer.oci.config import properties, read_json  # noqa: PLC0415
 
     text, where = given, "--config"
     if not given.lstrip().startswith("{"):
@@ -38,7 +39,7 @@ def read_config(given: str) -> dict[str, Any]:
 
 def flags(options: Mapping[str, Any]) -> dict[str, Any]:
     """Give what the options say, by the config's own names."""
-    from .oci.config import exposed  # noqa: PLC0415
+    from rootless_layer.oci.config import exposed  # noqa: PLC0415
 
     changes: dict[str, Any] = {}
     for name, option in (("User", "user"), ("WorkingDir", "workdir"), ("StopSignal", "stop_signal")):
@@ -60,7 +61,7 @@ def flags(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(text: str, option: str) -> list[str]:
-    from .oci.config import word_problem  # noqa: PLC0415
+    from rootless_layer.oci.config import word_problem  # noqa: PLC0415
 
     if not text.startswith("["):
         if problem := word_problem(text):
@@ -75,7 +76,7 @@ def _words(text: str, option: str) -> list[str]:
 
 def created_at(given: str | None) -> str:
     """Give when the image was created, as RFC 3339 has it."""
-    from .oci.time import created  # noqa: PLC0415
+    from rootless_layer.oci.time import created  # noqa: PLC0415
 
     with as_written("--created" if given is not None else "SOURCE_DATE_EPOCH"):
         return created(given)

@@ -7,12 +7,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .cli_say import say
-from .progress import told
-from .terminal import columns_of, fitted, is_live, printable
+from rootless_layer.progress import told
+from rootless_layer.terminal import columns_of, fitted, is_live, printable
+
+from .say import say
 
 if TYPE_CHECKING:
-    from .progress import Progress
+    from rootless_layer.progress import Progress
 
 _PAUSE_SECONDS = 0.1
 _LONG_SECONDS = 2

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_command import Strict, check_different
-from .cli_config import created_at, flags, read_config
-from .cli_layered import closure_layers, with_closure
-from .cli_progress import Shower
-from .cli_say import give, give_json, say
-from .cli_values import as_written, platform_of
-from .errors import InputError, OutputError
+from rootless_layer.errors import InputError, OutputError
+
+from .closure import closure_layers, with_closure
+from .command import Strict, check_different
+from .config import created_at, flags, read_config
+from .progress import Shower
+from .say import give, give_json, say
+from .values import as_written, platform_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .image.image import Image
-    from .image.read import Stored
-    from .image.write import Format
-    from .tree.base import Base as LayerBase
+    from rootless_layer.image.image import Image
+    from rootless_layer.image.read import Stored
+    from rootless_layer.image.write import Format
+    from rootless_layer.tree.base import Base as LayerBase
 
 _OUTPUT = (
     click.option(
@@ -84,12 +85,12 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
 @_with_output
 def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
-    from .image.image import BY_CLOSURE, Image  # noqa: PLC0415
-    from .image.read import Stored  # noqa: PLC0415
-    from .layer.blob import open_layer  # noqa: PLC0415 - for a quick --help
-    from .oci.config import check_config  # noqa: PLC0415
-    from .oci.descriptor import Platform  # noqa: PLC0415
-    from .oci.reference import tag_of  # noqa: PLC0415
+    from rootless_layer.image.image import BY_CLOSURE, Image  # noqa: PLC0415
+    from rootless_layer.image.read import Stored  # noqa: PLC0415
+    from rootless_layer.layer.blob import open_layer  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.oci.config import check_config  # noqa: PLC0415
+    from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
+    from rootless_layer.oci.reference import tag_of  # noqa: PLC0415
 
     check_different(options["layers"], "--layer")
     several = [*map(read_config, options["configs"]), flags(options)]
@@ -124,8 +125,8 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
 @_with_output
 def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put several images with their names into one layout or archive."""
-    from .image.read import Stored, is_named, read_images  # noqa: PLC0415
-    from .oci.reference import path_and_name, tag_of  # noqa: PLC0415
+    from rootless_layer.image.read import Stored, is_named, read_images  # noqa: PLC0415
+    from rootless_layer.oci.reference import path_and_name, tag_of  # noqa: PLC0415
 
     check_different(images, "IMAGE...")
     _check_output(options)
@@ -155,8 +156,8 @@ def _place(options: Mapping[str, Any], spool: Callable[[], str], stack: contextl
     Into a layout they are linked; and nothing is compressed twice. Whatever keeps them from being
     written is raised as :class:`OutputError`.
     """
-    from .system.replace import writing  # noqa: PLC0415
-    from .system.temporary import Temporary  # noqa: PLC0415
+    from rootless_layer.system.replace import writing  # noqa: PLC0415
+    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
 
     if _kind(options) == "layout":
         target = Path(os.path.realpath(options["output"]))
@@ -190,7 +191,7 @@ def _kind(options: Mapping[str, Any]) -> Format:
 @contextlib.contextmanager
 def spooling() -> Iterator[Callable[[], str]]:
     """Give what names new files for what has to be decompressed; they go in the end."""
-    from .system.temporary import Temporary  # noqa: PLC0415
+    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
 
     with Temporary() as temporary:
         folder: list[str] = []
@@ -207,10 +208,10 @@ def spooling() -> Iterator[Callable[[], str]]:
 
 def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
     """Open the one image that is meant by PATH or PATH#NAME; of a layer's directory, an image of that layer."""
-    from .image.image import Image  # noqa: PLC0415
-    from .image.read import choose, read_images  # noqa: PLC0415
-    from .layer.blob import open_layer  # noqa: PLC0415
-    from .oci.reference import path_and_name  # noqa: PLC0415
+    from rootless_layer.image.image import Image  # noqa: PLC0415
+    from rootless_layer.image.read import choose, read_images  # noqa: PLC0415
+    from rootless_layer.layer.blob import open_layer  # noqa: PLC0415
+    from rootless_layer.oci.reference import path_and_name  # noqa: PLC0415
 
     path, name = path_and_name(given)
     if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
@@ -220,7 +221,7 @@ def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # n
 
 def base_image(given: Sequence[str], platform: str | None, stack: contextlib.ExitStack) -> Image:
     """Read what a layer is to be built upon, the lowest first; it is there until the stack unwinds."""
-    from .oci.descriptor import Platform  # noqa: PLC0415
+    from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
 
     wanted = platform_of(platform) or Platform.host()
     spool = stack.enter_context(spooling())
@@ -233,10 +234,10 @@ def base_image(given: Sequence[str], platform: str | None, stack: contextlib.Exi
 
 def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | None, quiet: bool) -> LayerBase:
     """Open what a layer is to be built upon; it is there until the stack unwinds."""
-    from .cache.bases import open_base  # noqa: PLC0415
-    from .cache.place import cache_directory  # noqa: PLC0415
-    from .system.temporary import Temporary  # noqa: PLC0415
-    from .tar.compression import MOST_BYTES  # noqa: PLC0415
+    from rootless_layer.cache.bases import open_base  # noqa: PLC0415
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
+    from rootless_layer.tar.compression import MOST_BYTES  # noqa: PLC0415
 
     temporary = stack.enter_context(Temporary())
 
@@ -249,7 +250,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
 
 def _check_output(options: Mapping[str, Any]) -> None:
     """Refuse an output to which nothing can be written, before any work."""
-    from .image.write import check_target  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.image.write import check_target  # noqa: PLC0415 - for a quick --help
 
     output, kind = options["output"], _kind(options)
     if output == "-" and kind == "layout":
@@ -266,7 +267,7 @@ def _check_output(options: Mapping[str, Any]) -> None:
 
 
 def _write(images: list[Stored], options: Mapping[str, Any], show: Shower, *, several_platforms: bool) -> None:
-    from .image.write import export_images  # noqa: PLC0415
+    from rootless_layer.image.write import export_images  # noqa: PLC0415
 
     output, kind = options["output"], _kind(options)
     stream = sys.stdout.buffer if output == "-" else None

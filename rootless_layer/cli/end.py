@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from .border import of_machine
-from .cli_say import say
-from .errors import RootlessLayerError, ScriptError
+from rootless_layer.border import of_machine
+from rootless_layer.errors import RootlessLayerError, ScriptError
+from rootless_layer.system.fork import ENDING, abandon
+from rootless_layer.system.replace import PLACED
+from rootless_layer.terminal import is_live
+
+from .say import say
 from .statuses import USAGE
-from .system.fork import ENDING, abandon
-from .system.replace import PLACED
-from .terminal import is_live
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .cache.room import DEFAULT, VARIABLE
-from .cli_help import Verbs
-from .cli_say import give, give_json, say
-from .cli_values import LIMIT, cache_limit
+from rootless_layer.cache.room import DEFAULT, VARIABLE
+from rootless_layer.terminal import counted
+
+from .help import Verbs
+from .say import give, give_json, say
 from .statuses import INVALID
-from .terminal import counted
+from .values import LIMIT, cache_limit
 
 if TYPE_CHECKING:
-    from .cache.room import Kept
+    from rootless_layer.cache.room import Kept
 
 
 @click.group(cls=Verbs)
@@ -36,8 +37,8 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSO
 @_as_json
 def list_(*, as_json: bool) -> None:
     """List what is in the cache, the last used first."""
-    from .cache.place import cache_directory  # noqa: PLC0415
-    from .cache.room import contents  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.cache.room import contents  # noqa: PLC0415 - for a quick --help
 
     found = contents(cache_directory())
     if as_json:
@@ -65,8 +66,8 @@ def gc(keep: int | None, *, as_json: bool) -> None:
 
     What a running build uses stays.
     """
-    from .cache.place import cache_directory  # noqa: PLC0415
-    from .cache.upkeep import collect  # noqa: PLC0415
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.cache.upkeep import collect  # noqa: PLC0415
 
     removed, used = collect(cache_directory(), keep)
     if as_json:
@@ -86,8 +87,8 @@ def verify(context: click.Context, *, as_json: bool) -> None:
 
     Unpacked bases are compared with what they were, by names, kinds, sizes and times.
     """
-    from .cache.place import cache_directory  # noqa: PLC0415
-    from .cache.upkeep import verify as verified  # noqa: PLC0415
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.cache.upkeep import verify as verified  # noqa: PLC0415
 
     right, wrong = verified(cache_directory())
     if as_json:

@@ -13,6 +13,6 @@ from typing import NoReturn
 
 def run() -> NoReturn:
     """Be the command."""
-    from .cli import run as be_command  # noqa: PLC0415 - the rest is imported when signals are seen to
+    from .main import run as be_command  # noqa: PLC0415 - the rest is imported when signals are seen to
 
     be_command()

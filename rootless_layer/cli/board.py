@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
-from .progress import told
-from .terminal import columns_of, fitted, is_live, printable
+from rootless_layer.progress import told
+from rootless_layer.terminal import columns_of, fitted, is_live, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .make.maker import Event
+    from rootless_layer.make.maker import Event
 
 _PAUSE_SECONDS = 0.1
 _MOST_LINES = 40

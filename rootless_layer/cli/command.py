@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .cli_help import Verb
-from .oci.reference import path_and_name
+from rootless_layer.oci.reference import path_and_name
+
+from .help import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,7 +8,7 @@ import errno
 
 import click
 
-from .cli_say import reader_is_gone
+from .say import reader_is_gone
 from .statuses import READER_GONE, USAGE, table
 
 _EXAMPLES = {

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .cli_command import Strict
-from .cli_images import open_image, spooling
-from .cli_say import give, give_json, say
-from .cli_values import platform_of
-from .errors import InputError, SourceError
+from rootless_layer.errors import InputError, SourceError
+from rootless_layer.terminal import counted
+
+from .command import Strict
+from .image import open_image, spooling
+from .say import give, give_json, say
 from .statuses import DIFFERENT, INVALID
-from .terminal import counted
+from .values import platform_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .oci.findings import Findings
+    from rootless_layer.oci.findings import Findings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -32,9 +33,9 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     All that is wrong is on stderr, a line each; the exit status is 0 where nothing is, else
     65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
     """
-    from .check.image import validate as check  # noqa: PLC0415
-    from .oci.findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
-    from .system.machine import NOBODYS_FAULT  # noqa: PLC0415
+    from rootless_layer.check.image import validate as check  # noqa: PLC0415
+    from rootless_layer.oci.findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.system.machine import NOBODYS_FAULT  # noqa: PLC0415
 
     found = {}
     missing = False
@@ -85,8 +86,8 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     IMAGE is an image layout or an archive, all images of which are told, or PATH#NAME for
     one; DIR is a layer's directory.
     """
-    from .check.inspect import inspect as look  # noqa: PLC0415
-    from .oci.reference import path_and_name  # noqa: PLC0415
+    from rootless_layer.check.inspect import inspect as look  # noqa: PLC0415
+    from rootless_layer.oci.reference import path_and_name  # noqa: PLC0415
 
     path, name = path_and_name(subject)
     with spooling() as spool:
@@ -114,8 +115,8 @@ def diff(left: str, right: str, *, as_json: bool, platform: str | None, ignore_t
     A line for each path that differs: - where only A has it, + where only B has it, ~ with
     what differs. How files are spread over layers does not matter.
     """
-    from .check.diff import compare  # noqa: PLC0415
-    from .oci.descriptor import Platform  # noqa: PLC0415
+    from rootless_layer.check.diff import compare  # noqa: PLC0415
+    from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
 
     wanted = platform_of(platform) or Platform.host()
     with spooling() as spool:

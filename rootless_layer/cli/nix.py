@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from .cli_help import Verb
-from .cli_images import spooling
-from .cli_say import say
-from .cli_values import as_written
-from .errors import InputError
+from rootless_layer.errors import InputError
+
+from .help import Verb
+from .image import spooling
+from .say import say
+from .values import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
-    from .nix.request import LayerRequest
-    from .progress import Progress
-    from .tar.compression import Kind
-    from .tree.base import Base
+    from rootless_layer.nix.request import LayerRequest
+    from rootless_layer.progress import Progress
+    from rootless_layer.tar.compression import Kind
+    from rootless_layer.tree.base import Base
 
 _KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -38,9 +39,9 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     What is asked for is read from the derivation's own attributes (structured or not, those
     that begin with `layer`); the layer is put in its output. The README lists the attributes.
     """
-    from .layer.build import build_layer  # noqa: PLC0415
-    from .nix.attributes import Attributes  # noqa: PLC0415 - for a quick --help
-    from .nix.request import layer_request  # noqa: PLC0415
+    from rootless_layer.layer.build import build_layer  # noqa: PLC0415
+    from rootless_layer.nix.attributes import Attributes  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.nix.request import layer_request  # noqa: PLC0415
 
     request = layer_request(Attributes.of_build(os.environ, os.getcwd()), rootfs or "")
     with contextlib.ExitStack() as stack:
@@ -64,10 +65,10 @@ def nix_image(*, quiet: bool) -> None:
     """
     from pathlib import Path  # noqa: PLC0415
 
-    from .nix.attributes import Attributes  # noqa: PLC0415
-    from .nix.image import assemble  # noqa: PLC0415
-    from .nix.request import image_request  # noqa: PLC0415
-    from .system.temporary import Temporary  # noqa: PLC0415
+    from rootless_layer.nix.attributes import Attributes  # noqa: PLC0415
+    from rootless_layer.nix.image import assemble  # noqa: PLC0415
+    from rootless_layer.nix.request import image_request  # noqa: PLC0415
+    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
 
     request = image_request(Attributes.of_build(os.environ, os.getcwd()))
     with spooling() as spool, Temporary() as temporary:
@@ -89,11 +90,11 @@ def nix_image(*, quiet: bool) -> None:
 @click.option("-t", "--tag", "--repo_tag", metavar="NAME:TAG", help="Name the one image so, whatever its name is.")
 def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | None) -> None:
     """Make one archive of images, for `docker load` and `podman load`."""
-    from .image.admission import admit  # noqa: PLC0415
-    from .image.write import write_archive  # noqa: PLC0415
-    from .nix.image import images_of  # noqa: PLC0415
-    from .oci.reference import path_and_name, tag_of  # noqa: PLC0415
-    from .tar.compression import kind_of  # noqa: PLC0415
+    from rootless_layer.image.admission import admit  # noqa: PLC0415
+    from rootless_layer.image.write import write_archive  # noqa: PLC0415
+    from rootless_layer.nix.image import images_of  # noqa: PLC0415
+    from rootless_layer.oci.reference import path_and_name, tag_of  # noqa: PLC0415
+    from rootless_layer.tar.compression import kind_of  # noqa: PLC0415
 
     if output == "-" and os.isatty(1):
         message = "an archive is nothing for a terminal: pipe it, or name a file"
@@ -121,7 +122,7 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
 def nix_export(image: str, name: str, output: str) -> None:
     """Write the files that an image's layers come to, as one tar."""
-    from .tar.parallel import serialise  # noqa: PLC0415
+    from rootless_layer.tar.parallel import serialise  # noqa: PLC0415
 
     with contextlib.ExitStack() as stack:
         base = _base((f"{image}#{name}" if name else image,), "", output, stack)
@@ -131,9 +132,9 @@ def nix_export(image: str, name: str, output: str) -> None:
 
 def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - imported late
     """Leave out of the closure what the images below have."""
-    from .layer.contents import store_paths  # noqa: PLC0415
-    from .nix.image import choose  # noqa: PLC0415
-    from .nix.request import without  # noqa: PLC0415
+    from rootless_layer.layer.contents import store_paths  # noqa: PLC0415
+    from rootless_layer.nix.image import choose  # noqa: PLC0415
+    from rootless_layer.nix.request import without  # noqa: PLC0415
 
     closure = request.spec.closure
     assert closure is not None  # noqa: S101 - the caller looked
@@ -144,12 +145,12 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
 
 def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
-    from .cache.bases import open_base  # noqa: PLC0415
-    from .image.derived import base_of  # noqa: PLC0415
-    from .nix.image import choose  # noqa: PLC0415
-    from .oci.descriptor import Platform  # noqa: PLC0415
-    from .oci.reference import path_and_name  # noqa: PLC0415
-    from .system.temporary import Temporary  # noqa: PLC0415
+    from rootless_layer.cache.bases import open_base  # noqa: PLC0415
+    from rootless_layer.image.derived import base_of  # noqa: PLC0415
+    from rootless_layer.nix.image import choose  # noqa: PLC0415
+    from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
+    from rootless_layer.oci.reference import path_and_name  # noqa: PLC0415
+    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
 
     spool = stack.enter_context(spooling())
     wanted = Platform.parse(platform) if platform else None
@@ -161,7 +162,7 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
 def _cache(output: str) -> Path:
     from pathlib import Path  # noqa: PLC0415
 
-    from .cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
 
     top = os.environ.get("NIX_BUILD_TOP")
     own = top and "ROOTLESS_LAYER_CACHE" not in os.environ
@@ -194,8 +195,8 @@ def _written(output: str) -> Iterator[BinaryIO]:
         return
     from pathlib import Path  # noqa: PLC0415
 
-    from .system.replace import check_file_replaceable, file_aside  # noqa: PLC0415
-    from .system.temporary import Temporary  # noqa: PLC0415
+    from rootless_layer.system.replace import check_file_replaceable, file_aside  # noqa: PLC0415
+    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
 
     target = Path(os.path.realpath(output))
     check_file_replaceable(target)
@@ -222,7 +223,7 @@ def _compressed(file: BinaryIO, kind: Kind) -> Iterator[Any]:
     if kind == "none":
         yield file
         return
-    from .tar.compression import BlobWriter, Compression  # noqa: PLC0415
+    from rootless_layer.tar.compression import BlobWriter, Compression  # noqa: PLC0415
 
     with BlobWriter(Compression(kind), file) as writer:
         yield _Compressor(writer)

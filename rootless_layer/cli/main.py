@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 import click
 
-from . import cli_end
-from .cli_cache import cache
-from .cli_command import Strict, check_different
-from .cli_help import Verbs
-from .cli_images import base_image, find_base, image, merge
-from .cli_make import make
-from .cli_nix import nix_archive, nix_build, nix_export, nix_image
-from .cli_progress import Shower
-from .cli_reports import diff, inspect, validate
-from .cli_say import give
-from .cli_values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cache_size, epoch
-from .version import __version__
+from rootless_layer.version import __version__
+
+from . import end
+from .cache import cache
+from .command import Strict, check_different
+from .help import Verbs
+from .image import base_image, find_base, image, merge
+from .make import make
+from .nix import nix_archive, nix_build, nix_export, nix_image
+from .progress import Shower
+from .reports import diff, inspect, validate
+from .say import give
+from .values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cache_size, epoch
 
 if TYPE_CHECKING:
-    from .cache.build import Delivered
-    from .layer.layer import Layer
-    from .plan.spec import LayerSpec
-    from .tree.base import Base
+    from rootless_layer.cache.build import Delivered
+    from rootless_layer.layer.layer import Layer
+    from rootless_layer.plan.spec import LayerSpec
+    from rootless_layer.tree.base import Base
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -142,9 +143,9 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     The scripts run as root, as far as they can tell. The layer is the same, byte for byte,
     whoever builds it: DIR gets layer.json, the listing layer.mtree, and blobs/sha256/.
     """
-    from .cache.build import build_cached  # noqa: PLC0415
-    from .cache.place import cache_directory  # noqa: PLC0415
-    from .layer.build import build_layer  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.cache.build import build_cached  # noqa: PLC0415
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.layer.build import build_layer  # noqa: PLC0415 - for a quick --help
 
     _check(output, options)
     cache = cache_directory()
@@ -169,12 +170,12 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     if options["as_json"]:
         said = layer.to_json()
         if options["as_list"]:
-            from .tree.ls import facts  # noqa: PLC0415
+            from rootless_layer.tree.ls import facts  # noqa: PLC0415
 
             said |= {"list": [facts(entry) for entry in layer.tree]}
         give([json.dumps(said, indent=2, sort_keys=True)])
     elif options["as_list"]:
-        from .tree.ls import listing  # noqa: PLC0415
+        from rootless_layer.tree.ls import listing  # noqa: PLC0415
 
         give(listing(layer.tree))
     elif not options["quiet"]:
@@ -190,8 +191,8 @@ def _check(output: str, options: dict[str, Any]) -> None:
 
 
 def _spec(options: dict[str, Any]) -> LayerSpec:
-    from .plan.spec import LayerSpec, Script  # noqa: PLC0415
-    from .store.closure import closure_of_paths, load_closure  # noqa: PLC0415
+    from rootless_layer.plan.spec import LayerSpec, Script  # noqa: PLC0415
+    from rootless_layer.store.closure import closure_of_paths, load_closure  # noqa: PLC0415
 
     root = options["store_root"]
     root = os.path.abspath(root)
@@ -240,4 +241,4 @@ def _spec(options: dict[str, Any]) -> LayerSpec:
 
 def run() -> NoReturn:
     """Be the command."""
-    cli_end.run(main)
+    end.run(main)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cache.room import VARIABLE, limit, parse_limit
-from .errors import InputError, SourceError
-from .oci.number import seconds, whole
-from .oci.time import environment_epoch
+from rootless_layer.cache.room import VARIABLE, limit, parse_limit
+from rootless_layer.errors import InputError, SourceError
+from rootless_layer.oci.number import seconds, whole
+from rootless_layer.oci.time import environment_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .oci.descriptor import Platform
-    from .tar.compression import Compression
+    from rootless_layer.oci.descriptor import Platform
+    from rootless_layer.tar.compression import Compression
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.2 takes none
@@ -39,7 +39,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.
 
 
 def _compression(text: str) -> Compression:
-    from .tar.compression import Compression  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.tar.compression import Compression  # noqa: PLC0415 - for a quick --help
 
     return Compression.parse(text)
 
@@ -66,7 +66,7 @@ def as_written(option: str = "") -> Iterator[None]:
 
 def platform_of(given: str | None) -> Platform | None:
     """Read the option --platform."""
-    from .oci.descriptor import Platform  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415 - for a quick --help
 
     with as_written("--platform"):
         return Platform.parse(given) if given else None

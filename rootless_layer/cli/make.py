@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .cli_command import Strict
-from .cli_say import give
-from .cli_values import COUNT, cache_size, epoch
+from .command import Strict
+from .say import give
+from .values import COUNT, cache_size, epoch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,16 +39,17 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     stdout gets each target's name and digest. The exit status is that of the first that failed,
     as `rootless-layer build --help` lists them; whatever does not need it is made all the same.
     """  # noqa: D301 - click's own mark
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.image.open import Foreign  # noqa: PLC0415
+    from rootless_layer.make.faults import Faults  # noqa: PLC0415
+    from rootless_layer.make.file import read  # noqa: PLC0415
+    from rootless_layer.make.maker import Maker  # noqa: PLC0415
+    from rootless_layer.make.preflight import Preflight  # noqa: PLC0415
+    from rootless_layer.make.resolve import Recipes  # noqa: PLC0415
+    from rootless_layer.system.fork import abandon, await_children, cores  # noqa: PLC0415
+    from rootless_layer.system.namespaces import adopt_orphans  # noqa: PLC0415
+
     from .board import Board, Lines  # noqa: PLC0415 - for a quick --help
-    from .cache.place import cache_directory  # noqa: PLC0415
-    from .image.open import Foreign  # noqa: PLC0415
-    from .make.faults import Faults  # noqa: PLC0415
-    from .make.file import read  # noqa: PLC0415
-    from .make.maker import Maker  # noqa: PLC0415
-    from .make.preflight import Preflight  # noqa: PLC0415
-    from .make.resolve import Recipes  # noqa: PLC0415
-    from .system.fork import abandon, await_children, cores  # noqa: PLC0415
-    from .system.namespaces import adopt_orphans  # noqa: PLC0415
 
     epoch(None)  # what is wrong with the variable is no fault of the file's
     faults = Faults(file)

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_values import COMPRESSION, COUNT, ID, WHOLE, cache_size, epoch
-from .store.layering import MOST_LAYERS
+from rootless_layer.store.layering import MOST_LAYERS
+
+from .values import COMPRESSION, COUNT, ID, WHOLE, cache_size, epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager, ExitStack
 
-    from .layer.blob import LayerBlob
-    from .progress import Progress
+    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.progress import Progress
 
 _OPTIONS = (
     click.option(
@@ -83,10 +84,10 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
                 said = "cache" if name == "cached" else name.replace("_", "-")
                 raise click.UsageError(f"--{said} goes with --closure, and none is given")
         return ()
-    from .layer.of_closure import Splitting, make_layers, read_strategy  # noqa: PLC0415
-    from .plan.spec import LayerSpec  # noqa: PLC0415
-    from .store.closure import load_closure  # noqa: PLC0415
-    from .tar.compression import Compression  # noqa: PLC0415
+    from rootless_layer.layer.of_closure import Splitting, make_layers, read_strategy  # noqa: PLC0415
+    from rootless_layer.plan.spec import LayerSpec  # noqa: PLC0415
+    from rootless_layer.store.closure import load_closure  # noqa: PLC0415
+    from rootless_layer.tar.compression import Compression  # noqa: PLC0415
 
     root = os.path.abspath(options["store_root"])
     first, *others = [load_closure(source, store_root=root) for source in options["closures"]]
@@ -106,8 +107,8 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
     if not options["cached"]:
         with folder as place:
             return make_layers(specs, place, progress)
-    from .cache.build import Holder, hold_layers  # noqa: PLC0415
-    from .cache.layers import LayerCache  # noqa: PLC0415
-    from .cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.cache.build import Holder, hold_layers  # noqa: PLC0415
+    from rootless_layer.cache.layers import LayerCache  # noqa: PLC0415
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
 
     return hold_layers(specs, Holder(LayerCache.within(cache_directory()), stack), progress)

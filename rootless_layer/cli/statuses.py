@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from .errors import FAULTS
+from rootless_layer.errors import FAULTS
 
 DIFFERENT = 1
 USAGE = 2

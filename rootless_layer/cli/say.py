@@ -9,10 +9,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .errors import OutputError
-from .system.fork import ENDING
-from .system.replace import PLACED
-from .terminal import is_live, printable
+from rootless_layer.errors import OutputError
+from rootless_layer.system.fork import ENDING
+from rootless_layer.system.replace import PLACED
+from rootless_layer.terminal import is_live, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
