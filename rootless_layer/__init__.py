@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .tar.compression import Compression
     from .tree.base import Base
     from .tree.tree import Entry, Tree
+    from .version import __version__
 
 _HOMES = {
     "Base": "tree.base",
@@ -54,6 +55,7 @@ _HOMES = {
     "Script": "plan.spec",
     "StorePath": "store.closure",
     "Tree": "tree.tree",
+    "__version__": "version",
     "build_cached": "cache.build",
     "build_layer": "layer.build",
     "build_layers": "layer.of_closure",

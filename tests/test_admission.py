@@ -20,8 +20,8 @@ from programs.aftermath import assert_said
 from test_validate import BAD_LAYERS, DIRECTORY, FILE, LAYER, LOWER, ODD_LAYERS, SYMBOLIC, UPPER, Made, no_spool, notes, tar
 
 from rootless_layer import LayerSpec, build_layer
-from rootless_layer.check.image import validate
 from rootless_layer.check.inspect import inspect
+from rootless_layer.check.validate import validate
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.image.admission import admit
 from rootless_layer.image.image import Image

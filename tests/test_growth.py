@@ -17,8 +17,8 @@ import pytest
 import rootless_layer
 from rootless_layer.cache.bases import open_base
 from rootless_layer.check.diff import compare
-from rootless_layer.check.image import validate
 from rootless_layer.check.inspect import inspect
+from rootless_layer.check.validate import validate
 from rootless_layer.errors import InputError
 from rootless_layer.image.read import MOST_READ, read_images
 from rootless_layer.layer.changeset import changeset

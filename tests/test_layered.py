@@ -23,7 +23,7 @@ from conftest import COMMAND, HANG, PACKAGES, Result, Store, User, make_store, s
 from programs.aftermath import ABSENT, assert_nothing_left, assert_said, is_ready, until
 
 from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
-from rootless_layer.check.image import validate
+from rootless_layer.check.validate import validate
 from rootless_layer.errors import InputError, OutputError, UnrepresentableError
 from rootless_layer.image.image import Image
 from rootless_layer.image.read import Stored

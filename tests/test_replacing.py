@@ -186,7 +186,7 @@ def exchanging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         def refuse(_one: bytes, _other: bytes) -> None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-        monkeypatch.setattr(output, "exchange", refuse)
+        monkeypatch.setattr(replace, "exchange", refuse)
     return str(request.param)
 
 
@@ -218,7 +218,7 @@ def test_what_comes_meanwhile_stays(tmp_path: Path, exchanging: str, monkeypatch
         if len(looks) == 2:  # before the work, and before the exchange
             (target / "later").write_text("mine")
 
-    monkeypatch.setattr(output, "_check", look)
+    monkeypatch.setattr(replace, "_check", look)
     with pytest.raises(OutputError, match="out/later"):
         build_layer(spec_of(tmp_path, "2"), tmp_path / "out")
     assert (len(looks), exchanging != "") == (3, True)
@@ -241,7 +241,7 @@ def test_the_earlier_output_comes_back(tmp_path: Path, monkeypatch: pytest.Monke
         return rename(self, target)
 
     first = build_layer(spec_of(tmp_path, "1"), tmp_path / "out")
-    monkeypatch.setattr(output, "exchange", refuse)
+    monkeypatch.setattr(replace, "exchange", refuse)
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(OutputError, match="out: cannot be written: Input/output error"):
         build_layer(spec_of(tmp_path, "2"), tmp_path / "out")

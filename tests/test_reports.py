@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from programs.aftermath import assert_said
 from test_validate import DIRECTORY, FILE, LINK, LOWER, SYMBOLIC, UPPER, Made, docker_archive, put, sha256, tar
 
-from rootless_layer.check.image import validate
+from rootless_layer.check.validate import validate
 from rootless_layer.image.read import read_images
 from rootless_layer.layer.contents import merge, read_contents
 

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from programs.aftermath import CLOSED, assert_said
 
 from rootless_layer.check.diff import compare
-from rootless_layer.check.image import validate
 from rootless_layer.check.inspect import inspect
+from rootless_layer.check.validate import validate
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.image.read import read_images
 from rootless_layer.oci.findings import Findings

@@ -1,15 +1,13 @@
-"""Images and layers checked: every claim that they make is computed again, and all that is wrong is listed."""
+"""An image layout or an archive checked: every claim is computed again, and all that is wrong is listed."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from rootless_layer.errors import InputError, SourceError
+from rootless_layer.errors import InputError
 from rootless_layer.image.admission import MOST_FOR_DOCKER, Accidents
-from rootless_layer.image.files import clean, headers, in_archive, in_directory
+from rootless_layer.image.files import clean
 from rootless_layer.image.read import MOST_READ
 from rootless_layer.layer.soundness import Soundness
 from rootless_layer.oci.descriptor import is_layer_type, layer_type
@@ -23,52 +21,21 @@ from rootless_layer.oci.documents import (
     check_top,
     parse,
 )
-from rootless_layer.oci.findings import Finder
 from rootless_layer.oci.reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from rootless_layer.system.machine import NOBODYS_FAULT
-from rootless_layer.tar.compression import decompress, kind_of
 
 from .blob import Reading, check_compression, check_diff_id, check_digest, read_blob
-from .directory import check_derived, check_layer
 
 if TYPE_CHECKING:
+    from rootless_layer.oci.findings import Finder
     from collections.abc import Callable, Iterable
 
     from rootless_layer.layer.blob import Piece
     from rootless_layer.layer.contents import Merged
-    from rootless_layer.oci.findings import Findings
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
 _BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")
 _OLD_CONFIG = re.compile(r"([0-9a-f]{64})\.json")
-
-
-def validate(path: str, spool: Callable[[], str]) -> Findings:
-    """Check an image layout, an archive of one, a docker-archive, a derived image, or a layer's directory.
-
-    ``spool`` gives the path of a new file, where an archive has to be decompressed.
-    Raises :class:`InputError` only for what is none of these, or no readable archive.
-    """
-    finder = Finder()
-    if os.path.isdir(path):
-        if os.path.lexists(f"{path}/layer.json"):
-            check_layer(path, finder)
-        elif os.path.lexists(f"{path}/image.json"):
-            check_derived(path, finder)
-        else:
-            _Stored(in_directory(path), finder).check(_blobs_of(path), path)
-        return finder.found()
-    if not os.path.isfile(path):
-        message = f"{path}: no such image"
-        raise (InputError if os.path.lexists(path) else SourceError)(message, hint=_NO_IMAGE)
-    archive = path if kind_of(path) == "none" else decompress(path, spool())
-    find = in_archive(archive)
-    names = Counter(clean(header.name) for header in headers(archive) if not header.isdir())
-    for name, count in names.items():
-        if count > 1:
-            finder.problem(repr(name)[1:-1], "is in the archive more than once: readers take one or the other")
-    _Stored(find, finder).check(names, path)
-    return finder.found()
 
 
 def _check_platform(config: Document, platform: dict[str, Any]) -> None:
@@ -78,18 +45,11 @@ def _check_platform(config: Document, platform: dict[str, Any]) -> None:
             config.problem(name, f"is {config.given[name]!r}, and the index says {platform[name]!r}")
 
 
-def _blobs_of(path: str) -> list[str]:
-    return sorted(
-        os.path.relpath(os.path.join(here, name), path)
-        for here, _, names in os.walk(f"{path}/blobs")
-        for name in names
-    )  # fmt: skip
-
-
-class _Stored:
+class StoredImages:
     """An image layout or an archive, and what of it was looked at already."""
 
     def __init__(self, find: Callable[[str], Piece | None], finder: Finder) -> None:
+        """Take what finds a file by its name, and what keeps the findings."""
         self.find, self.finder = find, finder
         self.hashed: set[str] = set()
         self.entered: set[str] = set()

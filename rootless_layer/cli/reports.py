@@ -33,7 +33,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     All that is wrong is on stderr, a line each; the exit status is 0 where nothing is, else
     65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
     """
-    from rootless_layer.check.image import validate as check  # noqa: PLC0415
+    from rootless_layer.check.validate import validate as check  # noqa: PLC0415
     from rootless_layer.oci.findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
     from rootless_layer.system.machine import NOBODYS_FAULT  # noqa: PLC0415
 

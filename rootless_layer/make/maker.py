@@ -28,6 +28,7 @@ from rootless_layer.system.temporary import Temporary
 
 from .chain import Made, Placed, missing, placed
 from .resolve import assemble, format_of, open_below, platform_of
+from .task import Task
 from .worker import IO_ERROR, Job, Teller
 
 if TYPE_CHECKING:
@@ -45,18 +46,6 @@ if TYPE_CHECKING:
 
 _TICK_MILLISECONDS = 500
 Event = dict[str, Any]
-
-
-@attrs.define(slots=True)
-class _Task:
-    """What is left to do for a node: how that is called, and the work itself."""
-
-    node: Node
-    action: str
-    work: Callable[[Teller], object]
-    made: Made | None = None
-    keys: tuple[str, ...] = ()
-    """Of the layers that a build puts into the cache."""
 
 
 @attrs.define(slots=True)
@@ -83,8 +72,8 @@ class Maker:
     _read: dict[str, list[Any]] = attrs.field(factory=dict)
     """What is known of nodes for which trees or layers had to be read."""
     _lost: dict[str, str] = attrs.field(factory=dict)
-    _tasks: list[_Task] = attrs.field(factory=list)
-    _running: dict[str, tuple[_Task, Job]] = attrs.field(factory=dict)
+    _tasks: list[Task] = attrs.field(factory=list)
+    _running: dict[str, tuple[Task, Job]] = attrs.field(factory=dict)
     _holder: Holder = attrs.field(
         default=attrs.Factory(lambda self: Holder(LayerCache.within(self.cache), self.stack), takes_self=True)
     )
@@ -131,14 +120,14 @@ class Maker:
 
     # --- layers ---
 
-    def _layer(self, node: Node) -> _Task | None:
+    def _layer(self, node: Node) -> Task | None:
         below, chain = self._below(node)
         spec, blob = self.specs[node.name], node.options.get("blob", "stored")
         chain_id = None if below is None else below.chain_id
         read = self._reading(
             node, lambda: [layer_key(spec, blob=blob, chain_id=chain_id)], long=bool(spec.contents or spec.rootfs)
         )
-        if isinstance(read, _Task):
+        if isinstance(read, Task):
             return read
         [key] = read
         entry, output = self._holder.find(key), node.options.get("output")
@@ -156,7 +145,7 @@ class Maker:
             if output is None or Outputs.within(self.cache).holds(output, what):
                 self._have(node, made, "built" if node.name in self._built else "unchanged")
                 return None
-            return _Task(node, "place", lambda _tell: place(entry), made)
+            return Task(node, "place", lambda _tell: place(entry), made)
 
         self._check_not_built(node)
 
@@ -171,7 +160,7 @@ class Maker:
                 place(built)
                 tell.held()
 
-        return _Task(node, "build", build, keys=(key,))
+        return Task(node, "build", build, keys=(key,))
 
     def _below(self, node: Node) -> tuple[Image | None, list[Placed]]:
         """Give what a layer is built upon, of the file's layers each once; no image where it has no base."""
@@ -184,7 +173,7 @@ class Maker:
 
     # --- images ---
 
-    def _image(self, node: Node) -> _Task | None:
+    def _image(self, node: Node) -> Task | None:
         options, platform = node.options, platform_of(node.options)
         base, chain = self._base(node, platform)
         above: list[Placed] = []
@@ -192,7 +181,7 @@ class Maker:
             brought = self.made[name].chain if name in node.needs else [Placed(open_layer(name))]
             above += missing([*chain, *above], brought) if name in node.needs else brought
         own = self._split(node, chain, len(above))
-        if isinstance(own, _Task):
+        if isinstance(own, Task):
             return own
         ids = chain_ids([each.diff_id for each in (*(below.layer for below in chain), *own)])[len(chain) :]
         split = [Placed(layer, chain_id) for layer, chain_id in zip(own, ids, strict=True)]
@@ -218,15 +207,15 @@ class Maker:
             with Outputs.within(self.cache).noting(output, what):
                 export_images(stored, output, kind, progress=tell)
 
-        return _Task(node, "write", write, made)
+        return Task(node, "write", write, made)
 
-    def _split(self, node: Node, below: Sequence[Placed], above: int) -> tuple[LayerBlob, ...] | _Task:
+    def _split(self, node: Node, below: Sequence[Placed], above: int) -> tuple[LayerBlob, ...] | Task:
         """Give the layers of an image's closure, where it has one; or what is to be done for them."""
         splitting = self.splittings.get(node.name)
         if splitting is None:
             return ()
         groups = self._reading(node, lambda: splitting.groups([each.layer for each in below], above), long=bool(below))
-        if isinstance(groups, _Task):
+        if isinstance(groups, Task):
             return groups
         specs = splitting.of_groups(groups)
         keys = tuple(map(layer_key, specs))
@@ -239,7 +228,7 @@ class Maker:
             hold_layers(specs, self._holder, tell)
             tell.held()
 
-        return _Task(node, "build", build, keys=keys)
+        return Task(node, "build", build, keys=keys)
 
     def _check_not_built(self, node: Node) -> None:
         """Refuse to build what was just built, and is not there."""
@@ -261,11 +250,11 @@ class Maker:
             image = image.append(each.layer)
         return image, list(made.chain)
 
-    def _reading(self, node: Node, read: Callable[[], list[Any]], *, long: bool) -> list[Any] | _Task:
+    def _reading(self, node: Node, read: Callable[[], list[Any]], *, long: bool) -> list[Any] | Task:
         """Give what has to be read for a node, once; where that takes long and others work, a child reads it."""
         if node.name not in self._read:
             if long and self._running:
-                return _Task(node, "read", lambda tell: tell.read(read()))
+                return Task(node, "read", lambda tell: tell.read(read()))
             self._read[node.name] = read()
         return self._read[node.name]
 
@@ -312,7 +301,7 @@ class Maker:
                 for line in lines:
                     self._report(task, job, json.loads(line))
 
-    def _report(self, task: _Task, job: Job, said: Event) -> None:
+    def _report(self, task: Task, job: Job, said: Event) -> None:
         if "failed" in said:
             job.failed = said["failed"]
         elif "read" in said:
@@ -329,7 +318,7 @@ class Maker:
         for line in lines:
             self.show({"event": "output", "kind": node.kind, "name": node.name, "text": line.decode(errors="backslashreplace")})
 
-    def _finish(self, task: _Task, job: Job) -> None:
+    def _finish(self, task: Task, job: Job) -> None:
         node = task.node
         if job.failed is not None:
             self._fail(node, job.failed)

@@ -10,11 +10,11 @@ let
     packages.platformdirs
     packages.zstandard
   ]);
-  # Nix's own files are left out: a change of theirs is none of the program.
+  # The files of this directory that Nix reads are left out: a change of theirs is none of the program.
   source = builtins.path {
     name = "rootless_layer";
     path = ../.;
-    filter = path: _type: !(builtins.elem (baseNameOf path) [ "nix" "__pycache__" ]);
+    filter = path: _type: !(lib.hasSuffix ".nix" path || builtins.elem (baseNameOf path) [ "hook.sh" "__pycache__" ]);
   };
   home = buildPackages.runCommand "rootless-layer-python" { } ''
     mkdir $out

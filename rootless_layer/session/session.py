@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Isolation = Literal["namespaces", "chroot", "none"]
 
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.session.inside.keeper import main; main()"
+_KEEPER = "rootless_layer.session.inside.keeper", "main"
 _END_SECONDS = 30
 
 
@@ -65,7 +65,7 @@ class Session:
         caller is killed. Raises :class:`UnavailableError` without fakeroot.
         """
         programs = find_programs()
-        session = cls(work, start_python(_START), (programs.faked, programs.library))
+        session = cls(work, start_python(*_KEEPER), (programs.faked, programs.library))
         try:
             session._isolate(pid_namespace=True)
         except BaseException:
@@ -89,7 +89,7 @@ class Session:
             self.close()
             self.isolation = isolations.pop(0)
             self.fallback = "; ".join(dict.fromkeys(reasons))
-            self.process = start_python(_START)
+            self.process = start_python(*_KEEPER)
             self._isolate(pid_namespace=False)
 
     def _isolate(self, *, pid_namespace: bool) -> None:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Self
 
+import rootless_layer
+
 from .lease import Lease
 from .removal import remove
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-_WAIT = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.system.removal import wait; wait()"
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import importlib as i; getattr(i.import_module(sys.argv[2]), sys.argv[3])()"
+)
 _RANDOM_BYTES = 8
 
 
@@ -39,17 +43,18 @@ def _sweep(path: str) -> None:
             lease.release()
 
 
-def start_python(code: str) -> subprocess.Popen[bytes]:
-    """Start a process of this package's own, in a session of its own: Ctrl-C is for its caller.
+def start_python(module: str, function: str) -> subprocess.Popen[bytes]:
+    """Start a process that calls a function of this package, in a session of its own: Ctrl-C is for its caller.
 
-    It is a fresh interpreter, not a fork: the calling process may have threads. ``code``
-    gets the directory of the package as its first argument.
+    It is a fresh interpreter, not a fork: the calling process may have threads. It has the standard
+    library only, and so the ``module`` imports nothing else. The ``function`` takes nothing.
     """
     python = sys.executable or os.path.realpath("/proc/self/exe")  # a builder of Nix is started by its base name
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    home = os.path.dirname(os.path.dirname(os.path.abspath(rootless_layer.__file__)))
     return subprocess.Popen(  # noqa: S603 - our own interpreter
-        [python, "-I", "-S", "-c", code, home], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
+        [python, "-I", "-S", "-c", _START, home, module, function],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
 
 
 class Temporary:
@@ -63,7 +68,7 @@ class Temporary:
         """Start the process that waits."""
         self._made: list[str] = []
         self._leases: list[Lease] = []
-        self._waiting = start_python(_WAIT)
+        self._waiting = start_python("rootless_layer.system.removal", "wait")
 
     def __enter__(self) -> Self:
         """Give the maker itself."""

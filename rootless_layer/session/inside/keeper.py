@@ -285,7 +285,7 @@ class _Session:
         if child == 0:
             os.dup2(os.open(path, os.O_RDONLY), 0)
             os.dup2(writing, 1)
-            agent = os.path.join(os.path.dirname(__file__), "agent.py")
+            agent = os.path.join(os.path.dirname(__file__), "xattr_agent.py")
             os.execve(  # noqa: S606
                 sys.executable, [sys.executable, "-I", "-S", agent], os.environ | daemon.environment(self.plan["library"])
             )

@@ -1,0 +1,26 @@
+"""What is left to do for a layer or an image of a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .chain import Made
+    from .graph import Node
+    from .worker import Teller
+
+
+@attrs.define(slots=True)
+class Task:
+    """What is left to do for a node: how that is called, and the work itself."""
+
+    node: Node
+    action: str
+    work: Callable[[Teller], object]
+    made: Made | None = None
+    keys: tuple[str, ...] = ()
+    """Of the layers that a build puts into the cache."""
