@@ -27,11 +27,11 @@ from rootless_layer.system.machine import NOBODYS_FAULT
 from .blob import Reading, check_compression, check_diff_id, check_digest, read_blob
 
 if TYPE_CHECKING:
-    from rootless_layer.oci.findings import Finder
     from collections.abc import Callable, Iterable
 
     from rootless_layer.layer.blob import Piece
     from rootless_layer.layer.contents import Merged
+    from rootless_layer.oci.findings import Finder
 
 _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
 _BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")
