@@ -1273,7 +1273,7 @@ def test_layers_that_are_none(users: list[User], small: list[str]) -> None:
                 with pytest.raises(InputError, match=re.escape(str(folder))):
                     open_layer(str(folder))
         remove(folder)
-    assert_said(image(user, "--layer", user.home / "absent"), 65, "absent")
+    assert_said(image(user, "--layer", user.home / "absent"), 66, "absent")
     assert not (user.home / "image").exists()
 
 

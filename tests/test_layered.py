@@ -145,7 +145,7 @@ def test_a_files_shape_tells_what_it_is(tmp_path: Path, text: str, kind: type) -
         ('["flatten"]', "step 1: 'flatten' is not a step"),
         ('[["popularity_contest"], ["limit_layers", 0]]', "step 2: .* is not a step, or not with these"),
         ('[["limit_layer", 3]]', "is not a step"),
-        ('[["popularity_contst"], ["reverse"]]', "step 1: .'popularity_contst'. is not a step"),
+        ('[["popularity_contst"], ["reverse"]]', 'step 1: ."popularity_contst". is not a step'),
         (None, ABSENT),
     ],
 )

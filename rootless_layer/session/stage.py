@@ -10,6 +10,7 @@ the true owner, and any mode that would shut the builder out, in the ownership r
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import time
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from rootless_layer.errors import OutputError, SourceError
+from rootless_layer.errors import SourceError
 from rootless_layer.session.inside.script import DEVICE_LINKS, DEVICES
+from rootless_layer.system.machine import unwritable
 from rootless_layer.tree.copy import copy_source
 from rootless_layer.tree.tree import Entry, Stamp, shown, stamp
 
@@ -72,8 +74,21 @@ def _writing(path: bytes) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{os.fsdecode(error.filename or path)}: the tree for the scripts cannot be made: {error.strerror}"
-        raise OutputError(message, hint="Set TMPDIR to a directory with room.") from error
+        hint = "Set TMPDIR to a directory with room."
+        raise unwritable(
+            error, os.fsdecode(error.filename or path), "the tree for the scripts cannot be made", hint=hint
+        ) from error
+
+
+def _link(source: bytes, path: bytes) -> None:
+    """Link a store's file; the kernel lets only its owner do so (proc(5), protected_hardlinks)."""
+    try:
+        os.link(source, path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EXDEV, errno.EMLINK}:
+            raise
+        message = f"{os.fsdecode(source)}: cannot be linked to: {error.strerror}"
+        raise SourceError(message, hint="Use --stage bind or copy, or leave the choice to auto.") from error
 
 
 class Stager:
@@ -235,7 +250,7 @@ class Stager:
         if source is not None and self.own_sources and source.startswith(self.own_sources):
             os.rename(source, path)
         elif source is not None and linked:
-            os.link(source, path, follow_symlinks=False)
+            _link(source, path)
             return
         else:
             copy_source(entry, path)
