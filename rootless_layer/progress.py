@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import attrs
@@ -13,17 +14,25 @@ from .terminal import counted
 class Progress:
     """How far a build is: its stage, bytes done and in all, entries in all (0 where unknown), and a note for a person.
 
-    An image's layers are made in the stage *layers*. In the stage *run*, ``script`` names the script that
-    begins; it is empty while the session is started. In the stage *plan*, ``entries`` counts those found so
-    far, and ``done`` the bytes read.
+    A base is unpacked in the stage *unpack*. An image's layers are made in the stage *layers*. In the stage
+    *run*, ``script`` names the script that begins; it is empty while the session is started. In the stage
+    *plan*, ``entries`` counts those found so far, and ``done`` the bytes read.
     """
 
-    stage: Literal["plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
+    stage: Literal["unpack", "plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
     done: int = 0
     total: int = 0
     note: str = ""
     entries: int = 0
     script: str = ""
+
+
+Report = Callable[[Progress], object]
+"""What is called with how far a build is."""
+
+
+def silent(_progress: Progress) -> None:
+    """Tell nobody."""
 
 
 def told(stage: str, *, done: int = 0, total: int = 0, entries: int = 0, script: str = "") -> str:

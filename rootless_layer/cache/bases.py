@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rootless_layer import given
 from rootless_layer.errors import OutputError
 from rootless_layer.image.snapshot import Merged, is_whole, unpack
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import make_folder
@@ -19,7 +20,7 @@ from rootless_layer.tree.tree import overlay_note
 from .room import SNAPSHOTS, keeping, making_room
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rootless_layer.image.image import Image
     from rootless_layer.system.temporary import Temporary
@@ -32,15 +33,15 @@ def open_base(
     temporary: Temporary,
     *,
     most_bytes: int = MOST_BYTES,
-    tell: Callable[[str], object] = lambda _note: None,
+    progress: Report = silent,
 ) -> Base:
     """Give the tree that an image's layers make, unpacking those that ``cache`` does not have.
 
     ``temporary`` makes the directories for what is half done; a layer may unpack to
-    ``most_bytes`` at the most; ``tell`` gets a note for a person before each that takes a
-    while. The snapshots stay in the cache for as long as the :class:`Base` is used: it holds
-    their leases. One process at a time unpacks. Raises :class:`InputError` for a layer that is
-    damaged, is not what its digest says or names paths outside of the root,
+    ``most_bytes`` at the most; ``progress`` is called with a note before each that takes a
+    while, and with the bytes that are unpacked. The snapshots stay in the cache for as long as
+    the :class:`Base` is used: it holds their leases. One process at a time unpacks. Raises
+    :class:`InputError` for a layer that is damaged, is not what its digest says or names paths outside of the root,
     :class:`OutputError` where the cache cannot be written.
     """
     place = Path(given.path("cache", cache)) / SNAPSHOTS
@@ -56,16 +57,16 @@ def open_base(
                 for number, (layer, folder) in enumerate(zip(image.layers, folders, strict=True), 1):
                     if not is_whole(folder):
                         remove(str(folder))  # of an earlier form, or damaged
-                        tell(f"unpacking layer {number} of {len(folders)} of the base, once")
+                        progress(Progress("unpack", note=f"unpacking layer {number} of {len(folders)} of the base, once"))
                         with keeping(place):
-                            unpack(layer, folder, merged.base(""), temporary, most_bytes)
+                            unpack(layer, folder, merged.base(""), temporary, most_bytes=most_bytes, progress=progress)
                     merged.add(folder)
                 leases = _held(folders)
             if leases is None:
                 message = f"{place}: a base was removed as soon as it was unpacked"
                 raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
     if merged.cleaned:
-        tell(overlay_note(merged.cleaned))
+        progress(Progress("unpack", note=overlay_note(merged.cleaned)))
     for folder in reversed(folders):  # one is of less use without those below it, so it is to go before them
         with contextlib.suppress(OSError):
             os.utime(folder)

@@ -15,7 +15,7 @@ from rootless_layer.layer.layer import made_from
 from rootless_layer.layer.made import LAYER_JSON
 from rootless_layer.oci.descriptor import Descriptor
 from rootless_layer.plan.spec import Blob, LayerSpec, Stage
-from rootless_layer.progress import Progress
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.replace import ASIDE, make_folder
 from rootless_layer.system.temporary import Temporary
 
@@ -88,7 +88,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     given.one_of("stage", stage, Stage)
     given.one_of("blob", blob, Blob)
     output, cache = given.path("output", output), Path(given.path("cache", cache))
-    tell = progress or (lambda _progress: None)
+    tell = progress or silent
 
     def while_built(step: Progress) -> None:
         if step.stage not in {"publish", "done"}:  # that is when it takes its place in the output
@@ -97,7 +97,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     spec = spec.apart_from(output, caches=(cache,))
     layers = LayerCache.within(cache)
     tell(Progress("plan"))
-    key = layer_key(spec, blob=blob, chain_id=chain_id)
+    key = layer_key(spec, blob=blob, chain_id=chain_id, progress=tell)
     entry = layers.find(key)
     if entry is None:
         whole = spec if open_base is None else attrs.evolve(spec, base=open_base())
@@ -145,7 +145,7 @@ class Holder:
         self._stack.callback(entry.lease.release)
 
 
-def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Callable[[Progress], object] = id) -> tuple[LayerBlob, ...]:
+def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Report = silent) -> tuple[LayerBlob, ...]:
     """Give layers of store paths from the cache; those that are not there are built and kept.
 
     Raises what :func:`.layer.of_closure.build_layers` raises.

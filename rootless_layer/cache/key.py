@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from rootless_layer.plan.locate import Locator
 from rootless_layer.plan.plan import read_directory
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.store.closure import StorePath
 from rootless_layer.system.machine import unreadable
 from rootless_layer.tar import libarchive
@@ -35,21 +36,23 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Goes up when the same spec gives other bytes, or an entry of the cache has another form."""
 _STORE = "/nix/store"
+_TOLD_ENTRIES = 64
 
 
-def layer_key(spec: LayerSpec, *, blob: Blob = "stored", chain_id: str | None = None) -> str:
+def layer_key(spec: LayerSpec, *, blob: Blob = "stored", chain_id: str | None = None, progress: Report = silent) -> str:
     """Give the key of a layer, 64 hexadecimal digits.
 
-    ``chain_id`` stands for a base that is not open: of the base only that counts. Raises
+    ``chain_id`` stands for a base that is not open: of the base only that counts. ``progress`` is
+    called with the entries that are read. Raises
     :class:`InputError` for an input that is not there or cannot be read.
     """
     if chain_id is None and spec.base is not None:
         chain_id = spec.base.chain_id
-    parts = _parts(spec, blob, chain_id)
+    parts = _parts(spec, blob, chain_id, progress)
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
+def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None, progress: Report) -> dict[str, Any]:
     derived = blob == "derived"
     parts: dict[str, Any] = {
         "versions": [FORMAT, __version__, libarchive.ffi.version_number(), *_codec(spec.compression)],
@@ -58,8 +61,8 @@ def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None) -> dict[str, Any]:
         "base": chain_id,
         "closure": _closure(spec, derived=derived),
         "tools": None if spec.tools is None else [path.path for path in spec.tools.paths],
-        "contents": _contents(spec, derived=derived),
-        "rootfs": _rootfs(spec, derived=derived),
+        "contents": _contents(spec, progress, derived=derived),
+        "rootfs": _rootfs(spec, progress, derived=derived),
         "scripts": [
             [_sha256(script.data) if script.data is not None else None, list(script.arguments)] for script in spec.scripts
         ],
@@ -96,17 +99,17 @@ def _closure(spec: LayerSpec, *, derived: bool) -> Any:  # noqa: ANN401 - JSON
     return stamps
 
 
-def _contents(spec: LayerSpec, *, derived: bool) -> list[list[Any]]:
+def _contents(spec: LayerSpec, progress: Report, *, derived: bool) -> list[list[Any]]:
     locator = Locator(spec)
-    trees = _Trees(locator, spec, derived=derived)
+    trees = _Trees(locator, spec, progress, derived=derived)
     return [trees.identify(locator.find(content)) for content in spec.contents]
 
 
 class _Trees:
     """Says what identifies trees, each once: many links may lead to one."""
 
-    def __init__(self, locator: Locator, spec: LayerSpec, *, derived: bool) -> None:
-        self.locator, self.spec, self.derived = locator, spec, derived
+    def __init__(self, locator: Locator, spec: LayerSpec, progress: Report, *, derived: bool) -> None:
+        self.locator, self.spec, self.progress, self.derived = locator, spec, progress, derived
         self.known: dict[bytes, list[Any]] = {}
 
     def identify(self, place: Place) -> list[Any]:
@@ -126,13 +129,13 @@ class _Trees:
         ]
         if not self.spec.allow_sparse:
             check_holes(entries)
-        found = ["tree", _digest(entries), *([path] if self.derived else [])]
+        found = ["tree", _digest(entries, self.progress), *([path] if self.derived else [])]
         links = [entry.path for entry in entries if entry.target is not None] if self.spec.follow_dirlinks else []
         linked = [self.locator.follow(place, link) for link in links]
         return found + [_sha256(json.dumps(self.identify(tree)).encode()) for tree in linked if tree is not None]
 
 
-def _rootfs(spec: LayerSpec, *, derived: bool) -> list[Any] | None:
+def _rootfs(spec: LayerSpec, progress: Report, *, derived: bool) -> list[Any] | None:
     """Give what identifies a root filesystem; a directory always by what is in it.
 
     In a store a directory's owners depend on who reads them, and its hard links on whether
@@ -146,7 +149,7 @@ def _rootfs(spec: LayerSpec, *, derived: bool) -> list[Any] | None:
         entries = read_directory(spec.rootfs, spec)
         if not spec.allow_sparse:
             check_holes(entries)
-        return ["tree", _digest(entries), listing, *([path] if derived else [])]
+        return ["tree", _digest(entries, progress), listing, *([path] if derived else [])]
     return ["store", path, listing] if _is_stored(path) else ["tar", _file(os.fsencode(path)), listing]
 
 
@@ -155,10 +158,12 @@ def _is_stored(path: str) -> bool:
     return found is not None and found.store_dir == _STORE
 
 
-def _digest(entries: list[Entry]) -> str:
+def _digest(entries: list[Entry], progress: Report) -> str:
     """Give a digest of a tree: all that an entry has, and the data of its files."""
     whole = hashlib.sha256()
-    for entry in sorted(entries, key=lambda entry: entry.path):
+    for number, entry in enumerate(sorted(entries, key=lambda entry: entry.path)):
+        if not number % _TOLD_ENTRIES:
+            progress(Progress("plan", entries=number))
         data = _file(entry.source) if entry.source is not None and entry.link is None else ""
         row = (
             entry.path, entry.mode, entry.uid, entry.gid, entry.mtime, entry.rdev, entry.target, entry.link, entry.xattrs, data,

@@ -16,7 +16,7 @@ from .closure import closure_layers, with_closure
 from .command import Strict, check_different
 from .config import created_at, flags, read_config
 from .progress import Shower
-from .say import give, give_json, say
+from .say import give, give_json
 from .values import as_written, platform_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rootless_layer.image.image import Image
     from rootless_layer.image.read import Stored
     from rootless_layer.image.write import Format
+    from rootless_layer.progress import Report
     from rootless_layer.tree.base import Base as LayerBase
 
 _OUTPUT = (
@@ -232,7 +233,7 @@ def base_image(given: Sequence[str], platform: str | None, stack: contextlib.Exi
     return image
 
 
-def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | None, quiet: bool) -> LayerBase:
+def find_base(image: Image, stack: contextlib.ExitStack, progress: Report, *, most_bytes: int | None) -> LayerBase:
     """Open what a layer is to be built upon; it is there until the stack unwinds."""
     from rootless_layer.cache.bases import open_base  # noqa: PLC0415
     from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
@@ -240,12 +241,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, *, most_bytes: int | No
     from rootless_layer.tar.compression import MOST_BYTES  # noqa: PLC0415
 
     temporary = stack.enter_context(Temporary())
-
-    def tell(note: str) -> None:
-        if not quiet:
-            say(note)
-
-    return open_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, tell=tell)
+    return open_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, progress=progress)
 
 
 def _check_output(options: Mapping[str, Any]) -> None:

@@ -155,7 +155,7 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
 
         def base() -> Base | None:
             most = options["most_bytes"]
-            return None if below is None else find_base(below, stack, most_bytes=most, quiet=options["quiet"])
+            return None if below is None else find_base(below, stack, show, most_bytes=most)
 
         if options["cached"]:
             chain_id = None if below is None else below.chain_id

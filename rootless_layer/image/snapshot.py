@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rootless_layer.errors import InputError, reason
+from rootless_layer.progress import Report, silent
 from rootless_layer.system.machine import unreadable
 from rootless_layer.system.namespaces import sync_file_system
 from rootless_layer.system.removal import remove
@@ -130,17 +131,20 @@ def _bytes(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def unpack(layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, most_bytes: int) -> None:
+def unpack(  # noqa: PLR0913 - a layer, upon what, where to, and how
+    layer: LayerBlob, folder: Path, below: Base, temporary: Temporary, *, most_bytes: int, progress: Report = silent
+) -> None:
     """Unpack a layer upon those ``below`` into ``folder``, whole or not at all.
 
-    ``temporary`` makes the directory for what is half done; the layer may have ``most_bytes`` as a tar. Raises
+    ``temporary`` makes the directory for what is half done; the layer may have ``most_bytes`` as a tar.
+    ``progress`` is called on the calling thread, with the bytes that are unpacked. Raises
     :class:`InputError` for a layer that is damaged or names paths outside of the root, :class:`OSError` where the
     disk refuses.
     """
     made = Path(temporary.make(str(folder.parent), ASIDE))
     name = layer.piece.path if layer.piece else layer.listing
     spool = made / "files"
-    changes = read_layer(_limited(layer, name, most_bytes), name, str(spool), below.entries)
+    changes = read_layer(_limited(layer, name, most_bytes), name, str(spool), below.entries, progress)
     (made / _INDEX).write_bytes(Snapshot(name, below, changes, os.fsencode(made)).write())
     remove(str(spool))  # what a later member of the layer replaced is there still
     sync_file_system(made)

@@ -22,7 +22,7 @@ from rootless_layer.errors import InputError
 from rootless_layer.layer.blob import ahead
 from rootless_layer.layer.made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Platform, canonical, sha256
-from rootless_layer.progress import Progress
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.files import WritebackFile
 from rootless_layer.system.fork import Tally, each
 from rootless_layer.system.replace import (
@@ -58,7 +58,7 @@ def write_layout(
     folder: Path,
     *,
     several_platforms: bool = False,
-    progress: Callable[[Progress], object] = id,
+    progress: Report = silent,
 ) -> None:
     """Write an image layout into an empty directory; blobs are hard-linked where that is possible.
 
@@ -180,7 +180,7 @@ def write_archive(
     file: BinaryIO,
     *,
     several_platforms: bool = False,
-    progress: Callable[[Progress], object] = id,
+    progress: Report = silent,
 ) -> None:
     """Write an archive that docker, podman and skopeo load, to a file or a pipe.
 
@@ -241,7 +241,7 @@ def _blob_name(digest: str) -> str:
     return f"{BLOBS}/{digest.removeprefix('sha256:')}"
 
 
-def write_docker_archive(images: Sequence[Stored], file: BinaryIO, *, progress: Callable[[Progress], object] = id) -> None:
+def write_docker_archive(images: Sequence[Stored], file: BinaryIO, *, progress: Report = silent) -> None:
     """Write a docker-archive of the old shape: each layer at ``<id>/layer.tar``, not compressed.
 
     Raises :class:`SourceError` as :func:`write_archive`.
@@ -284,7 +284,7 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
     *,
     several_platforms: bool = False,
     stream: BinaryIO | None = None,
-    progress: Callable[[Progress], object] = id,
+    progress: Report = silent,
 ) -> None:
     """Write images to ``output``, whole or not at all; where there is a ``stream``, to that instead.
 

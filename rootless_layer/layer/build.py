@@ -16,7 +16,7 @@ from rootless_layer.errors import OutputError, OverlayError, SourceError, Unavai
 from rootless_layer.plan.locate import StoreLocation
 from rootless_layer.plan.plan import check_rootfs, plan, read_directory
 from rootless_layer.plan.spec import Blob, LayerSpec, Stage
-from rootless_layer.progress import Progress
+from rootless_layer.progress import Progress, silent
 from rootless_layer.session.scaffold import ToolStager
 from rootless_layer.session.scan import check_sources, scan, scan_above
 from rootless_layer.session.session import Session
@@ -59,7 +59,7 @@ def build_layer(
     given.one_of("stage", stage, Stage)
     given.one_of("blob", blob, Blob)
     output = given.path("output", output)
-    tell = progress or (lambda _progress: None)
+    tell = progress or silent
     spec = spec.apart_from(output)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
     check_replaceable(Path(output).absolute(), LAYER)

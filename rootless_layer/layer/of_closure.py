@@ -17,7 +17,7 @@ from rootless_layer.errors import InputError, reason
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.plan.plan import plan
 from rootless_layer.plan.spec import Blob, LayerSpec
-from rootless_layer.progress import Progress
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.store.closure import Closure
 from rootless_layer.store.layering import MOST_LAYERS, POPULAR, ByList, BySize, split
 from rootless_layer.store.layering_pipeline import STEPS, Pipeline
@@ -37,7 +37,7 @@ from .layer import write_layer
 from .made import CLOSURE_LAYERS, LAYERS_JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rootless_layer.store.layering import Strategy
     from rootless_layer.tree.tree import Entry, Tree
@@ -128,7 +128,7 @@ class Splitting:
 
 
 def write_layers(
-    specs: Sequence[LayerSpec], folder: Path, blob: Blob, *, set_times: bool = False, progress: Callable[[Progress], object] = id
+    specs: Sequence[LayerSpec], folder: Path, blob: Blob, *, set_times: bool = False, progress: Report = silent
 ) -> list[str]:
     """Write layers of store paths into a directory of their own each, in processes of their own; give their names there.
 
@@ -151,9 +151,7 @@ def write_layers(
     return names
 
 
-def make_layers(
-    specs: Sequence[LayerSpec], folder: str = "", progress: Callable[[Progress], object] = id
-) -> tuple[LayerBlob, ...]:
+def make_layers(specs: Sequence[LayerSpec], folder: str = "", progress: Report = silent) -> tuple[LayerBlob, ...]:
     """Give layers of store paths for an image that this process writes next.
 
     Where a ``folder`` is given, an empty directory that nobody else writes to, their blobs are

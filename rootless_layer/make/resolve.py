@@ -16,7 +16,6 @@ from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.time import created as created_at
 from rootless_layer.oci.time import environment_epoch
 from rootless_layer.plan.spec import LayerSpec, Script
-from rootless_layer.progress import Progress
 from rootless_layer.store.closure import closure_of_paths, load_closure
 from rootless_layer.store.layering import MOST_LAYERS
 from rootless_layer.system.machine import of_reading
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from rootless_layer.image.write import Format
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.layer.of_closure import Splitting
+    from rootless_layer.progress import Progress
     from rootless_layer.store.closure import Closure
     from rootless_layer.system.temporary import Temporary
     from rootless_layer.tree.base import Base
@@ -240,7 +240,7 @@ def open_below(
     from rootless_layer.cache.bases import open_base  # noqa: PLC0415 - not needed to look up
 
     most = options.get("most-bytes", MOST_BYTES)
-    return open_base(below, cache, temporary, most_bytes=most, tell=lambda note: tell(Progress("plan", note=note)))
+    return open_base(below, cache, temporary, most_bytes=most, progress=tell)
 
 
 def assemble(options: Mapping[str, Any], base: Image | None, closure: Iterable[LayerBlob], layers: Iterable[LayerBlob]) -> Image:

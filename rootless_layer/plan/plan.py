@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer.errors import ConflictError, InputError, SourceError
-from rootless_layer.progress import Progress
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.tree.sparse import check_holes
 from rootless_layer.tree.tree import Entry, Tree, legible, shown
 from rootless_layer.tree.walk import agree, entry_of, walk, xattrs_of
@@ -18,7 +18,7 @@ from rootless_layer.tree.walk import agree, entry_of, walk, xattrs_of
 from .locate import MOST_LINKS, Locator, store_locations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from .locate import Place, StoreLocation
     from .spec import LayerSpec
@@ -47,7 +47,7 @@ class Plan:
         return b"/".join(path.split(b"/", depth)[:depth]) in self._store_paths
 
 
-def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Callable[[Progress], object] = id) -> Plan:
+def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silent) -> Plan:
     """Lay out the root filesystem's entries, the closure and the contents, above the base where there is one.
 
     What comes later takes the place of the base's, but a directory that both have stays

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer.errors import InputError, RootlessLayerError
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.machine import failed, is_of_machine, unreadable, unwritable
 from rootless_layer.tar import libarchive
 from rootless_layer.tree.changes import Added, Changes
@@ -86,7 +87,7 @@ def _unpacked(descriptor: int, name: str, spool: str, epoch: int) -> Iterator[En
             raise InputError(message, hint=_MAKE_IT_RIGHT)
 
 
-def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry]) -> Changes[Entry]:
+def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], progress: Report = silent) -> Changes[Entry]:
     """Read a layer's tar of any dialect, which ``give`` gives; its files' bytes go below ``spool``.
 
     ``below`` is the tree that it is for, to which its hard links may point. Times are as
@@ -94,7 +95,13 @@ def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry]) 
     :class:`InputError` as :func:`read_tar`, and what ``give`` raises; ``name`` is what messages call the layer.
     """
     with Feed(give, name) as feed:
-        changes = _changes(_unpacked(feed.reading, name, spool, _ANY_TIME), name, below)
+
+        def entries() -> Iterator[Entry]:
+            for entry in _unpacked(feed.reading, name, spool, _ANY_TIME):
+                progress(Progress("unpack", done=feed.passed))
+                yield entry
+
+        changes = _changes(entries(), name, below)
         feed.drain()
     return changes
 
