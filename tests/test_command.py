@@ -290,7 +290,7 @@ def test_an_ignored_signal_stays_ignored(users: list[User]) -> None:
     """Under nohup, and in the background of a shell without jobs, SIGINT ends nothing, at the start neither."""
     user = users[-1]
     (user.home / "late.py").write_text(
-        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfrom rootless_layer import start\nstart.run()\n"
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfrom rootless_layer.cli import start\nstart.run()\n"
     )
     done = user.run(["sh", "-c", f"trap '' INT; exec {sys.executable} late.py --version"])
     assert done.status == 0
@@ -313,7 +313,7 @@ def test_an_output_takes_its_place_before_a_signal_is_heard(tmp_path: Path) -> N
 
 ENDINGS = """\
 import os, sys
-from rootless_layer import cli_end, output
+from rootless_layer.cli import end
 import click
 with click.Context(click.Command("x"), info_name=sys.argv[1]) as context:
     context.params = {"output": sys.argv[2] or None}
@@ -341,7 +341,7 @@ def test_each_verb_says_what_is_true_when_it_is_ended(verb: str, output_: str, n
 
 THREADED = """\
 import os, subprocess, threading
-from rootless_layer import cli_end
+from rootless_layer.cli import end
 opened, _ = os.pipe()
 def reading():
     while True:

@@ -506,11 +506,11 @@ A = store_path("A").path
         ("popularity_contest", ["pipeline: 'popularity_contest' is not a list of steps"]),
         (
             [["popular"], ["flatten", 1], 5, []],
-            ["step 1: ['popular'] is", "step 2: ['flatten', 1] is", "step 3: 5 is", "step 4: [] is"],
+            ['step 1: ["popular"] is', 'step 2: ["flatten", 1] is', "step 3: 5 is", "step 4: [] is"],
         ),
         ([["limit_layers", 0], ["limit_layers", "5"], ["split_every", True]], ["step 1: ", "step 2: ", "step 3: "]),
-        ([["over", "top", ["flatten"]]], ["step 1: ['over', 'top', ['flatten']] is not a step, or not with these arguments"]),
-        ([["over", "main", ["pipe", [["no"]]]]], ["step 1, over main, pipe, step 1: ['no'] is not a step"]),
+        ([["over", "top", ["flatten"]]], ['step 1: ["over", "top", ["flatten"]] is not a step, or not with these arguments']),
+        ([["over", "main", ["pipe", [["no"]]]]], ['step 1, over main, pipe, step 1: ["no"] is not a step']),
         ([["map", "reverse"]], ["step 1, map: 'reverse' is not a step"]),
         (
             [["remove_paths", [A, "hello", f"{A}/bin", 5]]],

@@ -184,7 +184,9 @@ def test_snapshots_that_cannot_be_shown_are_copied(user: User, store: Store) -> 
     tree.mkdir()
     (tree / "file").write_text("x\n")
     assert user.build("--copy-to-root", tree, output="tiny", env=env).status == 0
-    words = ["--base", user.home / "tiny"] * 501
+    words = [
+        word for number in range(501) for word in ("--base", shutil.copytree(user.home / "tiny", user.home / f"tiny-{number}"))
+    ]
     made = user.build(*words, *shown(store), "--", "chown", "5", "/file", env=env)
     assert made.status == 0, made.err
     assert "the base cannot be shown by an overlay, so it is copied" in made.err

@@ -368,7 +368,8 @@ def test_umoci_unpacks_the_same_tree(shared: Path, layers: list[list[Row]]) -> N
     with tempfile.TemporaryDirectory(dir=shared) as name:
         name_it = put("manifests", 0, "annotations", to={"org.opencontainers.image.ref.name": "x"})
         made = Made(Path(name, "layout"), list(map(layer_of, layers)), {"index": name_it}).write()
-        assume(validate(str(made.folder), lambda: "").valid)
+        findings = validate(str(made.folder), lambda: "")
+        assume(findings.valid and not any("some readers refuse" in str(note) for note in findings.notes))
         bundle = Path(name, "bundle")
         command = ["umoci", "unpack", "--image", f"{made.folder}:x", bundle]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

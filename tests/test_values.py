@@ -29,11 +29,11 @@ def test_odd_numbers_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError):
         environment_epoch()
     for option in ("--uid", "--gid", "--most-bytes", "--source-date-epoch", "--cache-size", "--compression"):
-        with pytest.raises(click.BadParameter):
+        with pytest.raises(click.UsageError):
             main(["build", "-o", "never", option, f"gzip:{text}" if option == "--compression" else text], standalone_mode=False)
     for option in ("--max-layers", "--uid", "--gid", "--source-date-epoch", "--cache-size", "--compression"):
         words = ["image", "-o", "never", "--closure", "none", option, f"zstd:{text}" if option == "--compression" else text]
-        with pytest.raises(click.BadParameter):
+        with pytest.raises(click.UsageError):
             main(words, standalone_mode=False)
 
 
@@ -42,7 +42,7 @@ def test_odd_times_are_refused(text: str) -> None:
     """A timeout is a number of seconds above 0."""
     with pytest.raises(InputError):
         seconds(text)
-    with pytest.raises(click.BadParameter):
+    with pytest.raises(click.UsageError):
         main(["build", "-o", "never", "--timeout", text], standalone_mode=False)
 
 
@@ -77,7 +77,7 @@ def test_the_epoch_is_no_time_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match="now"):
             read()
     for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"]):
-        with pytest.raises(click.BadParameter, match="now"):
+        with pytest.raises(click.UsageError, match="now"):
             main(words, standalone_mode=False)
 
 
@@ -90,7 +90,7 @@ def test_the_caches_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         assert limit() == most
     monkeypatch.setenv("ROOTLESS_LAYER_CACHE_SIZE", "much")
     for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"], ["cache", "ls"], ["cache", "gc"]):
-        with pytest.raises(click.BadParameter, match="much"):
+        with pytest.raises(click.UsageError, match="much"):
             main(words, standalone_mode=False)
 
 

@@ -14,7 +14,7 @@ let
   source = builtins.path {
     name = "rootless_layer";
     path = ../.;
-    filter = path: _type: !(lib.hasSuffix ".nix" path || builtins.elem (baseNameOf path) [ "hook.sh" "__pycache__" ]);
+    filter = path: _type: builtins.match ".*[.]nix|hook[.]sh|__pycache__" (baseNameOf path) == null;
   };
   home = buildPackages.runCommand "rootless-layer-python" { } ''
     mkdir $out
