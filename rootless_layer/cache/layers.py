@@ -24,8 +24,9 @@ from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import ASIDE, aside, check_replaceable, make_folder, umask, writing
 from rootless_layer.system.temporary import Temporary
+from rootless_layer.tree.places import LAYERS
 
-from .room import LAYERS, keeping, making_room
+from .room import keeping, making_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

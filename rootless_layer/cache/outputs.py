@@ -13,6 +13,7 @@ import attrs
 
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.replace import make_folder
+from rootless_layer.tree.places import OUTPUTS
 
 from .layers import Stamps, stamps
 from .room import keeping
@@ -32,7 +33,7 @@ class Outputs:
     @classmethod
     def within(cls, cache: Path) -> Outputs:
         """Give the part of the cache that holds records."""
-        return cls(cache / "outputs")
+        return cls(cache / OUTPUTS)
 
     def holds(self, output: str, what: str) -> bool:
         """Say whether an output was made of ``what``, and has the sizes and times that it had then."""

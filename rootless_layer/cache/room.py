@@ -20,15 +20,14 @@ from rootless_layer.system.lease import Lease
 from rootless_layer.system.machine import unwritable
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import ASIDE, make_folder
+from rootless_layer.tree.places import LAYERS, SIZES, SNAPSHOTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
 Kind = Literal["layer", "snapshot", "rubbish"]
-LAYERS, SNAPSHOTS = "layers", "snapshots"
 VARIABLE, DEFAULT = "ROOTLESS_LAYER_CACHE_SIZE", "20G"
-_SIZES = "sizes"
 _KINDS: tuple[tuple[str, Kind], ...] = ((LAYERS, "layer"), (SNAPSHOTS, "snapshot"))
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _WORK = re.compile("rootless-layer-[0-9a-f]{16}")
@@ -129,14 +128,14 @@ def _noted(entry: Path) -> int:
 
 
 def _note(entry: Path) -> Path:
-    return entry.parent.parent / _SIZES / entry.name
+    return entry.parent.parent / SIZES / entry.name
 
 
 def _forget(cache: Path, there: Collection[str]) -> None:
     """Remove the notes about what is gone."""
     with contextlib.suppress(FileNotFoundError):
-        for name in set(os.listdir(cache / _SIZES)) - set(there):
-            (cache / _SIZES / name).unlink(missing_ok=True)
+        for name in set(os.listdir(cache / SIZES)) - set(there):
+            (cache / SIZES / name).unlink(missing_ok=True)
 
 
 def _measured(folder: Path) -> int:
