@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 from pathlib import Path
 from typing import NoReturn
 
@@ -130,3 +131,29 @@ def test_a_full_cache_is_said_to_be_full(tmp_path: Path, tree: Path, monkeypatch
     assert problem.startswith(f"{tmp_path}/cache/layers: ")
     assert "-o" not in caught.value.hint
     assert os.listdir(tmp_path / "cache/layers") == []
+
+
+@pytest.mark.parametrize("home", [None, "", "rel"])
+def test_a_machine_without_a_place_for_the_cache(
+    tmp_path: Path, tree: Path, home: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without HOME and a user of the system's a plain build goes on; what needs the cache says what to set: 73."""
+    for name in ("HOME", "XDG_CACHE_HOME", "ROOTLESS_LAYER_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ROOTLESS_LAYER_CACHE", "")  # is as good as none
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: {}[""])
+    monkeypatch.chdir(tmp_path)
+    build = ["build", "-q", "--copy-to-root", str(tree), "-o", "out"]
+    assert not main(build, standalone_mode=False)
+    (tmp_path / "make.toml").write_text('[layer.a]\ncopy-to-root = "tree"\n')
+    for words in (
+        [*build, "--cache"],
+        [*build, "--base", "out"],
+        ["make", "make.toml"],
+        *(["cache", verb] for verb in ("ls", "gc", "verify")),
+    ):
+        with pytest.raises(OutputError, match="ROOTLESS_LAYER_CACHE"):
+            main(words, standalone_mode=False)
+    assert sorted(os.listdir(tmp_path)) == ["make.toml", "out", "tree"]
