@@ -46,12 +46,13 @@ def test_other_peoples_files_in_the_cache_stay(tmp_path: Path, tree: Path, monke
     os.symlink(cache / "layers/mine", cache / "layers" / ("d" * 64))
     assert len(room.contents(cache)) == 2
     assert [kept.path.name for kept, _ in verify(cache)[1]] == ["c" * 64]
-    build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "out", cache)
+    digest = build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "out", cache).descriptor.digest
     left = f"sizes/{'e' * 64}"
     (cache / left).write_text("1")
     (entry,) = room.entries(cache)
     done = collect(cache, 0)
     assert {kept.path for kept in done.removed} == {entry.path, (cache / own[1]).parent}
+    assert [kept.digest for kept in done.removed if kept.kind == "layer"] == [digest]
     assert (done.used, done.refused, room.contents(cache)) == ([], [], [])
     there = {str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()}
     assert there == {*FOREIGN}

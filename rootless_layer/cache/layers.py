@@ -27,7 +27,7 @@ from rootless_layer.system.temporary import Temporary
 from rootless_layer.tree.places import LAYERS
 
 from .own import CACHE_JSON
-from .room import keeping, making_room, move_away, within_cache
+from .room import keeping, making_room, move_away, using, within_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,7 +121,7 @@ class LayerCache:
 
     def find(self, key: str) -> Entry | None:
         """Look a layer up. One that is damaged is dropped, and not found. Raises :class:`OutputError`."""
-        with keeping(self.place, "the cache cannot be read"):
+        with using(self.place):
             return self._find(self.place / key)
 
     def _find(self, folder: Path) -> Entry | None:

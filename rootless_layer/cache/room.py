@@ -49,10 +49,14 @@ class Kept:
     path: Path
     size: int
     used: float
+    known: str | None = None
+    """The digest, of what is gone."""
 
     @property
     def digest(self) -> str:
         """Give a layer's blob's digest, a snapshot's chain ID; nothing of what has none."""
+        if self.known is not None:
+            return self.known
         if self.kind != "layer":
             return f"sha256:{self.path.name}" if self.kind == "snapshot" else ""
         try:
@@ -75,6 +79,7 @@ class Tidied:
 
     def take(self, kept: Kept) -> Path | None:
         """Put something aside; give where it is to be removed, if it could be."""
+        kept = attrs.evolve(kept, known=kept.digest)
         try:
             path = put_aside(kept.path)
         except OSError as error:
@@ -245,12 +250,21 @@ def move_away(path: Path, gone: Path) -> None:
 
 
 @contextlib.contextmanager
-def keeping(place: Path, doing: str = "the cache cannot be written") -> Iterator[None]:
-    """Raise :class:`OutputError` for what keeps the cache from being written, or from whatever else is done with it."""
+def keeping(place: Path) -> Iterator[None]:
+    """Raise :class:`OutputError` for what keeps the cache from being written."""
     try:
         yield
     except OSError as error:
-        raise unwritable(error, str(place), doing, hint=ELSEWHERE) from error
+        raise unwritable(error, str(place), "the cache cannot be written", hint=ELSEWHERE) from error
+
+
+@contextlib.contextmanager
+def using(place: Path) -> Iterator[None]:
+    """Raise :class:`OutputError` for what keeps the cache from being looked at, or what is damaged from being dropped."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(error, str(error.filename or place), "the cache cannot be used", hint=ELSEWHERE) from error
 
 
 @contextlib.contextmanager

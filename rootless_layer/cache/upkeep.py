@@ -14,12 +14,10 @@ from rootless_layer.system.temporary import left_behind
 
 from .layers import LayerCache, is_whole
 from .outputs import Outputs
-from .room import ELSEWHERE, Kept, Tidied, entries, keeping, put_aside, rubbish, rubbish_at, shrink
+from .room import ELSEWHERE, Kept, Tidied, entries, put_aside, rubbish, rubbish_at, shrink, using
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-_READ = "the cache cannot be read or written"
 
 
 def collect(cache: Path, keep: int | None) -> Tidied:
@@ -28,7 +26,7 @@ def collect(cache: Path, keep: int | None) -> Tidied:
     Of the latter ``keep`` bytes stay, or everything. Records of outputs that are not there any more go
     as well. Raises :class:`OutputError` where the cache may not be read.
     """
-    with keeping(cache, _READ):
+    with using(cache):
         left = Tidied()
         for kept in [*rubbish(cache), *_rubbish(Outputs.within(cache).stale()), *_rubbish(_work())]:
             if (gone := left.take(kept)) is not None:
@@ -78,7 +76,7 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     with its index. One that is in use is not dropped, but said to be wrong. Raises :class:`OutputError` where
     the cache may not be read, or a damaged entry not be dropped.
     """
-    with keeping(cache, _READ):
+    with using(cache):
         return _verify(cache)
 
 

@@ -38,10 +38,10 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSO
 def list_(*, as_json: bool) -> None:
     """List what is in the cache, the last used first."""
     from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-    from rootless_layer.cache.room import contents, keeping  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.cache.room import contents, using  # noqa: PLC0415 - for a quick --help
 
     place = cache_directory()
-    with keeping(place, "the cache cannot be read"):
+    with using(place):
         found = contents(place)
     if as_json:
         give_json([kept.to_json() for kept in found])
