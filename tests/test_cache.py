@@ -497,11 +497,11 @@ def test_gc_leaves_a_base_that_is_open(tmp_path: Path, accounts: Path) -> None:
             spec = LayerSpec(
                 base=open_base(image, cache, temporary), scripts=(Script.text("cat etc/passwd > copy"),), view="directory"
             )
-            removed, used = collect(cache, 0)
-            assert (removed, [kept.digest for kept in used]) == ([], [image.chain_id])
+            done = collect(cache, 0)
+            assert (done.removed, [kept.digest for kept in done.used]) == ([], [image.chain_id])
             assert build_layer(spec, tmp_path / "layer").tree.entries[b"copy"].size
     del spec
-    assert [kept.digest for kept in collect(cache, 0)[0]] == [image.chain_id]
+    assert [kept.digest for kept in collect(cache, 0).removed] == [image.chain_id]
 
 
 def test_a_base_that_is_gone_is_named(tmp_path: Path, accounts: Path) -> None:

@@ -84,7 +84,7 @@ def test_only_directories_that_are_the_caches_alone_are_left_out(tmp_path: Path)
 
 def test_an_input_within_the_cache_is_read(tmp_path: Path) -> None:
     """A cache's directory may hold other things, and be an input itself: what the cache keeps there is left out."""
-    for name in ("layers/x", "snapshots/x", "outputs/x", "mine"):
+    for name in ("layers/x", "snapshots/x", "outputs/x", "sizes/x", "mine"):
         (tmp_path / name).mkdir(parents=True)
     places = Places().and_((), [tmp_path])
     assert {path for path, _, _ in walk(os.fsencode(tmp_path), left_out=places)} == {b"", b"mine"}
@@ -96,6 +96,23 @@ def test_the_root_directory_as_an_input() -> None:
     walked = walk(b"/", left_out=Places().and_(["/usr", "/etc"], []))
     tops = set(itertools.islice((path for path, _, _ in walked), len(os.listdir("/")) - 1))
     assert tops == {b"", *os.listdir(b"/")} - {b"usr", b"etc"}
+
+
+def test_places_by_another_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that has two paths, as with a bind mount, is one: what is left out is found by either, and refused as an input."""
+    for name in ("out/blobs", "its/cache/layers", "its/cache/sizes", "src"):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+    (tmp_path / "bound").symlink_to("tree")  # a path that realpath leaves as it is stands for a bind mount here
+    monkeypatch.setattr("rootless_layer.tree.places.os.path.realpath", os.path.abspath)
+    places = Places().and_([tmp_path / "bound/out"], [tmp_path / "bound/its/cache"])
+    assert {path for path, _, _ in walk(os.fsencode(tmp_path / "tree"), left_out=places)} == {b"", b"src"}
+    assert [name for name in ("out/blobs", "its/cache/layers", "its/cache/sizes", "src") if places.holds(str(tmp_path / "tree" / name))] == [
+        "out/blobs", "its/cache/layers", "its/cache/sizes",
+    ]  # fmt: skip
+    assert len(list(places.notes([str(tmp_path / "tree")]))) == 2
+    for given in ("tree/out", "tree/out/blobs"):
+        with pytest.raises(OutputError, match=f"{tmp_path / given}: .*{tmp_path}/bound/out, which is replaced"):
+            places.check([str(tmp_path / given)])
 
 
 @pytest.mark.parametrize("option", ["contents", "rootfs"])

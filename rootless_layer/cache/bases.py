@@ -15,9 +15,10 @@ from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import make_folder
 from rootless_layer.tar.compression import MOST_BYTES
+from rootless_layer.tree.places import SNAPSHOTS
 from rootless_layer.tree.tree import overlay_note
 
-from .room import SNAPSHOTS, keeping, making_room
+from .room import keeping, making_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,7 +21,7 @@ from rootless_layer.system.temporary import Temporary
 
 from .key import layer_key
 from .layers import LayerCache
-from .room import keeping, making_room
+from .room import keeping, making_room, within_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,7 +156,7 @@ def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Report = s
         from rootless_layer.layer.of_closure import write_layers  # noqa: PLC0415 - not needed to look up
 
         place = holder.layers.place
-        with making_room(place.parent), Temporary() as temporary, keeping(place):
+        with making_room(place.parent), Temporary() as temporary, keeping(place), within_cache(place):
             make_folder(place)
             made = Path(temporary.make(str(place), ASIDE))
             names = write_layers([*missing.values()], made, "stored", progress=progress)

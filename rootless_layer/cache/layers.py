@@ -24,8 +24,10 @@ from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import ASIDE, aside, check_replaceable, make_folder, umask, writing
 from rootless_layer.system.temporary import Temporary
+from rootless_layer.tree.places import LAYERS
 
-from .room import LAYERS, keeping, making_room
+from .own import CACHE_JSON
+from .room import keeping, making_room, move_away, using, within_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from rootless_layer.plan.spec import Blob, LayerSpec, Stage
     from rootless_layer.progress import Progress
 
-RECORD = "cache.json"
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 Stamps = dict[str, list[int]]
@@ -87,7 +88,7 @@ class Entry:
         return attrs.evolve(open_layer(str(self.folder)), trusted=True)
 
     def _files(self) -> list[str]:
-        return sorted(json.loads((self.folder / RECORD).read_bytes())["files"])
+        return sorted(json.loads((self.folder / CACHE_JSON).read_bytes())["files"])
 
 
 def _link(source: Path, target: Path) -> None:
@@ -119,8 +120,11 @@ class LayerCache:
         return cls(cache / LAYERS)
 
     def find(self, key: str) -> Entry | None:
-        """Look a layer up. One that is damaged is dropped, and not found."""
-        folder = self.place / key
+        """Look a layer up. One that is damaged is dropped, and not found. Raises :class:`OutputError`."""
+        with using(self.place):
+            return self._find(self.place / key)
+
+    def _find(self, folder: Path) -> Entry | None:
         while (lease := Lease.shared(folder)) is not None:
             try:
                 whole = is_whole(folder)
@@ -156,7 +160,8 @@ class LayerCache:
             with keeping(self.place):
                 make_folder(self.place)
                 made = Path(temporary.make(str(self.place), ASIDE)) / "layer"
-            build_layer(spec, made, stage=stage, blob=blob, progress=progress)
+            with within_cache(self.place):
+                build_layer(spec, made, stage=stage, blob=blob, progress=progress)
             if layer_key(spec, blob=blob) != key:
                 message = "an input changed while the layer was built from it"
                 raise SourceError(message, hint="Build again when nothing else writes to it.")
@@ -182,7 +187,7 @@ class LayerCache:
         gone = folder.with_name(f"{ASIDE}{os.urandom(8).hex()}")
         with self._alone():
             if lease.is_at(folder):
-                folder.rename(gone)
+                move_away(folder, gone)
         lease.release()
         remove(str(gone))
 
@@ -200,7 +205,7 @@ class LayerCache:
 def is_whole(folder: Path) -> bool:
     """Say whether an entry's files are what they were when it was made, as far as sizes and times tell."""
     try:
-        said = json.loads((folder / RECORD).read_bytes())
+        said = json.loads((folder / CACHE_JSON).read_bytes())
         if said["key"] != folder.name or LAYER_JSON not in said["files"]:
             return False
         for name, (size, time) in said["files"].items():
@@ -218,6 +223,6 @@ def is_whole(folder: Path) -> bool:
 
 def _record(made: Path, key: str) -> None:
     record = json.dumps({"key": key, "files": stamps(made)}, indent=1, sort_keys=True)
-    with WritebackFile(made / RECORD) as file:
+    with WritebackFile(made / CACHE_JSON) as file:
         file.write(record.encode())
         file.settle()

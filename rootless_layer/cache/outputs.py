@@ -13,14 +13,14 @@ import attrs
 
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.replace import make_folder
+from rootless_layer.tree.places import OUTPUTS
 
 from .layers import Stamps, stamps
+from .own import MADE_JSON, is_entry, is_work, listed
 from .room import keeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_NOTE = "made.json"
 
 
 @attrs.frozen(slots=True)
@@ -32,12 +32,12 @@ class Outputs:
     @classmethod
     def within(cls, cache: Path) -> Outputs:
         """Give the part of the cache that holds records."""
-        return cls(cache / "outputs")
+        return cls(cache / OUTPUTS)
 
     def holds(self, output: str, what: str) -> bool:
         """Say whether an output was made of ``what``, and has the sizes and times that it had then."""
         try:
-            said = json.loads((self._path(output) / _NOTE).read_bytes())
+            said = json.loads((self._path(output) / MADE_JSON).read_bytes())
             return bool(said["what"] == what and said["files"] == _stamps(output))
         except (OSError, ValueError, KeyError, TypeError):
             return False
@@ -59,17 +59,20 @@ class Outputs:
             with keeping(self.place):
                 said = {"path": os.path.realpath(output), "what": what, "files": _stamps(output)}
                 make_folder(folder)
-                (folder / _NOTE).write_text(json.dumps(said))
+                (folder / MADE_JSON).write_text(json.dumps(said))
         finally:
             if alone is not None:
                 alone.release()
 
     def stale(self) -> Iterator[Path]:
-        """Give the directories of the records whose outputs are not there any more."""
-        for name in os.listdir(self.place) if self.place.is_dir() else ():
-            path = self.place / name
+        """Give the directories of the records whose outputs are not there any more, and of those that were half removed."""
+        for path in listed(self.place):
+            if not is_entry(path):
+                if is_work(path):
+                    yield path
+                continue
             try:
-                there = os.path.lexists(json.loads((path / _NOTE).read_bytes())["path"])
+                there = os.path.lexists(json.loads((path / MADE_JSON).read_bytes())["path"])
             except (OSError, ValueError, KeyError, TypeError):
                 there = False
             if not there:

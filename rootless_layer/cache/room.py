@@ -8,31 +8,37 @@ is leased, and stays.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import stat
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from rootless_layer.errors import InputError
+from rootless_layer.errors import InputError, OutputError, RootlessLayerError
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.machine import unwritable
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import ASIDE, make_folder
+from rootless_layer.tree.places import LAYERS, SIZES, SNAPSHOTS
+
+from .own import is_entry, is_key, is_work, listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
 Kind = Literal["layer", "snapshot", "rubbish"]
-LAYERS, SNAPSHOTS = "layers", "snapshots"
 VARIABLE, DEFAULT = "ROOTLESS_LAYER_CACHE_SIZE", "20G"
-_SIZES = "sizes"
 _KINDS: tuple[tuple[str, Kind], ...] = ((LAYERS, "layer"), (SNAPSHOTS, "snapshot"))
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-_WORK = re.compile("rootless-layer-[0-9a-f]{16}")
+_NUMBER = re.compile(rb"[0-9]{1,15}\n?")
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+
+
+ELSEWHERE = "Name another place in ROOTLESS_LAYER_CACHE."
 
 
 @attrs.frozen(slots=True)
@@ -43,10 +49,14 @@ class Kept:
     path: Path
     size: int
     used: float
+    known: str | None = None
+    """The digest, of what is gone."""
 
     @property
     def digest(self) -> str:
         """Give a layer's blob's digest, a snapshot's chain ID; nothing of what has none."""
+        if self.known is not None:
+            return self.known
         if self.kind != "layer":
             return f"sha256:{self.path.name}" if self.kind == "snapshot" else ""
         try:
@@ -57,6 +67,29 @@ class Kept:
     def to_json(self) -> dict[str, Any]:
         """Give it as ``--json`` prints it."""
         return {"kind": self.kind, "path": str(self.path), "bytes": self.size, "lastUsed": int(self.used), "digest": self.digest}
+
+
+@attrs.frozen(slots=True)
+class Tidied:
+    """What was removed, what would have been but is in use, and what this user may not remove, each with the error."""
+
+    removed: list[Kept] = attrs.field(factory=list)
+    used: list[Kept] = attrs.field(factory=list)
+    refused: list[tuple[Kept, RootlessLayerError]] = attrs.field(factory=list)
+
+    def take(self, kept: Kept) -> Path | None:
+        """Put something aside; give where it is to be removed, if it could be."""
+        kept = attrs.evolve(kept, known=kept.digest)
+        try:
+            path = put_aside(kept.path)
+        except OSError as error:
+            self.refused.append((kept, unwritable(error, str(kept.path), "cannot be removed from the cache", hint=ELSEWHERE)))
+            return None
+        if path is not None:
+            self.removed.append(kept)
+        elif os.path.lexists(kept.path):
+            self.used.append(kept)
+        return path
 
 
 def parse_size(text: str) -> int:
@@ -94,9 +127,15 @@ def entries(cache: Path, kind: Kind | None = None) -> Iterator[Kept]:
 
 def rubbish(cache: Path) -> Iterator[Kept]:
     """List what builds have there for themselves, those that run and those that were killed."""
-    for path, there, used in _listed(cache):
+    for path, there, _ in _listed(cache):
         if there == "rubbish":
-            yield Kept(there, path, _measured(path), used)
+            with contextlib.suppress(FileNotFoundError):
+                yield rubbish_at(path)
+
+
+def rubbish_at(path: Path) -> Kept:
+    """Say what is to be removed at a path, and is no entry; raises :class:`FileNotFoundError`."""
+    return Kept("rubbish", path, _measured(path), path.stat().st_mtime)
 
 
 def contents(cache: Path) -> list[Kept]:
@@ -106,37 +145,38 @@ def contents(cache: Path) -> list[Kept]:
 
 def _listed(cache: Path) -> Iterator[tuple[Path, Kind, float]]:
     for folder, kind in _KINDS:
-        with contextlib.suppress(FileNotFoundError):
-            for name in sorted(os.listdir(cache / folder)):
-                path = cache / folder / name
+        for path in listed(cache / folder):
+            there: Kind | None = "rubbish" if is_work(path) else kind if is_entry(path) else None
+            if there is not None:
                 with contextlib.suppress(FileNotFoundError):
-                    used = path.stat().st_mtime
-                    work = name.startswith(ASIDE) or _WORK.fullmatch(name)  # a script upon a base may run beside its snapshots
-                    yield path, "rubbish" if work else kind, used
+                    yield path, there, path.stat().st_mtime
 
 
 def _noted(entry: Path) -> int:
-    """Give what is written down of an entry's size; what is not yet is measured, once."""
+    """Give what is written down of an entry's size; where that is no number, or not yet there, it is measured."""
     note = _note(entry)
-    try:
-        return int(note.read_bytes())
-    except (OSError, ValueError):
-        size = _measured(entry)
-        with contextlib.suppress(OSError):  # a cache that may only be read
-            make_folder(note.parent)
-            note.write_text(f"{size}\n")
-        return size
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(os.lstat(note).st_mode) and _NUMBER.fullmatch(text := note.read_bytes()):
+            return int(text)
+    size = _measured(entry)
+    with contextlib.suppress(OSError):  # a cache that may only be read
+        make_folder(note.parent)
+        note.unlink(missing_ok=True)  # and not what a link there leads to
+        with note.open("x", encoding="ascii") as file:
+            file.write(f"{size}\n")
+    return size
 
 
 def _note(entry: Path) -> Path:
-    return entry.parent.parent / _SIZES / entry.name
+    return entry.parent.parent / SIZES / entry.name
 
 
 def _forget(cache: Path, there: Collection[str]) -> None:
     """Remove the notes about what is gone."""
-    with contextlib.suppress(FileNotFoundError):
-        for name in set(os.listdir(cache / _SIZES)) - set(there):
-            (cache / _SIZES / name).unlink(missing_ok=True)
+    for path in listed(cache / SIZES):
+        if is_key(path.name) and path.name not in there:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _measured(folder: Path) -> int:
@@ -149,54 +189,64 @@ def _measured(folder: Path) -> int:
     return total
 
 
-def shrink(cache: Path, keep: int) -> tuple[list[Kept], list[Kept]]:
+def shrink(cache: Path, keep: int) -> Tidied:
     """Remove what was not used for longest, until what is left takes ``keep`` bytes at the most.
 
-    Give what was removed, and what would have been but is in use. Several processes do this one
-    after the other, or each would remove as much as one has to.
+    Several processes do this one after the other, or each would remove as much as one has to.
     """
-    removed: list[Kept] = []
-    used: list[Kept] = []
+    done = Tidied()
     gone: list[Path] = []
     turn = Lease.exclusive(cache, wait=True)
     alone = Lease.exclusive(cache / SNAPSHOTS)  # else somebody is unpacking a base
-    found = sorted(entries(cache), key=lambda kept: (kept.used, kept.path))
-    _forget(cache, {kept.path.name for kept in found})
-    total = sum(kept.size for kept in found)
     try:
+        found = sorted(entries(cache), key=lambda kept: (kept.used, kept.path))
+        _forget(cache, {kept.path.name for kept in found})
+        total = sum(kept.size for kept in found)
         for kept in found:
             if total <= keep:
                 break
-            if (alone is not None or kept.kind != "snapshot") and (path := put_aside(kept.path)) is not None:
-                _note(kept.path).unlink(missing_ok=True)
+            if kept.kind == "snapshot" and alone is None:
+                done.used.append(kept)
+            elif (path := done.take(kept)) is not None:
+                with contextlib.suppress(OSError):
+                    _note(kept.path).unlink()
                 gone.append(path)
-                removed.append(kept)
                 total -= kept.size
-            elif os.path.lexists(kept.path):
-                used.append(kept)
     finally:
         for lease in (alone, turn):
             if lease is not None:
                 lease.release()
         for path in gone:
             remove(str(path))
-    return removed, used
+    return done
 
 
 def put_aside(path: Path) -> Path | None:
-    """Rename a directory that nobody uses, so that whoever comes now does not find it half removed; give its new name."""
-    gone, lease = path.with_name(f"{ASIDE}{os.urandom(8).hex()}"), None
-    try:
-        lease = Lease.exclusive(path)
-        if lease is None:
-            return None
-        path.rename(gone)
-    except PermissionError:  # it is another user's
+    """Rename a directory that nobody uses, so that whoever comes now does not find it half removed; give its new name.
+
+    Raises :class:`OSError` where this is not permitted.
+    """
+    lease = Lease.exclusive(path)
+    if lease is None:
         return None
+    gone = path.with_name(f"{ASIDE}{os.urandom(8).hex()}")
+    try:
+        move_away(path, gone)
     finally:
-        if lease is not None:
-            lease.release()
+        lease.release()
     return gone
+
+
+def move_away(path: Path, gone: Path) -> None:
+    """Rename a directory that is leased; where that cannot be, as in the lower layers of overlayfs, remove it where it is."""
+    try:
+        path.rename(gone)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        remove(str(path))
+        if os.path.lexists(path):
+            raise
 
 
 @contextlib.contextmanager
@@ -205,8 +255,28 @@ def keeping(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "Name another place in ROOTLESS_LAYER_CACHE."
-        raise unwritable(error, str(place), "the cache cannot be written", hint=hint) from error
+        raise unwritable(error, str(place), "the cache cannot be written", hint=ELSEWHERE) from error
+
+
+@contextlib.contextmanager
+def using(place: Path) -> Iterator[None]:
+    """Raise :class:`OutputError` for what keeps the cache from being looked at, or what is damaged from being dropped."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(error, str(error.filename or place), "the cache cannot be used", hint=ELSEWHERE) from error
+
+
+@contextlib.contextmanager
+def within_cache(place: Path) -> Iterator[None]:
+    """Say of the cache what is said of an output that is made in this folder of it."""
+    try:
+        yield
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError) and error.problems[0].startswith(f"{place}/"):
+            with keeping(place):
+                raise error.__cause__ from None
+        raise
 
 
 @contextlib.contextmanager

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rootless_layer.errors import MachineError, RootlessLayerError
+from rootless_layer.errors import MachineError, OutputError, RootlessLayerError, UnreadableError
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
 from rootless_layer.system.temporary import left_behind
 
 from .layers import LayerCache, is_whole
 from .outputs import Outputs
-from .room import Kept, entries, put_aside, rubbish, shrink
+from .room import ELSEWHERE, Kept, Tidied, entries, put_aside, rubbish, rubbish_at, shrink, using
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
-def collect(cache: Path, keep: int | None) -> tuple[list[Kept], list[Kept]]:
+def collect(cache: Path, keep: int | None) -> Tidied:
     """Remove what killed builds left, here and in ``TMPDIR``, and what was not used for longest.
 
-    Of the latter ``keep`` bytes stay, or everything. Give what was removed, and what would have been but is in use.
+    Of the latter ``keep`` bytes stay, or everything. Records of outputs that are not there any more go
+    as well. Raises :class:`OutputError` where the cache may not be read.
     """
-    removed = [kept for kept in rubbish(cache) if _remove(kept.path)]
-    more, used = ([], []) if keep is None else shrink(cache, keep)
-    for path in (*Outputs.within(cache).stale(), *_work()):
-        _remove(path)
-    return removed + more, used
+    with using(cache):
+        left = Tidied()
+        for kept in [*rubbish(cache), *_rubbish(Outputs.within(cache).stale()), *_rubbish(_work())]:
+            if (gone := left.take(kept)) is not None:
+                remove(str(gone))
+        more = Tidied() if keep is None else shrink(cache, keep)
+    # A running build's own directories are no part of what would go but for their use.
+    return Tidied(left.removed + more.removed, more.used, left.refused + more.refused)
+
+
+def _rubbish(paths: Iterable[Path]) -> Iterator[Kept]:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            yield rubbish_at(path)
 
 
 def _work() -> Iterator[Path]:
@@ -62,8 +73,14 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     """Read each layer and compare it with its digest; give those that are right, and those dropped with the reason.
 
     A derived layer is made again from its sources. Where these changed, it goes as well. A snapshot is compared
-    with its index. One that is in use is not dropped, but said to be wrong.
+    with its index. One that is in use is not dropped, but said to be wrong. Raises :class:`OutputError` where
+    the cache may not be read, or a damaged entry not be dropped.
     """
+    with using(cache):
+        return _verify(cache)
+
+
+def _verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     from rootless_layer.image.snapshot import damage  # noqa: PLC0415 - to list and to collect takes less
 
     layers = LayerCache.within(cache)
@@ -87,6 +104,8 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
             continue
         try:
             problem = damage(kept.path)
+        except UnreadableError as error:
+            raise OutputError(*error.problems, hint=ELSEWHERE) from error
         finally:
             lease.release()
         if not problem:

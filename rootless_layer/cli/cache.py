@@ -38,9 +38,11 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSO
 def list_(*, as_json: bool) -> None:
     """List what is in the cache, the last used first."""
     from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-    from rootless_layer.cache.room import contents  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.cache.room import contents, using  # noqa: PLC0415 - for a quick --help
 
-    found = contents(cache_directory())
+    place = cache_directory()
+    with using(place):
+        found = contents(place)
     if as_json:
         give_json([kept.to_json() for kept in found])
         return
@@ -61,22 +63,33 @@ def list_(*, as_json: bool) -> None:
     help="What may stay: bytes, or with K, M, G or T; none is all.",
 )
 @_as_json
-def gc(keep: int | None, *, as_json: bool) -> None:
+@click.pass_context
+def gc(context: click.Context, keep: int | None, *, as_json: bool) -> None:
     """Remove what killed builds left, and what was not used for longest, until the rest fits.
 
-    What a running build uses stays.
+    What a running build uses stays. Where something may not be removed, the status is 73.
     """
     from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
     from rootless_layer.cache.upkeep import collect  # noqa: PLC0415
 
-    removed, used = collect(cache_directory(), keep)
+    done = collect(cache_directory(), keep)
     if as_json:
-        said = {"removed": [kept.to_json() for kept in removed], "inUse": [kept.to_json() for kept in used]}
-        give_json(said)
-        return
-    give(map(_line, removed))
-    stay = f"; {len(used)} more are in use" if used else ""
-    say(f"removed {len(removed)}, {counted(sum(kept.size for kept in removed), 'byte')}{stay}")
+        give_json({
+            "removed": [kept.to_json() for kept in done.removed],
+            "inUse": [kept.to_json() for kept in done.used],
+            "refused": [kept.to_json() | {"problem": error.problems[0]} for kept, error in done.refused],
+        })  # fmt: skip
+    else:
+        give(map(_line, done.removed))
+    for _, error in done.refused:
+        say(*error.problems)
+    if not as_json:
+        stay = f"; {len(done.used)} more are in use" if done.used else ""
+        say(f"removed {len(done.removed)}, {counted(sum(kept.size for kept in done.removed), 'byte')}{stay}")
+    if done.refused:
+        _, last = done.refused[-1]
+        say(last.hint)
+        context.exit(last.exit_code)
 
 
 @cache.command()

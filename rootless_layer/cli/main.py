@@ -144,11 +144,11 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     whoever builds it: DIR gets layer.json, the listing layer.mtree, and blobs/sha256/.
     """
     from rootless_layer.cache.build import build_cached  # noqa: PLC0415
-    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.cache.place import cache_directory, cache_to_leave_out  # noqa: PLC0415
     from rootless_layer.layer.build import build_layer  # noqa: PLC0415 - for a quick --help
 
     _check(output, options)
-    cache = cache_directory()
+    cache = cache_directory() if options["cached"] else None  # a plain build needs none
     show, spec = Shower(quiet=options["quiet"]), _spec(options)  # what is wrong is said before a base is unpacked
     with contextlib.ExitStack() as stack:
         below = base_image(options["bases"], options["platform"], stack) if options["bases"] else None
@@ -157,14 +157,14 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
             most = options["most_bytes"]
             return None if below is None else find_base(below, stack, show, most_bytes=most)
 
-        if options["cached"]:
+        if cache is not None:
             chain_id = None if below is None else below.chain_id
             layer: Delivered | Layer = build_cached(
                 spec, output, cache, chain_id=chain_id, open_base=base,
                 stage=options["stage"], blob=options["blob"], progress=show,
             )  # fmt: skip
         else:
-            whole = attrs.evolve(spec.apart_from(output, caches=(cache,)), base=base())
+            whole = attrs.evolve(spec.apart_from(output, caches=cache_to_leave_out()), base=base())
             layer = build_layer(whole, output, stage=options["stage"], blob=options["blob"], progress=show)
     show.end()
     if options["as_json"]:

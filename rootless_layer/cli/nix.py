@@ -39,6 +39,7 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     What is asked for is read from the derivation's own attributes (structured or not, those
     that begin with `layer`); the layer is put in its output. The README lists the attributes.
     """
+    from rootless_layer.cache.place import cache_to_leave_out  # noqa: PLC0415
     from rootless_layer.layer.build import build_layer  # noqa: PLC0415
     from rootless_layer.nix.attributes import Attributes  # noqa: PLC0415 - for a quick --help
     from rootless_layer.nix.request import layer_request  # noqa: PLC0415
@@ -50,7 +51,7 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
             spec = attrs.evolve(spec, closure=_less(request, stack))
         if request.bases:
             spec = attrs.evolve(spec, base=_base(request.bases, request.platform, request.output, stack))
-        spec = spec.apart_from(caches=(_cache(request.output),))
+        spec = spec.apart_from(caches=_own_cache(request.output) or cache_to_leave_out())
         layer = build_layer(spec, request.output, stage=request.stage, blob=request.blob, progress=_teller(quiet=quiet))
     say(f"{layer.descriptor.digest} {request.output}")
 
@@ -146,6 +147,7 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
 def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
     from rootless_layer.cache.bases import open_base  # noqa: PLC0415
+    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
     from rootless_layer.image.derived import base_of  # noqa: PLC0415
     from rootless_layer.nix.image import choose  # noqa: PLC0415
     from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
@@ -156,17 +158,20 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
     wanted = Platform.parse(platform) if platform else None
     first, *more = [choose(path, spool, name, wanted) for path, name in map(path_and_name, given)]
     first = first.append(*(layer for image in more for layer in image.layers))
-    return base_of(first) or open_base(first, _cache(output), stack.enter_context(Temporary()))
+    known = base_of(first)
+    if known is not None:
+        return known
+    [cache] = _own_cache(output) or (cache_directory(),)
+    return open_base(first, cache, stack.enter_context(Temporary()))
 
 
-def _cache(output: str) -> Path:
+def _own_cache(output: str) -> tuple[Path, ...]:
+    """Give the cache in the build's directory, where this is a build of Nix and no other place was named."""
     from pathlib import Path  # noqa: PLC0415
 
-    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-
     top = os.environ.get("NIX_BUILD_TOP")
-    own = top and "ROOTLESS_LAYER_CACHE" not in os.environ
-    return Path(f"{top}/.rootless-layer-cache-{os.path.basename(output)}") if own else cache_directory()
+    own = top and not os.environ.get("ROOTLESS_LAYER_CACHE")
+    return (Path(f"{top}/.rootless-layer-cache-{os.path.basename(output)}"),) if own else ()
 
 
 def _teller(*, quiet: bool) -> Callable[[Progress], None]:

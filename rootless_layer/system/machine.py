@@ -77,7 +77,7 @@ def unwritable(error: OSError, path: str, doing: str = "cannot be written", *, h
     if exhausted is not None:
         return exhausted
     if error.errno in _FORBIDDEN:
-        hint = "Give the user who builds the permission to write there, or name another place."
+        hint = f"{hint or 'Name another place.'} Or give the user who builds the permission to write there."
     return OutputError(_message(error, path, doing), hint=_FULL.get(error.errno or 0, hint))
 
 

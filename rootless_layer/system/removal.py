@@ -6,6 +6,7 @@ Only the standard library is used: the session's processes import this at their 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 
@@ -67,8 +68,25 @@ def _empty(folder: int, base: int, prefix: str, moved: int) -> int:
             with contextlib.suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     os.chmod(entry.name, 0o700, dir_fd=folder)
-                    os.rename(entry.name, f"{prefix}{moved}", src_dir_fd=folder, dst_dir_fd=base)
-                    moved += 1
+                    try:
+                        os.rename(entry.name, f"{prefix}{moved}", src_dir_fd=folder, dst_dir_fd=base)
+                        moved += 1
+                    except OSError as error:
+                        if error.errno != errno.EXDEV:
+                            raise
+                        moved = _empty_there(entry.name, folder, base, prefix, moved)
                 else:
                     os.unlink(entry.name, dir_fd=folder)
+    return moved
+
+
+def _empty_there(name: str, above: int, base: int, prefix: str, moved: int) -> int:
+    """Remove a directory where it is, as overlayfs renames none of its lower layers; give how many of those below were moved."""
+    folder = os.open(name, _FLAGS, dir_fd=above)
+    try:
+        moved = _empty(folder, base, prefix, moved)
+    finally:
+        os.close(folder)
+    with contextlib.suppress(OSError):
+        os.rmdir(name, dir_fd=above)
     return moved

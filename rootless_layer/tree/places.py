@@ -20,13 +20,22 @@ if TYPE_CHECKING:
 OF_A_BUILD = re.compile(rb"\.?rootless-layer-[0-9a-f]{16}")
 """How directories are named that last as long as a build, beside outputs and in TMPDIR, and those that a killed build left."""
 
-CACHE_FOLDERS = ("layers", "snapshots", "outputs")
-"""What the cache's directory holds, which may hold other people's files as well."""
+CACHE_FOLDERS = LAYERS, SNAPSHOTS, OUTPUTS, SIZES = ("layers", "snapshots", "outputs", "sizes")
+"""What the cache makes in its directory, which may hold other people's files as well."""
+
+Id = tuple[int, int]
+"""What tells a directory from all others, whichever path leads to it: its file system and its inode."""
+Hidden = dict[Id, set[bytes]]
+"""The names that are left out, by the directory that each is in."""
 
 
 @attrs.frozen(slots=True)
 class Places:
-    """Outputs, which are files or directories, and directories of caches: real paths, of what may not be there yet."""
+    """Outputs, which are files or directories, and directories of caches: real paths, of what may not be there yet.
+
+    A bind mount gives a directory a second path. So places are compared by the directory that
+    each is in, as the kernel knows it, and by name.
+    """
 
     outputs: frozenset[str] = frozenset()
     caches: frozenset[str] = frozenset()
@@ -40,67 +49,86 @@ class Places:
 
     def check(self, inputs: Iterable[str]) -> None:
         """Raise :class:`OutputError` for each input that an output would take the place of."""
+        outputs = {_spot(output): output for output in sorted(self.outputs)}
         problems = []
         for given in inputs:
-            for output in sorted(self.outputs):
-                if (within := _relative(os.path.realpath(given), output)) is not None:
-                    how = "lies in the output" if within else "is the output as well:"
+            real = os.path.realpath(given)
+            for path in _upwards(real):
+                if (output := outputs.get(_spot(path))) is not None:
+                    how = "is the output as well:" if path == real else "lies in the output"
                     problems.append(f"{given}: is an input, and {how} {output}, which is replaced as a whole")
         if problems:
             raise OutputError(*problems, hint="Name another output.")
 
     def holds(self, path: str) -> bool:
         """Say whether a path is one of the places, or lies in one."""
-        real = os.path.realpath(path)
         kept = {f"{cache}/{name}" for cache in self.caches for name in CACHE_FOLDERS}
-        return any(_relative(real, place) is not None for place in self.outputs | kept)
+        spots = set(map(_spot, self.outputs | kept))
+        return any(_spot(above) in spots for above in _upwards(os.path.realpath(path)))
 
     def notes(self, inputs: Iterable[str]) -> Iterator[str]:
         """Say what is there and is left out, naming the input as well."""
         for given in inputs:
+            top = _id(os.path.realpath(given))
             for kind, places in (("output", self.outputs), ("cache", self.caches)):
                 for place in sorted(places):
-                    if _relative(place, os.path.realpath(given)) and os.path.lexists(place):
+                    if os.path.lexists(place) and any(_id(above) == top for above in _upwards(os.path.dirname(place))):
                         yield f"{place}: lies in the input {given}, and is left out of it: it is the {kind}"
 
-    def hidden(self, top: bytes) -> dict[bytes, set[bytes]]:
-        """Give the names that are left out below a directory, by the directory that each is in.
+    def hidden(self) -> Hidden:
+        """Give the names that are left out of whatever input they lie in.
 
         The directories of a cache's path are made with the cache. So one that holds nothing else
         is left out as well, and one that is empty.
         """
-        found: dict[bytes, set[bytes]] = {}
+        found: Hidden = {}
         for output in self.outputs:
-            _hide(found, top, os.fsencode(output))
+            _hide(found, output)
         for cache in self.caches:
-            path = os.fsencode(cache)
             for name in CACHE_FOLDERS:
-                _hide(found, top, path + b"/" + os.fsencode(name))
-            while _hide(found, top, path) and not _holds_more(os.path.dirname(path), found):
+                _hide(found, f"{cache}/{name}")
+            path = cache
+            _hide(found, path)
+            while path != "/" and not _holds_more(os.path.dirname(path), found):
                 path = os.path.dirname(path)
+                _hide(found, path)
         return found
 
 
-def _hide(found: dict[bytes, set[bytes]], top: bytes, path: bytes) -> bool:
-    """Leave out a path, if it lies below a directory."""
-    if not _relative(os.fsdecode(path), os.fsdecode(top)):
-        return False
-    above, name = os.path.split(path)
-    found.setdefault(above, set()).add(name)
-    return True
-
-
-def _holds_more(folder: bytes, hidden: dict[bytes, set[bytes]]) -> bool:
-    """Say whether a directory, which need not be there, holds anything that is not left out."""
+def _id(folder: str) -> Id | None:
     try:
-        return not hidden[folder].issuperset(os.listdir(folder))
+        status = os.stat(folder)
     except OSError:
-        return os.path.lexists(folder)
+        return None
+    return status.st_dev, status.st_ino
 
 
-def _relative(path: str, folder: str) -> str | None:
-    """Give a path below a directory, ``""`` for the directory itself; nothing for what lies elsewhere."""
-    if path == folder:
-        return ""
-    above = folder.rstrip("/") + "/"
-    return path.removeprefix(above) if path.startswith(above) else None
+def _spot(path: str) -> tuple[Id | None, str]:
+    """Give the directory that a real path is in, and its name there; the path itself where there is no such directory."""
+    above, name = os.path.split(path)
+    found = _id(above)
+    return found, path if found is None else name
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """Give a path, and those of all directories that it is in."""
+    yield path
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
+
+
+def _hide(found: Hidden, path: str) -> None:
+    """Leave out a path, if the directory is there that it is in."""
+    above, name = os.path.split(path)
+    if (folder := _id(above)) is not None:
+        found.setdefault(folder, set()).add(os.fsencode(name))
+
+
+def _holds_more(folder: str, hidden: Hidden) -> bool:
+    """Say whether a directory, which need not be there, holds anything that is not left out."""
+    found = _id(folder)
+    try:
+        return found is not None and not hidden.get(found, set()).issuperset(map(os.fsencode, os.listdir(folder)))
+    except OSError:
+        return True

@@ -36,20 +36,20 @@ def walk(top: bytes, *, own: bool = False, left_out: Places | None = None) -> It
     is read without the places that are ``left_out`` of it, and without what builds are making there.
     Raises :class:`SourceError` for what cannot be read, naming it.
     """
-    hidden = None if left_out is None else left_out.hidden(top)
+    hidden = None if left_out is None else left_out.hidden()
     with _reading(top):
         status = os.lstat(top)
         yield b"", top, status
-        folders = [(b"", top)] if stat.S_ISDIR(status.st_mode) else []
+        folders = [(b"", top, status)] if stat.S_ISDIR(status.st_mode) else []
         while folders:
-            above, folder = folders.pop()
+            above, folder, there = folders.pop()
             if own and not os.access(folder, os.R_OK | os.X_OK):
                 os.chmod(folder, 0o700)
-            for name, status in _children(folder, None if hidden is None else hidden.get(folder.replace(b"//", b"/"), ())):
+            for name, status in _children(folder, None if hidden is None else hidden.get((there.st_dev, there.st_ino), ())):
                 relative, on_disk = above + name, folder + b"/" + name
                 yield relative, on_disk, status
                 if status.st_mode & 0o170000 == stat.S_IFDIR:
-                    folders.append((relative + b"/", on_disk))
+                    folders.append((relative + b"/", on_disk, status))
 
 
 def _children(folder: bytes, hidden: Collection[bytes] | None) -> Iterator[tuple[bytes, os.stat_result]]:
