@@ -195,12 +195,12 @@ def _written(output: str) -> Iterator[BinaryIO]:
         return
     from pathlib import Path  # noqa: PLC0415
 
-    from rootless_layer.system.replace import check_file_replaceable, file_aside  # noqa: PLC0415
+    from rootless_layer.image.write import check_target  # noqa: PLC0415
+    from rootless_layer.system.replace import file_aside  # noqa: PLC0415
     from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
 
-    target = Path(os.path.realpath(output))
-    check_file_replaceable(target)
-    with Temporary() as temporary, file_aside(target, temporary) as file:
+    check_target(output, "archive")
+    with Temporary() as temporary, file_aside(Path(os.path.realpath(output)), temporary) as file:
         yield file
 
 
