@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from rootless_layer.errors import InputError
 from rootless_layer.make.file import load
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
+from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.session.inside import keeper
 from rootless_layer.tar.compression import Compression
 
 ODD = ("", " 1", "1 ", "+1", "1_000", "²", "٣", "1e3", "0x1", "1.5", "9" * 5000)
@@ -29,11 +32,11 @@ def test_odd_numbers_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError):
         environment_epoch()
     for option in ("--uid", "--gid", "--most-bytes", "--source-date-epoch", "--cache-size", "--compression"):
-        with pytest.raises(click.BadParameter):
+        with pytest.raises(click.UsageError):
             main(["build", "-o", "never", option, f"gzip:{text}" if option == "--compression" else text], standalone_mode=False)
     for option in ("--max-layers", "--uid", "--gid", "--source-date-epoch", "--cache-size", "--compression"):
         words = ["image", "-o", "never", "--closure", "none", option, f"zstd:{text}" if option == "--compression" else text]
-        with pytest.raises(click.BadParameter):
+        with pytest.raises(click.UsageError):
             main(words, standalone_mode=False)
 
 
@@ -42,8 +45,22 @@ def test_odd_times_are_refused(text: str) -> None:
     """A timeout is a number of seconds above 0."""
     with pytest.raises(InputError):
         seconds(text)
-    with pytest.raises(click.BadParameter):
+    with pytest.raises(click.UsageError):
         main(["build", "-o", "never", "--timeout", text], standalone_mode=False)
+
+
+def test_the_kernel_is_asked_for_no_more_than_it_counts(tmp_path: Path) -> None:
+    """A time of years is waited for in parts, each a number of milliseconds that poll(2) takes; one that no float holds is refused."""
+    for timeout in (0.5, 2147484, 1e10, 999999999999999, 1e300):
+        wait = keeper._milliseconds(time.monotonic() + LayerSpec(timeout=timeout).timeout)  # type: ignore[operator]
+        assert wait is not None
+        assert 0 <= wait < 2**31
+    assert keeper._milliseconds(None) is None
+    with pytest.raises(InputError, match="timeout"):
+        LayerSpec(timeout=10**400)
+    (tmp_path / "make.toml").write_text(f"[layer.a]\ntimeout = 1{'0' * 400}\n")
+    with pytest.raises(InputError, match="timeout"):
+        load(str(tmp_path / "make.toml"))
 
 
 def test_numbers_are_read() -> None:
@@ -71,14 +88,15 @@ def test_the_epoch_is_no_time_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (environment_epoch(), created(None)) == (1, "1970-01-01T00:00:01Z")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     assert (environment_epoch(), created(None), created("0")) == (86400, "1970-01-02T00:00:00Z", "1970-01-01T00:00:00Z")
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "now")
     assert created("now") > "2020"
-    for read in (environment_epoch, lambda: created(None)):
-        with pytest.raises(InputError, match="now"):
-            read()
-    for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"]):
-        with pytest.raises(click.BadParameter, match="now"):
-            main(words, standalone_mode=False)
+    for text in ("now", "253402300800"):  # the year 10000 is none of RFC 3339
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
+        for read in (environment_epoch, lambda: created(None)):
+            with pytest.raises(InputError, match=text):
+                read()
+        for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"]):
+            with pytest.raises(click.UsageError, match=text):
+                main(words, standalone_mode=False)
 
 
 def test_the_caches_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +108,7 @@ def test_the_caches_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         assert limit() == most
     monkeypatch.setenv("ROOTLESS_LAYER_CACHE_SIZE", "much")
     for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"], ["cache", "ls"], ["cache", "gc"]):
-        with pytest.raises(click.BadParameter, match="much"):
+        with pytest.raises(click.UsageError, match="much"):
             main(words, standalone_mode=False)
 
 
