@@ -46,6 +46,20 @@ REFUSED: dict[str, tuple[str, str]] = {
         "image --closure graph -o graph -f archive",
         "graph: is the input graph as well",
     ),
+    "a base that the layer would replace": ("build --base layer -o ./layer -- true", "./layer: is the input layer as well"),
+    "a base, one of several": ("build --base layer#x:1 -o layer -- true", "layer: is the input layer as well"),
+    "an archive for a file of a layer": (
+        "image --layer layer -f archive -o layer/layer.json",
+        "layer/layer.json: lies in the input layer",
+    ),
+    "an archive in a base": ("image --base link -f archive -o layer/out.tar", "layer/out.tar: lies in the input link"),
+    "a layer in a layer": ("build --base layer -o layer/out -- true", "layer/out: lies in the input layer"),
+    "an output that holds a listing": (
+        "build --rootfs tree --rootfs-listing other/layer.mtree -o other",
+        "other: holds the input other/layer.mtree",
+    ),
+    "an archive for a file of an image": ("nix-archive layer -o layer/layer.json", "layer/layer.json: lies in the input layer"),
+    "a tar for the image itself": ("nix-export image.tar -o image.tar", "image.tar: is the input image.tar as well"),
     "a config by another name": ("image --layer layer --config graph -o same -f archive", "same: is the input graph as well"),
 }
 EMPTY = (
@@ -54,7 +68,8 @@ EMPTY = (
     "build --copy-to-root tree --compression '' -o out", "image --layer '' -o out", "image --layer layer --tag '' -o out",
     "image --layer layer --config '' -o out", "image --base '' -o out", "image --layer layer --entrypoint '' -o out",
     "merge '' -o out", "merge image.tar --index '' -o out", "make ''", "make make.toml ''", "validate ''", "inspect ''",
-    "diff layer ''",
+    "diff layer ''", "cache gc --keep ''", "nix-archive '' -o out", "nix-export '' -o out", "nix-export layer -o ''",
+    "nix-build --rootfs ''",
 )  # fmt: skip
 
 
@@ -66,6 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     for name in ("graph", "image.tar", "make.toml"):
         (folder / name).touch()
+    (folder / "other/layer.mtree").touch()
     (folder / "link").symlink_to("layer")
     (folder / "same").symlink_to("graph")
     return folder
@@ -134,6 +150,14 @@ def test_what_may_be_empty_or_repeated() -> None:
     assert image.params["user"] == ""
 
 
+@pytest.mark.parametrize("text", ["image --base image.tar -o image.tar", "merge image.tar link -o ./image.tar"])
+def test_an_image_may_be_updated_in_place(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base, and what is merged, goes on in the output: it may be that one, and is opened (here it is no image: 65)."""
+    result = run(folder, text, monkeypatch)
+    assert isinstance(result.exception, InputError)
+    assert "image.tar" in str(result.exception)
+
+
 def test_the_command_itself_refuses(user: User) -> None:
     """As a command it says so in a line with status 2, and leaves nothing."""
     result = user.run([*COMMAND, "build", "--copy-to-root", user.home, "-o", "-"])
@@ -160,6 +184,14 @@ script = ["same", { text = "true" }]
 [image.takes]
 output = "graph"
 format = "archive"
+[image.within]
+layers = ["layer"]
+output = "layer/layer.json"
+format = "archive"
+[layer.holds]
+rootfs = "tree"
+rootfs-listing = "other/layer.mtree"
+output = "other"
 """
 
 
@@ -174,6 +206,8 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
         "layer.empty: copy-to-root: an empty value", "layer.empty: rootfs: an empty value", "image.twice-as-well: tag: an empty value",
         "layer.twice: base: nothing is given twice", f"image.twice-as-well: layers: {folder}/layer is given twice",
         "image.twice-as-well: output: wrong.toml is this file", "layer.reads: script: same is the output of image.takes",
+        "image.within: layers: layer holds the output of image.within",
+        "layer.holds: rootfs-listing: other/layer.mtree lies in the output of layer.holds",
     ):  # fmt: skip
         assert wanted in said
     (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n')

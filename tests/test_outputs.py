@@ -653,12 +653,13 @@ def test_builds_to_one_output_leave_one_whole_layer(user: User) -> None:
 
 
 def test_the_output_has_the_umasks_modes(user: User) -> None:
-    """The layer is as readable as the umask says, and no more."""
+    """The layer is as readable as the umask says, and no more; its directory is as one that it replaces was."""
     tree = tree_with(user, "1")
     for mask, mode in ((0o022, 0o755), (0o077, 0o700)):
-        assert user.build("--copy-to-root", tree, umask=mask).status == 0
-        assert stat.S_IMODE((user.home / "layer").stat().st_mode) == mode
-        assert stat.S_IMODE((user.home / "layer/layer.json").stat().st_mode) == mode & 0o666
+        for name, top in ((oct(mask), mode), ("replaced", 0o755)):
+            assert user.build("--copy-to-root", tree, umask=mask, output=name).status == 0
+            assert stat.S_IMODE((user.home / name).stat().st_mode) == top
+            assert stat.S_IMODE((user.home / name / "layer.json").stat().st_mode) == mode & 0o666
 
 
 # What is said

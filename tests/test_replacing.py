@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -178,15 +180,30 @@ def spec_of(tmp_path: Path, text: str) -> LayerSpec:
     return LayerSpec(contents=(str(tmp_path / "tree"),))
 
 
-@pytest.fixture(params=["exchanged", "in two steps"])
-def exchanging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file system that exchanges two directories, and one that cannot."""
+def refusing(number: int) -> Callable[..., None]:
+    """Give what refuses to exchange anything, by an error number."""
+
+    def refuse(_one: bytes, _other: bytes) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.fixture(params=["exchanged", "in two steps", "file by file"])
+def exchanging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A file system that exchanges two directories, one that cannot, and one that moves none of its directories either."""
     if request.param != "exchanged":
+        monkeypatch.setattr(replace, "exchange", refusing(errno.EINVAL))
+    if request.param == "file by file":
+        rename = os.rename
 
-        def refuse(_one: bytes, _other: bytes) -> None:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        def rename_file(path: str | Path, to: str | Path, **folders: int) -> None:
+            if os.path.isdir(path) and str(path).startswith(f"{tmp_path}/out"):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            rename(path, to, **folders)
 
-        monkeypatch.setattr(replace, "exchange", refuse)
+        monkeypatch.setattr(replace, "exchange", refusing(errno.EXDEV))
+        monkeypatch.setattr(os, "rename", rename_file)
     return str(request.param)
 
 
@@ -227,26 +244,77 @@ def test_what_comes_meanwhile_stays(tmp_path: Path, exchanging: str, monkeypatch
     assert sorted(os.listdir(tmp_path)) == ["out", "tree"]
 
 
-def test_the_earlier_output_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_earlier_output_comes_back(tmp_path: Path, exchanging: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the second of the two steps fails, the earlier output is in its place again."""
-
-    def refuse(_one: bytes, _other: bytes) -> None:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
     rename = Path.rename
 
     def fail(self: Path, target: Path) -> Path:
         if target == tmp_path / "out" and self.name != "before":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         return rename(self, target)
 
     first = build_layer(spec_of(tmp_path, "1"), tmp_path / "out")
-    monkeypatch.setattr(replace, "exchange", refuse)
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OutputError, match="out: cannot be written: Input/output error"):
+    if exchanging == "exchanged":
+        monkeypatch.setattr(replace, "exchange", refusing(errno.EOPNOTSUPP))
+    with pytest.raises(OutputError, match="out: cannot be written: Operation not permitted"):
         build_layer(spec_of(tmp_path, "2"), tmp_path / "out")
     assert json.loads((tmp_path / "out/layer.json").read_bytes())["digest"] == first.descriptor.digest
     assert sorted(os.listdir(tmp_path)) == ["out", "tree"]
+
+
+OVERLAID = """\
+mkdir -p lower upper work merged lower/full lower/empty
+{build} -o lower/full
+mount -t overlay overlay -o userxattr,lowerdir=lower,upperdir=upper,workdir=work merged
+{build} -o merged/full -- touch new
+{build} -o merged/empty
+ls -A merged
+umount merged
+"""
+
+
+def test_a_directory_of_a_lower_layer_is_replaced(user: User) -> None:
+    """An image's directory cannot be moved in a container of it (overlayfs): an output takes its place, empty or a layer."""
+    (user.home / "tree").mkdir()
+    build = shlex.join([*COMMAND, "build", "-q", "--view", "directory", "--copy-to-root", str(user.home / "tree")])
+    script = f"set -e; cd {shlex.quote(str(user.home))}; {OVERLAID.format(build=build)}"
+    result = user.run(["unshare", "-rm", "sh", "-c", script])
+    assert (result.status, result.out.split()) == (0, ["empty", "full"]), result.err
+    assert "new" in (user.home / "upper/full/layer.mtree").read_text()
+
+
+def test_a_directory_keeps_its_mode_and_group(tmp_path: Path) -> None:
+    """An empty directory that is filled, and a layer that is replaced, keep who may enter; a mount point is named as one."""
+    out = tmp_path / "out"
+    out.mkdir()
+    os.chown(out, 12345, 23456)
+    out.chmod(0o2770)
+    for text in "12":
+        build_layer(spec_of(tmp_path, text), out)
+        status = out.stat()
+        assert (oct(status.st_mode), status.st_uid, status.st_gid) == ("0o42770", 12345, 23456)
+    with pytest.raises(OutputError, match="mount point"), replace.writing(out):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def test_the_current_directory_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell would stand in a directory that is gone."""
+    spec = spec_of(tmp_path, "1")
+    (tmp_path / "out/below").mkdir(parents=True)
+    for place, output in (("out", "."), ("out/below", "..")):
+        monkeypatch.chdir(tmp_path / place)
+        with pytest.raises(OutputError, match="current directory"):
+            build_layer(spec, output)
+
+
+@pytest.mark.parametrize("verb", ["image -f archive --layer", "nix-archive", "merge -f archive"])
+def test_a_pipe_has_no_path(outputs: dict[str, Path], verb: str) -> None:
+    """/dev/stdout that is a pipe is no file that an archive could replace: -o - writes to it."""
+    words = [*verb.split(), str(outputs["stored" if "layer" in verb else "layout"])]
+    done = subprocess.run([*COMMAND, *words, "-o", "/dev/stdout"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (73, "")
+    assert "-o -" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["scripted", "stored", "layers", "layout"])

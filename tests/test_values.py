@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from rootless_layer.errors import InputError
 from rootless_layer.make.file import load
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
+from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.session.inside import keeper
 from rootless_layer.tar.compression import Compression
 
 ODD = ("", " 1", "1 ", "+1", "1_000", "²", "٣", "1e3", "0x1", "1.5", "9" * 5000)
@@ -46,6 +49,20 @@ def test_odd_times_are_refused(text: str) -> None:
         main(["build", "-o", "never", "--timeout", text], standalone_mode=False)
 
 
+def test_the_kernel_is_asked_for_no_more_than_it_counts(tmp_path: Path) -> None:
+    """A time of years is waited for in parts, each a number of milliseconds that poll(2) takes; one that no float holds is refused."""
+    for timeout in (0.5, 2147484, 1e10, 999999999999999, 1e300):
+        wait = keeper._milliseconds(time.monotonic() + LayerSpec(timeout=timeout).timeout)  # type: ignore[operator]
+        assert wait is not None
+        assert 0 <= wait < 2**31
+    assert keeper._milliseconds(None) is None
+    with pytest.raises(InputError, match="timeout"):
+        LayerSpec(timeout=10**400)
+    (tmp_path / "make.toml").write_text(f"[layer.a]\ntimeout = 1{'0' * 400}\n")
+    with pytest.raises(InputError, match="timeout"):
+        load(str(tmp_path / "make.toml"))
+
+
 def test_numbers_are_read() -> None:
     """Bounds count; a time is whole seconds or parts of them."""
     assert [whole("0"), whole("007"), whole("5", 5, 5), whole("-3", -3)] == [0, 7, 5, -3]
@@ -71,14 +88,15 @@ def test_the_epoch_is_no_time_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (environment_epoch(), created(None)) == (1, "1970-01-01T00:00:01Z")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     assert (environment_epoch(), created(None), created("0")) == (86400, "1970-01-02T00:00:00Z", "1970-01-01T00:00:00Z")
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "now")
     assert created("now") > "2020"
-    for read in (environment_epoch, lambda: created(None)):
-        with pytest.raises(InputError, match="now"):
-            read()
-    for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"]):
-        with pytest.raises(click.UsageError, match="now"):
-            main(words, standalone_mode=False)
+    for text in ("now", "253402300800"):  # the year 10000 is none of RFC 3339
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
+        for read in (environment_epoch, lambda: created(None)):
+            with pytest.raises(InputError, match=text):
+                read()
+        for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"]):
+            with pytest.raises(click.UsageError, match=text):
+                main(words, standalone_mode=False)
 
 
 def test_the_caches_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

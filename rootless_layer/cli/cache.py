@@ -10,6 +10,7 @@ import click
 from rootless_layer.cache.room import DEFAULT, VARIABLE
 from rootless_layer.terminal import counted
 
+from .command import Strict
 from .help import Verbs
 from .say import give, give_json, say
 from .statuses import INVALID
@@ -33,7 +34,7 @@ def cache() -> None:
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 
 
-@cache.command("ls")
+@cache.command("ls", cls=Strict)
 @_as_json
 def list_(*, as_json: bool) -> None:
     """List what is in the cache, the last used first."""
@@ -52,7 +53,7 @@ def list_(*, as_json: bool) -> None:
     say(f"{total}; the limit is {'none' if most is None else counted(most, 'byte')}")
 
 
-@cache.command()
+@cache.command(cls=Strict)
 @click.option(
     "--keep",
     type=LIMIT,
@@ -92,7 +93,7 @@ def gc(context: click.Context, keep: int | None, *, as_json: bool) -> None:
         context.exit(last.exit_code)
 
 
-@cache.command()
+@cache.command(cls=Strict)
 @_as_json
 @click.pass_context
 def verify(context: click.Context, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rootless_layer.oci.reference import path_and_name
+from rootless_layer.tree.places import meets
 
 from .help import Verb
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 
 _MAY_BE_EMPTY = frozenset({"author", "user", "workdir", "command"})
 """Whose empty value is a value: that of no author, of the image's own user, of a program's argument."""
-_READ = ("closures", "tools", "scripts", "rootfs_listing", "layering", "configs")
-"""Whose files are read, and are not what an output is made to replace, as a base may be."""
+_IMAGES = ("bases", "base", "layers", "images", "image")
+"""Whose values are images and layers, of which PATH#NAME may mean one of several."""
+_READ = (*_IMAGES, "closures", "tools", "scripts", "rootfs_listing", "layering", "configs")
+"""Whose values are read as a whole; an output that lies in a tree that is merged is left out of the tree instead."""
+_UPDATED = {"image": "base", "merge": "images"}
+"""Whose output may be this input: all of it is read before the new one takes its place, and goes on in that one."""
+_LOST = {"is": "is the input {} as well", "holds": "lies in the input {}", "lies in": "holds the input {}"}
 _SEPARATOR = "--"
 
 
@@ -63,12 +69,16 @@ class Strict(Verb):
 
     @staticmethod
     def _check_kept(ctx: click.Context) -> None:
-        output = ctx.params.get("output") or ""
+        output = ctx.params.get("output")
+        if not output or output == "-":
+            return
         for name in _READ:
             value = ctx.params.get(name) or ()
-            for path in value if isinstance(value, tuple) else (value,):
-                if os.path.isfile(path) and os.path.exists(output) and os.path.samefile(path, output):
-                    message = f"{output}: is the input {path} as well, which would be lost"
+            for given in value if isinstance(value, tuple) else (value,):
+                path = path_and_name(given)[0] if name in _IMAGES else given
+                how = meets(path, output) if os.path.exists(path) else None
+                if how is not None and not (how == "is" and _UPDATED.get(ctx.info_name or "") == name):
+                    message = f"{output}: {_LOST[how].format(path)}, which would be lost; name another output"
                     raise click.BadParameter(message, ctx, param_hint="--output")
 
     def _check_separated(self, ctx: click.Context, given: list[str]) -> None:

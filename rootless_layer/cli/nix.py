@@ -11,7 +11,7 @@ import click
 
 from rootless_layer.errors import InputError
 
-from .help import Verb
+from .command import Strict
 from .image import spooling
 from .say import say
 from .values import as_written
@@ -30,7 +30,7 @@ _KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
-@click.command("nix-build", cls=Verb)
+@click.command("nix-build", cls=Strict)
 @click.option("--rootfs", metavar="DIR|TAR", help="A root filesystem that the build itself has made, to start from.")
 @_quiet
 def nix_build(rootfs: str | None, *, quiet: bool) -> None:
@@ -56,7 +56,7 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     say(f"{layer.descriptor.digest} {request.output}")
 
 
-@click.command("nix-image", cls=Verb)
+@click.command("nix-image", cls=Strict)
 @_quiet
 def nix_image(*, quiet: bool) -> None:
     """Be the builder of a derivation that is a derived image.
@@ -78,7 +78,7 @@ def nix_image(*, quiet: bool) -> None:
         say(f"{image.manifest_digest} {request.output}")
 
 
-@click.command("nix-archive", cls=Verb)
+@click.command("nix-archive", cls=Strict)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
 @click.option(
@@ -117,7 +117,7 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
         write_archive(named, into)
 
 
-@click.command("nix-export", cls=Verb)
+@click.command("nix-export", cls=Strict)
 @click.argument("image", metavar="IMAGE")
 @click.option("--name", default="", metavar="NAME:TAG", help="Which of several.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
@@ -200,12 +200,12 @@ def _written(output: str) -> Iterator[BinaryIO]:
         return
     from pathlib import Path  # noqa: PLC0415
 
-    from rootless_layer.system.replace import check_file_replaceable, file_aside  # noqa: PLC0415
+    from rootless_layer.image.write import check_target  # noqa: PLC0415
+    from rootless_layer.system.replace import file_aside  # noqa: PLC0415
     from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
 
-    target = Path(os.path.realpath(output))
-    check_file_replaceable(target)
-    with Temporary() as temporary, file_aside(target, temporary) as file:
+    check_target(output, "archive")
+    with Temporary() as temporary, file_aside(Path(os.path.realpath(output)), temporary) as file:
         yield file
 
 

@@ -274,7 +274,7 @@ def check_target(output: str, kind: Format) -> None:
     if kind == "layout":
         check_replaceable(target, IMAGE_LAYOUT)
     else:
-        check_file_replaceable(target)
+        check_file_replaceable(Path(output) if os.path.exists(output) else target)
 
 
 def export_images(  # noqa: PLR0913 - what, where to, and how

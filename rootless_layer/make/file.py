@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rootless_layer.errors import InputError, SourceError, reason
 from rootless_layer.oci.reference import path_and_name, tag_of
 from rootless_layer.options.fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
+from rootless_layer.tree.places import meets
 
 from .faults import Faults
 from .graph import Graph, Node, cycles, unknown_name
@@ -179,7 +180,14 @@ class _Reader:
             for key in _READ:
                 values = node.options.get(key, ())
                 for each in (values,) if isinstance(values, str) else values:
-                    place = os.path.realpath(path_and_name(os.path.join(folder, each))[0]) if isinstance(each, str) else ""
-                    if place in places and each not in nodes:
-                        hint = ": name that instead" if key in {"base", "layers"} else ""
-                        self.blame(f"{node.kind}.{node.name}", f"{key}: {each} is {places[place]}{hint}")
+                    if isinstance(each, str) and each and each not in nodes:
+                        self._read_as_output(f"{node.kind}.{node.name}", key, each, folder, places)
+
+    def _read_as_output(self, place: str, key: str, given: str, folder: str, places: Mapping[str, str]) -> None:
+        """Refuse an input, by a path, that is an output, holds one or lies in one."""
+        path = path_and_name(os.path.join(folder, given))[0]
+        for output, holder in places.items():
+            how = meets(path, output)
+            if how is not None:
+                hint = ": name that instead" if how == "is" and key in {"base", "layers"} else ""
+                self.blame(place, f"{key}: {given} {how} {holder}{hint}")

@@ -9,6 +9,9 @@ from rootless_layer.errors import InputError
 
 from .number import whole
 
+_LAST = 253402300799
+"""The last second of the year 9999."""
+
 
 def parse_time(text: str) -> dt.datetime:
     """Read a time as RFC 3339 has it, as seconds since 1970, or ``now``; give it in UTC. Raises :class:`InputError`."""
@@ -33,9 +36,9 @@ def environment_epoch() -> int:
     """Give the variable ``SOURCE_DATE_EPOCH``, in seconds since 1970, 1 where there is none; raises :class:`InputError`.
 
     It is a number and nothing else (reproducible-builds.org, SOURCE_DATE_EPOCH): a variable of ``now``
-    would make of everything that is reproducible something that is not.
+    would make of everything that is reproducible something that is not. RFC 3339 has years of four digits.
     """
-    return whole(os.environ.get("SOURCE_DATE_EPOCH", "1"))
+    return whole(os.environ.get("SOURCE_DATE_EPOCH", "1"), highest=_LAST)
 
 
 def created(given: str | None) -> str:

@@ -68,7 +68,10 @@ def _above_zero(value: Any) -> int:  # noqa: ANN401 - TOML
 def _number(value: Any) -> float:  # noqa: ANN401 - TOML
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Wrong(f"is a number, and not {quoted(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise Wrong(f"is a number that is not as large as {quoted(value)}") from error
 
 
 def one_of(*choices: str) -> Taking:

@@ -26,8 +26,8 @@ _EXHAUSTED = {
     errno.EIO: "A disk or a network file system fails: see the kernel's log.",
 }
 _FULL = {
-    errno.ENOSPC: "Make room there, or set TMPDIR or ROOTLESS_LAYER_CACHE to a directory with room.",
-    errno.EDQUOT: "The disk quota is used up: make room, or set TMPDIR or ROOTLESS_LAYER_CACHE to another place.",
+    errno.ENOSPC: "Make room there, or name a place with room: by -o, TMPDIR or ROOTLESS_LAYER_CACHE.",
+    errno.EDQUOT: "The disk quota is used up: make room, or name another place: by -o, TMPDIR or ROOTLESS_LAYER_CACHE.",
     errno.EFBIG: "Raise the limit of a file's size (ulimit -f), or name a place on another file system.",
 }
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})

@@ -64,9 +64,9 @@ def numbers() -> tuple[int, int, int, int]:
     return _NUMBERS[machine]
 
 
-def syscall(number: int, *arguments: object) -> int:
-    """Make a system call; raise :class:`OSError` where it fails."""
-    return _checked(_libc.syscall(ctypes.c_long(number), *arguments), f"system call {number}")
+def syscall(number: int, *arguments: object, doing: str = "") -> int:
+    """Make a system call; raise :class:`OSError` where it fails, which says what was being done."""
+    return _checked(_libc.syscall(ctypes.c_long(number), *arguments), doing or f"system call {number}")
 
 
 def prctl(option: int, *arguments: int) -> None:
@@ -108,7 +108,8 @@ def become_root_of_own_namespace(flags: int) -> None:
 
 def exchange(one: bytes, other: bytes) -> None:
     """Let two files or directories take each other's place, in one step."""
-    syscall(numbers()[3], _AT_FDCWD, ctypes.c_char_p(one), _AT_FDCWD, ctypes.c_char_p(other), _RENAME_EXCHANGE)
+    doing = "exchanging it with what is to take its place"
+    syscall(numbers()[3], _AT_FDCWD, ctypes.c_char_p(one), _AT_FDCWD, ctypes.c_char_p(other), _RENAME_EXCHANGE, doing=doing)
 
 
 def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, options: bytes | None = None) -> None:
@@ -146,9 +147,9 @@ def set_writable(target: bytes) -> None:
 
 def _set_attributes(target: bytes, attributes: bytes, *, recursive: bool) -> None:
     flags = _AT_RECURSIVE if recursive else 0
-    syscall(
-        numbers()[1], _AT_FDCWD, ctypes.c_char_p(target), flags, ctypes.c_char_p(attributes), ctypes.c_size_t(len(attributes))
-    )
+    number, size = numbers()[1], ctypes.c_size_t(len(attributes))
+    doing = f"mount_setattr of {os.fsdecode(target)}"
+    syscall(number, _AT_FDCWD, ctypes.c_char_p(target), flags, ctypes.c_char_p(attributes), size, doing=doing)
 
 
 def sync_file_system(path: str | os.PathLike[str]) -> None:
@@ -173,7 +174,7 @@ def make_private() -> None:
 def pivot_into(root: bytes) -> None:
     """Make the mount at ``root`` the root, and let go of the old one altogether."""
     os.chdir(root)
-    syscall(numbers()[0], ctypes.c_char_p(b"."), ctypes.c_char_p(b"."))
+    syscall(numbers()[0], ctypes.c_char_p(b"."), ctypes.c_char_p(b"."), doing="pivot_root")
     _checked(_libc.umount2(b".", MNT_DETACH), "umount the old root")
     os.chdir("/")
 
@@ -191,4 +192,4 @@ def drop_capabilities(kept: frozenset[int]) -> None:
     bits = sum(1 << number for number in kept)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     data = struct.pack("=IIIIII", bits, bits, 0, bits >> 32, bits >> 32, 0)
-    syscall(numbers()[2], ctypes.c_char_p(header), ctypes.c_char_p(data))
+    syscall(numbers()[2], ctypes.c_char_p(header), ctypes.c_char_p(data), doing="capset")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,7 @@ from rootless_layer.errors import OutputError
 
 from .files import WritebackFile
 from .fork import uninterrupted
+from .machine import unwritable
 from .namespaces import begin_writeback, exchange
 
 if TYPE_CHECKING:
@@ -23,8 +25,9 @@ ASIDE = ".rootless-layer-"
 """How the name begins of a directory beside an output, in which the output is made."""
 
 _HINT = "Name another directory with -o, or remove it."
-_NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-"""What file systems say that have no exchange (rename(2)): NFS, some of FUSE; and an old kernel."""
+_NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV})
+"""What file systems say that have no exchange (rename(2)): NFS, some of FUSE; an old kernel; and see :func:`_move`."""
+_FILLED = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 PLACED: list[Path] = []
 """The output that this process has put in its place last; a signal's handler asks for it."""
 
@@ -43,10 +46,21 @@ class Recognised(Protocol):
 def check_replaceable(target: Path, made: Recognised) -> None:
     """Refuse to replace anything but an empty directory and one that holds such an output and nothing else.
 
-    Raises :class:`OutputError`, which names the first file that is none of the output's.
+    Raises :class:`OutputError`, which names the first file that is none of the output's. The
+    directory in which this program runs stays as well, and those that it lies in: a shell stands there.
     """
+    if _holds_current(target):
+        message = f"{target}: is the current directory, or holds it, and an output takes the place of a directory as a whole"
+        raise OutputError(message, hint="Name another directory with -o, or run this from outside.")
     if os.path.lexists(target):
         _check(target, target, made)
+
+
+def _holds_current(target: Path) -> bool:
+    try:
+        return Path.cwd().is_relative_to(target.resolve()) and target.is_dir()
+    except OSError:  # somebody has removed it
+        return False
 
 
 def _check(found: Path, target: Path, made: Recognised) -> None:
@@ -67,7 +81,10 @@ def _check(found: Path, target: Path, made: Recognised) -> None:
 
 
 def check_file_replaceable(target: Path) -> None:
-    """Refuse to replace anything but a file; a file goes, whatever it holds, as tar(1) has it. Raises :class:`OutputError`."""
+    """Refuse to replace anything but a file; a file goes, whatever it holds, as tar(1) has it. Raises :class:`OutputError`.
+
+    What /dev/stdout leads to may have no path (a pipe): so it is asked for before it is resolved.
+    """
     if target.is_dir():
         message = f"{target}: is a directory, and an archive is a file"
         raise OutputError(message, hint="Name another file with -o, or write an image layout.")
@@ -87,7 +104,7 @@ def aside(target: Path, temporary: Temporary, made: Recognised) -> Iterator[Path
         folder = Path(temporary.make(str(target.parent), ASIDE))
     yield folder
     with writing(target):
-        settle(folder)
+        settle(folder, target.stat() if target.is_dir() else None)
         with placing(target):
             if os.path.lexists(target):
                 _check(target, target, made)
@@ -121,12 +138,14 @@ def placing(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Raise :class:`OutputError` for what keeps the output from being written."""
+    """Raise what :func:`.machine.unwritable` gives for what keeps the output from being written."""
     try:
         yield
     except OSError as error:
-        message = f"{target}: cannot be written: {error.strerror or error}"
-        raise OutputError(message, hint="Nothing was kept. Make room there, or name another place with -o.") from error
+        busy = error.errno == errno.EBUSY
+        hint = "Is it a mount point? Name a directory in it with -o." if busy else "Name another place with -o."
+        told = unwritable(error, str(target), hint=hint)
+        raise type(told)(*told.problems, hint=f"Nothing was kept. {told.hint}") from error
 
 
 def make_folder(path: Path) -> None:
@@ -138,9 +157,16 @@ def make_folder(path: Path) -> None:
             part.chmod(part.stat().st_mode | 0o700)
 
 
-def settle(folder: Path) -> None:
-    """Have a whole tree on the disk, and give its top and the files right in that the modes that they are to have."""
-    folder.chmod(0o777 & ~umask() | 0o700)
+def settle(folder: Path, standing: os.stat_result | None = None) -> None:
+    """Have a whole tree on the disk, and give its top and the files right in that the modes that they are to have.
+
+    Where a directory is ``standing`` whose place the tree takes, the top gets its mode, its owner and
+    its group, as far as this user may give them.
+    """
+    if standing is None:
+        folder.chmod(0o777 & ~umask() | 0o700)
+    else:
+        _dress(folder, standing)
     for file in folder.iterdir():
         if file.is_file():
             file.chmod(file.stat().st_mode | 0o600)  # whatever the umask is
@@ -151,6 +177,17 @@ def settle(folder: Path) -> None:
     for path in paths:
         with _opened(path) as descriptor:
             os.fsync(descriptor)
+
+
+def _dress(folder: str | Path, standing: os.stat_result) -> None:
+    mode = stat.S_IMODE(standing.st_mode)
+    with contextlib.suppress(OSError):
+        os.chown(folder, -1, standing.st_gid)
+    if os.stat(folder).st_gid != standing.st_gid:
+        mode &= ~stat.S_ISGID  # which would be for another group
+    with contextlib.suppress(OSError):
+        os.chown(folder, standing.st_uid, -1)
+    os.chmod(folder, mode)
 
 
 def _keep_name(target: Path) -> None:
@@ -170,6 +207,8 @@ def _opened(path: str | Path) -> Iterator[int]:
 
 def _replace(folder: Path, target: Path, temporary: Temporary, made: Recognised) -> None:
     """Put a directory in the place of another, which goes with the temporary directories unless it is somebody else's."""
+    if _took_empty(folder, target):
+        return
     try:
         exchange(os.fsencode(folder), os.fsencode(target))
     except OSError as error:
@@ -183,13 +222,46 @@ def _replace(folder: Path, target: Path, temporary: Temporary, made: Recognised)
             raise
         return
     before = Path(temporary.make(str(target.parent), ASIDE)) / "before"
-    target.rename(before)
     try:
+        _move(str(target), str(before))
         _check(before, target, made)
         folder.rename(target)
     except BaseException:
-        before.rename(target)
+        if before.exists():
+            _move(str(before), str(target))
         raise
+
+
+def _took_empty(folder: Path, target: Path) -> bool:
+    if os.listdir(target):
+        return False
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno not in _FILLED:  # by somebody, meanwhile
+            raise
+        return False
+    return True
+
+
+def _move(path: str, to: str) -> None:
+    """Rename a file or a directory, also back to where a part of it still is.
+
+    overlayfs (of a container, say) renames no directory of its lower layers (EXDEV, unless it has redirect_dir): that is
+    made anew, and what is in it is moved.
+    """
+    try:
+        os.rename(path, to)
+    except OSError as error:
+        if error.errno not in _FILLED | {errno.EXDEV} or not os.path.isdir(path):
+            raise
+    else:
+        return
+    os.makedirs(to, exist_ok=True)
+    for name in os.listdir(path):
+        _move(os.path.join(path, name), os.path.join(to, name))
+    _dress(to, os.stat(path))
+    os.rmdir(path)
 
 
 def umask() -> int:

@@ -132,3 +132,24 @@ def _holds_more(folder: str, hidden: Hidden) -> bool:
         return found is not None and not hidden.get(found, set()).issuperset(map(os.fsencode, os.listdir(folder)))
     except OSError:
         return True
+
+
+def meets(read: str, output: str) -> str | None:
+    """Say how what is read as a whole stands to an output: it ``is`` it, ``holds`` or ``lies in`` it; nothing where it does not.
+
+    Any of these would lose what is read, or change it: an image, a layer, a file.
+    """
+    one, other = os.path.realpath(read), os.path.realpath(output)
+    if one == other or (os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)):
+        return "is"
+    if _relative(other, one) is not None:
+        return "holds"
+    return None if _relative(one, other) is None else "lies in"
+
+
+def _relative(path: str, folder: str) -> str | None:
+    """Give a path below a directory, ``""`` for the directory itself; nothing for what lies elsewhere."""
+    if path == folder:
+        return ""
+    above = folder.rstrip("/") + "/"
+    return path.removeprefix(above) if path.startswith(above) else None

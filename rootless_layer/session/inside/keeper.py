@@ -39,6 +39,8 @@ from .script import STARTED, be_script, mount_proc
 
 TIMED_OUT = 124
 _GRACE_SECONDS = 10
+_LONGEST_MS = 1 << 30
+"""What poll(2) is given at most, whose milliseconds are an int of C: it is asked again as long as there is time."""
 
 Plan = dict[str, Any]
 
@@ -259,8 +261,7 @@ class _Session:
         for descriptor in (listener, handle, daemon.handle):
             poller.register(descriptor, select.POLLIN)
         while True:
-            wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            events = dict(poller.poll(wait))
+            events = dict(poller.poll(_milliseconds(deadline)))
             if events.get(listener, 0) & select.POLLIN:
                 self.watch.attend(listener)
             elif listener in events:
@@ -305,6 +306,11 @@ class _Session:
             raise DaemonError(message)
         result: Plan = json.loads(answer)
         return result
+
+
+def _milliseconds(deadline: float | None) -> float | None:
+    """Give how long to wait now, for a point of the monotonic clock in seconds."""
+    return None if deadline is None else min(max(0.0, deadline - time.monotonic()) * 1000, _LONGEST_MS)
 
 
 def _isolate(plan: Plan) -> str:
