@@ -15,7 +15,7 @@ from rootless_layer.cli.main import main
 from rootless_layer.errors import InputError
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import load
-from rootless_layer.make.resolve import Recipes
+from rootless_layer.make.resolve import Recipes, format_of
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
@@ -37,6 +37,9 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a second tree without its option": ("build --copy-to-root tree other -o out", "other: no option takes it"),
     "a command without its mark": ("build --copy-to-root tree -o out true", "true: no option takes it"),
     "a tree before a command": ("build --copy-to-root tree other -o out -- true", "other: no option takes it"),
+    "a compressed archive": ("image --layer layer -o z.tar.gz", "z.tar.gz: is the name of an archive"),
+    "one in capitals": ("merge layer -o Z.TZST", "Z.TZST: is the name of an archive"),
+    "an image of nothing": ("image -t a:1 -o out.tar", "nothing to make an image of"),
     "a layer twice": ("image --layer layer --layer layer -o out", "layer: is given twice"),
     "a layer by two names": ("image --layer layer --layer ./link -o out", "./link: is given twice, first as layer"),
     "an image twice": ("merge image.tar ./image.tar -o out", "./image.tar: is given twice, first as image.tar"),
@@ -176,7 +179,21 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
         "image.twice-as-well: output: wrong.toml is this file", "layer.reads: script: same is the output of image.takes",
     ):  # fmt: skip
         assert wanted in said
-    (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n')
+    (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n[image.empty]\ntag = "a:1"\n')
     faults = Faults("wrong.toml")
     Recipes(faults).read(load("wrong.toml").select(()))
-    assert faults.problems == ["wrong.toml: layer.nothing: there is nothing to make a layer of"]
+    assert faults.problems == [
+        "wrong.toml: layer.nothing: there is nothing to make a layer of",
+        "wrong.toml: image.empty: there is nothing to make an image of",
+    ]
+
+
+def test_an_output_of_make_is_no_compressed_archive() -> None:
+    """The name of a compressed archive is no layout's, unless a layout is asked for."""
+    for name in ("app.tar.gz", "it.oci.tar.zst", "a.TGZ", "a.tar.gz/", "a.TAR"):
+        with pytest.raises(InputError, match="is the name of an archive"):
+            format_of({"output": name})
+        assert format_of({"output": name, "format": "layout"}) == "layout"
+    assert [format_of({"output": name}) for name in ("a.tar", "-", "redis", "redis-1.2", "tar")] == [
+        "archive", "archive", "layout", "layout", "layout"
+    ]  # fmt: skip
