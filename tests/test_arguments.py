@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Literal
 
 import click
 import pytest
@@ -12,10 +13,18 @@ from click.testing import CliRunner, Result
 from conftest import COMMAND, User
 
 from rootless_layer.cli.main import main
-from rootless_layer.errors import InputError
+from rootless_layer.errors import InputError, SourceError
+from rootless_layer.image.image import Image
+from rootless_layer.image.read import Stored, read_images
+from rootless_layer.image.write import export_images
+from rootless_layer.layer.blob import open_layer
+from rootless_layer.layer.build import build_layer
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import load
 from rootless_layer.make.resolve import Recipes, format_of
+from rootless_layer.oci.descriptor import Platform
+from rootless_layer.plan.plan import check_no_image
+from rootless_layer.plan.spec import LayerSpec
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
@@ -197,3 +206,34 @@ def test_an_output_of_make_is_no_compressed_archive() -> None:
     assert [format_of({"output": name}) for name in ("a.tar", "-", "redis", "redis-1.2", "tar")] == [
         "archive", "archive", "layout", "layout", "layout"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["layout", "archive", "docker-archive", "layer"])
+def test_an_image_is_no_root_filesystem(form: Literal["layout", "archive", "docker-archive", "layer"], tmp_path: Path) -> None:
+    """An image or a layer given as a root filesystem is refused with the option that takes it, and nothing is there."""
+    (tmp_path / "tree").mkdir()
+    build_layer(LayerSpec(contents=[str(tmp_path / "tree")]), tmp_path / "layer")
+    if form != "layer":
+        image = Image.empty(Platform.host()).append(open_layer(tmp_path / "layer"))
+        export_images([Stored(image, ("a:1",))], tmp_path / form, form)
+    with pytest.raises(InputError) as raised:
+        build_layer(LayerSpec(rootfs=str(tmp_path / form)), tmp_path / "out")
+    assert "is an image or a layer" in str(raised.value)
+    assert "--base" in raised.value.hint
+    assert not (tmp_path / "out").exists()
+    check_no_image("root", [b"etc", b"manifest.json", b"oci-layout"])
+
+
+def test_a_root_filesystem_is_no_base(tmp_path: Path) -> None:
+    """What is no image is said with what it may be: a root filesystem, or the name of an image that nobody pulls."""
+    with pytest.raises(InputError) as raised:
+        read_images(tmp_path, str)
+    assert "--rootfs" in raised.value.hint
+    for name, wanted in {
+        "docker.io/library/debian:12": "docker://docker.io/library/debian:12 ", "docker://debian": "docker://debian ",
+        "debian:12.5": "docker://debian:12.5 ", "./debian": "", "debian.tar": "", "/var/debian": "", "Debian": "",
+    }.items():  # fmt: skip
+        with pytest.raises(SourceError) as missing:
+            read_images(name, str)
+        assert wanted in missing.value.hint
+        assert bool(wanted) == ("skopeo" in missing.value.hint)

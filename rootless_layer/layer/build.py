@@ -14,7 +14,7 @@ import attrs
 from rootless_layer import given
 from rootless_layer.errors import OutputError, OverlayError, SourceError, UnavailableError
 from rootless_layer.plan.locate import StoreLocation
-from rootless_layer.plan.plan import check_rootfs, plan, read_directory
+from rootless_layer.plan.plan import check_no_image, check_rootfs, plan, read_directory
 from rootless_layer.plan.spec import Blob, LayerSpec, Stage
 from rootless_layer.progress import Progress, silent
 from rootless_layer.session.scaffold import ToolStager
@@ -199,7 +199,9 @@ def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)
-    return read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
+    entries = read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
+    check_no_image(spec.rootfs, (entry.path for entry in entries))
+    return entries
 
 
 def _method(stage: Stage, session: Session, spec: LayerSpec) -> Method:
