@@ -45,6 +45,15 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a layer on stdout": ("build --copy-to-root tree -o -", "image --layer DIR -o -"),
     "a second tree without its option": ("build --copy-to-root tree other -o out", "other: no option takes it"),
     "a command without its mark": ("build --copy-to-root tree -o out true", "true: no option takes it"),
+    "a command with options without its mark": (
+        "build --copy-to-root tree -o out sh -c 'echo hi'",
+        "a command stands behind --, as `-- sh …`",
+    ),
+    "a command with a long option": (
+        "build --copy-to-root tree -o out make --jobs=2",
+        "a command stands behind --, as `-- make …`",
+    ),
+    "an option that is none": ("build --copy-to-root tree --outpt out -o out", "No such option"),
     "a tree before a command": ("build --copy-to-root tree other -o out -- true", "other: no option takes it"),
     "a compressed archive": ("image --layer layer -o z.tar.gz", "z.tar.gz: is the name of an archive"),
     "one in capitals": ("merge layer -o Z.TZST", "Z.TZST: is the name of an archive"),
