@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -42,6 +43,7 @@ from rootless_layer.plan.plan import plan
 from rootless_layer.session.environment import Environment
 from rootless_layer.session.failure import failed
 from rootless_layer.session.inside.interpreter import missing
+from rootless_layer.system.namespaces import refusal
 from rootless_layer.tree.sparse import check_holes
 
 VIEWS = ("root", "directory")
@@ -894,7 +896,8 @@ def test_without_namespaces_the_layer_is_the_same(users: list[User], small: Stor
                 continue
             result = confined(user, small, SCRIPT, "--view", view)
             digests.add(result.layer["digest"])
-            assert "namespace" in result.err
+            assert "user namespaces are" in result.err
+            assert ("is a chroot" if view == "root" else "the directory view") in result.err
             assert "copy" in result.err
         assert len(digests) == 1
 
@@ -1088,3 +1091,10 @@ def test_a_command_in_one_word_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as raised:
         Script.file(str(tmp_path / "echo hi"))
     assert "-- sh -c" in raised.value.hint
+
+
+def test_why_there_are_no_namespaces_is_told() -> None:
+    """What the kernel calls a full device is a setting, and what it calls no permission is one of three."""
+    assert "max_user_namespaces" in refusal(OSError(errno.ENOSPC, "unshare: No space left on device"))
+    assert "AppArmor" in refusal(PermissionError(errno.EPERM, "unshare: Operation not permitted"))
+    assert refusal(OSError(errno.EIO, "unshare: broken")) == "unshare: broken"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rootless_layer import LayerSpec
+from rootless_layer.cache import key
 from rootless_layer.cache.key import layer_key
 from rootless_layer.errors import SourceError
 from rootless_layer.plan.plan import plan
@@ -100,7 +101,7 @@ def test_many_links_to_one_directory_are_followed(tmp_path: Path, monkeypatch: p
         b"file",
     }
     read: list[bytes] = []
-    real = __import__("rootless_layer.cache.key").key._file
+    real = key._file
     monkeypatch.setattr("rootless_layer.cache.key._file", lambda path: read.append(path) or real(path))
     before = layer_key(spec)
     assert len(read) == 2

@@ -156,11 +156,7 @@ def _run(  # noqa: PLR0913 - as above
     below = base if overlay else None
     method = _method(stage, session, spec)
     if session.fallback:
-        tell(
-            Progress(
-                "stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}, store paths by {method}"
-            )
-        )
+        tell(Progress("stage", note=_fallen_back(session, spec, method)))
     rootfs = os.fsencode(f"{work}/rootfs/") if spec.rootfs else b""
     stager = ToolStager(os.fsencode(work), planned, own_sources=rootfs, base=below)
     staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.writable_closure)
@@ -180,6 +176,17 @@ def _run(  # noqa: PLR0913 - as above
     if base is None:
         return tree
     return changeset(base, delta or difference(base, tree), spec.epoch)
+
+
+def _fallen_back(session: Session, spec: LayerSpec, method: Method) -> str:
+    """Say which way is taken on a machine that does not give all that a session asks for."""
+    if session.isolation == "namespaces":
+        return f"no PID namespace here, so that the scripts see this machine's /proc ({session.fallback})"
+    if spec.view == "directory":
+        way = "the directory view shows this machine as it is, and not read-only"
+    else:
+        way = "the root view is a chroot" if session.isolation == "chroot" else "the root view is proot's"
+    return f"no namespaces here, so that {way}, with store paths by {method} ({session.fallback})"
 
 
 def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict[bytes, Entry]:
