@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Literal
 
 import click
 import pytest
@@ -12,10 +13,18 @@ from click.testing import CliRunner, Result
 from conftest import COMMAND, User
 
 from rootless_layer.cli.main import main
-from rootless_layer.errors import InputError
+from rootless_layer.errors import InputError, SourceError
+from rootless_layer.image.image import Image
+from rootless_layer.image.read import Stored, read_images
+from rootless_layer.image.write import export_images
+from rootless_layer.layer.blob import open_layer
+from rootless_layer.layer.build import build_layer
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import load
-from rootless_layer.make.resolve import Recipes
+from rootless_layer.make.resolve import Recipes, format_of
+from rootless_layer.oci.descriptor import Platform
+from rootless_layer.plan.plan import check_no_image
+from rootless_layer.plan.spec import LayerSpec
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
@@ -36,7 +45,19 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a layer on stdout": ("build --copy-to-root tree -o -", "image --layer DIR -o -"),
     "a second tree without its option": ("build --copy-to-root tree other -o out", "other: no option takes it"),
     "a command without its mark": ("build --copy-to-root tree -o out true", "true: no option takes it"),
+    "a command with options without its mark": (
+        "build --copy-to-root tree -o out sh -c 'echo hi'",
+        "a command stands behind --, as `-- sh …`",
+    ),
+    "a command with a long option": (
+        "build --copy-to-root tree -o out make --jobs=2",
+        "a command stands behind --, as `-- make …`",
+    ),
+    "an option that is none": ("build --copy-to-root tree --outpt out -o out", "No such option"),
     "a tree before a command": ("build --copy-to-root tree other -o out -- true", "other: no option takes it"),
+    "a compressed archive": ("image --layer layer -o z.tar.gz", "z.tar.gz: is the name of an archive"),
+    "one in capitals": ("merge layer -o Z.TZST", "Z.TZST: is the name of an archive"),
+    "an image of nothing": ("image -t a:1 -o out.tar", "nothing to make an image of"),
     "a layer twice": ("image --layer layer --layer layer -o out", "layer: is given twice"),
     "a layer by two names": ("image --layer layer --layer ./link -o out", "./link: is given twice, first as layer"),
     "an image twice": ("merge image.tar ./image.tar -o out", "./image.tar: is given twice, first as image.tar"),
@@ -210,7 +231,52 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
         "layer.holds: rootfs-listing: other/layer.mtree lies in the output of layer.holds",
     ):  # fmt: skip
         assert wanted in said
-    (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n')
+    (folder / "wrong.toml").write_text('[layer.nothing]\noutput = "out"\n[image.empty]\ntag = "a:1"\n')
     faults = Faults("wrong.toml")
     Recipes(faults).read(load("wrong.toml").select(()))
-    assert faults.problems == ["wrong.toml: layer.nothing: there is nothing to make a layer of"]
+    assert faults.problems == [
+        "wrong.toml: layer.nothing: there is nothing to make a layer of",
+        "wrong.toml: image.empty: there is nothing to make an image of",
+    ]
+
+
+def test_an_output_of_make_is_no_compressed_archive() -> None:
+    """The name of a compressed archive is no layout's, unless a layout is asked for."""
+    for name in ("app.tar.gz", "it.oci.tar.zst", "a.TGZ", "a.tar.gz/", "a.TAR"):
+        with pytest.raises(InputError, match="is the name of an archive"):
+            format_of({"output": name})
+        assert format_of({"output": name, "format": "layout"}) == "layout"
+    assert [format_of({"output": name}) for name in ("a.tar", "-", "redis", "redis-1.2", "tar")] == [
+        "archive", "archive", "layout", "layout", "layout"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["layout", "archive", "docker-archive", "layer"])
+def test_an_image_is_no_root_filesystem(form: Literal["layout", "archive", "docker-archive", "layer"], tmp_path: Path) -> None:
+    """An image or a layer given as a root filesystem is refused with the option that takes it, and nothing is there."""
+    (tmp_path / "tree").mkdir()
+    build_layer(LayerSpec(contents=[str(tmp_path / "tree")]), tmp_path / "layer")
+    if form != "layer":
+        image = Image.empty(Platform.host()).append(open_layer(tmp_path / "layer"))
+        export_images([Stored(image, ("a:1",))], tmp_path / form, form)
+    with pytest.raises(InputError) as raised:
+        build_layer(LayerSpec(rootfs=str(tmp_path / form)), tmp_path / "out")
+    assert "is an image or a layer" in str(raised.value)
+    assert "--base" in raised.value.hint
+    assert not (tmp_path / "out").exists()
+    check_no_image("root", [b"etc", b"manifest.json", b"oci-layout"])
+
+
+def test_a_root_filesystem_is_no_base(tmp_path: Path) -> None:
+    """What is no image is said with what it may be: a root filesystem, or the name of an image that nobody pulls."""
+    with pytest.raises(InputError) as raised:
+        read_images(tmp_path, str)
+    assert "--rootfs" in raised.value.hint
+    for name, wanted in {
+        "docker.io/library/debian:12": "docker://docker.io/library/debian:12 ", "docker://debian": "docker://debian ",
+        "debian:12.5": "docker://debian:12.5 ", "./debian": "", "debian.tar": "", "/var/debian": "", "Debian": "",
+    }.items():  # fmt: skip
+        with pytest.raises(SourceError) as missing:
+            read_images(name, str)
+        assert wanted in missing.value.hint
+        assert bool(wanted) == ("skopeo" in missing.value.hint)

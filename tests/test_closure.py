@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootless_layer.errors import ClosureError
+from rootless_layer.errors import ClosureError, MissingClosureError
 from rootless_layer.store.closure import Closure, StorePath, closure_of_paths, load_closure
 from rootless_layer.store.nar_size import nar_sizes
 
@@ -231,10 +231,23 @@ def test_check_names_every_problem(tmp_path: Path) -> None:
         closure({A: [B, C], B: [], C: [GUIX.replace("gnu", "nix") + "x"]}, str(tmp_path)).check()
     assert caught.value.problems == (
         f"{A}: there is nothing at '{tmp_path}{A}'",
-        f"{C}: refers to {C}x, not given",
         f"{B}: there is nothing at '{tmp_path}{B}'",
+        f"{C}: refers to {C}x, not given",
     )
     assert "closure" in caught.value.hint
+    assert "--store-root" in caught.value.hint
+
+
+def test_check_counts_what_is_many(tmp_path: Path) -> None:
+    """A store that is not where it is looked for is one line, however many its paths are; references stay few as well."""
+    with pytest.raises(MissingClosureError) as caught:
+        closure({f"{A}-{number}": [] for number in range(9)}, str(tmp_path)).check()
+    assert caught.value.problems == (f"9 of 9 store paths are not there: {A}-0, {A}-1, {A}-2 and others",)
+    (tmp_path / A[1:]).mkdir(parents=True)
+    with pytest.raises(ClosureError) as caught:
+        closure({A: [f"{A}-{number}" for number in range(9)]}, str(tmp_path)).check()
+    assert len(caught.value.problems) == 4
+    assert "--store-root" not in caught.value.hint
 
 
 def test_check_takes_a_dangling_link_for_there(tmp_path: Path) -> None:
@@ -359,8 +372,9 @@ def test_store_root_is_kept(tmp_path: Path) -> None:
     """The store root given to a loader is that of the closure."""
     (tmp_path / "list").write_text(A)
     assert load_closure(tmp_path / "list", store_root=tmp_path).store_root == str(tmp_path)
+    assert load_closure(tmp_path / "list", store_root="here").store_root == f"{Path.cwd()}/here"
     with pytest.raises(ClosureError, match="absolute"):
-        load_closure(tmp_path / "list", store_root="here")
+        load_closure(tmp_path / "list", store_root="")
 
 
 def test_what_nix_2_26_and_2_34_print() -> None:

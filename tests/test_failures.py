@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -35,8 +37,13 @@ from programs.aftermath import (
     until,
 )
 
-from rootless_layer import Entry, LayerSpec
+from rootless_layer import Entry, LayerSpec, Script
+from rootless_layer.errors import SourceError
 from rootless_layer.plan.plan import plan
+from rootless_layer.session.environment import Environment
+from rootless_layer.session.failure import failed
+from rootless_layer.session.inside.interpreter import missing
+from rootless_layer.system.namespaces import refusal
 from rootless_layer.tree.sparse import check_holes
 
 VIEWS = ("root", "directory")
@@ -262,8 +269,8 @@ def test_odd_names(user: User, small: Store, view: str) -> None:
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_script_that_cannot_start(user: User, small: Store, view: str) -> None:
     """A missing interpreter, a command that is not there or that is no program: 127 or 126, and what is missing is named."""
-    assert_said(script_of(user, small, "#!/no/such/interpreter\n", view=view), 127, "interpreter", "script: ")
-    assert_said(script_of(user, small, "#!/bin/sh\r\nexit 0\r\n", view=view), 127, "interpreter", "script: ")
+    assert_said(script_of(user, small, "#!/no/such/interpreter\n", view=view), 127, "script: .*: /no/such/interpreter")
+    assert_said(script_of(user, small, "#!/bin/sh\r\nexit 0\r\n", view=view), 127, "script: .*: /bin/sh", "CRLF")
     options = [*small.options, *marked(user), "--view", view]
     assert_said(user.build(*options, "--", "no-such-command"), 127, "no-such-command", "PATH")
     folder = "/nix" if view == "root" else "/etc"
@@ -889,7 +896,8 @@ def test_without_namespaces_the_layer_is_the_same(users: list[User], small: Stor
                 continue
             result = confined(user, small, SCRIPT, "--view", view)
             digests.add(result.layer["digest"])
-            assert "namespace" in result.err
+            assert "user namespaces are" in result.err
+            assert ("is a chroot" if view == "root" else "the directory view") in result.err
             assert "copy" in result.err
         assert len(digests) == 1
 
@@ -1056,3 +1064,37 @@ def test_nonsense_in_the_environment(users: list[User], content: Path) -> None:
         for environment in ({}, {"LC_ALL": "C"}, {"LC_ALL": "no_SUCH.locale"}, {"TERM": ""}, {"COLUMNS": "x"}, {"HOME": "/no/such"}, {"PYTHONWARNINGS": "error"})
     }  # fmt: skip
     assert len(digests) == 1
+
+
+def test_what_a_program_lacks_is_named(tmp_path: Path) -> None:
+    """Of a script that is the interpreter, of an ELF file its loader, and of a script whose interpreter lacks one, that one's."""
+    loader, absent = b"/lib64/ld-nowhere.so.2\0", tmp_path / "absent"
+    row = struct.pack("<IIQQQQQQ", 3, 4, 64 + 56, 0, 0, len(loader), len(loader), 1)
+    head = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    (tmp_path / "elf").write_bytes(head + row + loader)
+    for name, text in (("script", f"#! {absent} -e\n"), ("over", f"#!{tmp_path}/elf\n"), ("dos", f"#!{absent}\r\n")):
+        (tmp_path / name).write_text(text)
+    assert missing(f"{tmp_path}/script") == (f"the interpreter that the first line names is not there: {absent}", False)
+    assert missing(f"{tmp_path}/dos") == (f"the interpreter that the first line names is not there: {absent}", True)
+    assert missing(f"{tmp_path}/elf") == ("the loader is not there: /lib64/ld-nowhere.so.2", False)
+    assert missing(f"{tmp_path}/over") == (f"the loader of {tmp_path}/elf is not there: /lib64/ld-nowhere.so.2", False)
+    (tmp_path / "none").write_bytes(b"\x7fELF\2\1")
+    assert missing(f"{tmp_path}/none")[0] == "the loader is not there: it has none"
+
+
+def test_a_command_in_one_word_is_said_to_be_one(tmp_path: Path) -> None:
+    """A line for the shell that is given as a program, or as a script's path, is said to be no such thing."""
+    spec = LayerSpec(scripts=(Script.command(["echo hi > /x"]),))
+    error = failed(spec.scripts[0], [127, "absent", "echo hi > /x"], spec, Environment.of(spec, mounted=True))
+    assert error.status == 127
+    assert "-- sh -c" in error.hint
+    with pytest.raises(SourceError) as raised:
+        Script.file(str(tmp_path / "echo hi"))
+    assert "-- sh -c" in raised.value.hint
+
+
+def test_why_there_are_no_namespaces_is_told() -> None:
+    """What the kernel calls a full device is a setting, and what it calls no permission is one of three."""
+    assert "max_user_namespaces" in refusal(OSError(errno.ENOSPC, "unshare: No space left on device"))
+    assert "AppArmor" in refusal(PermissionError(errno.EPERM, "unshare: Operation not permitted"))
+    assert refusal(OSError(errno.EIO, "unshare: broken")) == "unshare: broken"

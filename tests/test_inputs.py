@@ -345,7 +345,9 @@ def test_a_content_must_be_a_directory_that_is_there(user: User, small: Store) -
     refused(user.build("--copy-to-root", small.graph), small.graph)
     refused(user.build(*small.options, "--copy-to-root", f"{PROGRAM}/bin/program"), f"{PROGRAM}/bin/program")
     refused(user.build(*small.options, "--copy-to-root", f"{PROGRAM}/absent"), f"{PROGRAM}/absent", status=66)
-    refused(user.build("--copy-to-root", user.home / "absent"), user.home / "absent", status=66)
+    absent = user.build("--copy-to-root", user.home / "absent")
+    refused(absent, user.home / "absent", status=66)
+    assert "--store-root" not in absent.err  # it lies in no store
     refused(user.build("--copy-to-root", user.home / "loop"), user.home / "loop", status=66)
     nothing_left(user)
 

@@ -309,6 +309,14 @@ def test_the_same_layer_twice_is_built_once(user: User) -> None:
     assert sorted(ends(said).values()) == ["built", "unchanged"]
 
 
+def test_an_image_without_an_output_is_named(user: User) -> None:
+    """Nothing is written of it, which is said, unless it is there for another."""
+    images = '[image.below]\nlayers = "a"\n[image.a1]\nbase = "below"\n'
+    said = events(user, DIRECTORY + '[layer.a]\nrun = "mkdir a"\n' + images)
+    noted = [each["name"] for each in said if "no output" in each.get("note", "")]
+    assert noted == ["a1"]
+
+
 def test_targets_are_made_with_what_they_need(user: User) -> None:
     """Of a file only the targets are made, and what they need; only they are printed."""
     result = make(user, DIAMOND, "right", "left")

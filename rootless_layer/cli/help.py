@@ -43,6 +43,28 @@ With --json an error is on stdout as well, one line: {"error": {"kind": "ScriptE
 class Verb(click.Command):
     """A verb whose help ends with examples and the exit statuses."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; an unknown option behind a word that no option takes is one of a command without its mark."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            word = self._word_before(ctx, given, error.option_name)
+            if not word:
+                raise
+            advice = f"It stands behind {word}, which no option takes: a command stands behind --, as `-- {word} …`"
+            message = f"{error.message} {advice}"
+            raise click.UsageError(message, ctx) from error
+
+    def _word_before(self, ctx: click.Context, given: list[str], option: str) -> str:
+        """Give the first word before an option that is no option's value, where the verb takes a command; else ``""``."""
+        for number in [number for number, word in enumerate(given) if word.startswith(option)]:
+            with contextlib.suppress(click.UsageError):
+                words = self.make_parser(ctx).parse_args(given[:number])[0].get("command")
+                if isinstance(words, list | tuple) and words:  # click has a mark of its own for none
+                    return str(words[0])
+        return ""
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write them."""
         if self.epilog:

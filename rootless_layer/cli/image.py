@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rootless_layer.errors import InputError, OutputError
+from rootless_layer.options.output import image_format
 
 from .closure import closure_layers, with_closure
 from .command import Strict, check_different
@@ -94,6 +95,9 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     from rootless_layer.oci.reference import tag_of  # noqa: PLC0415
 
     check_different(options["layers"], "--layer")
+    if not (options["base"] or options["closures"] or options["layers"]):
+        message = "there is nothing to make an image of: name a base, a closure or a layer"
+        raise click.UsageError(message)
     several = [*map(read_config, options["configs"]), flags(options)]
     check_config(*several)
     with as_written("--tag"):
@@ -185,8 +189,8 @@ def _spooled(place: str) -> Iterator[None]:
 
 def _kind(options: Mapping[str, Any]) -> Format:
     """Give the format that is asked for, or follows from the output's name."""
-    kind: Format | None = options["kind"]
-    return kind or ("archive" if options["output"] == "-" or options["output"].endswith(".tar") else "layout")
+    with as_written("--output"):
+        return image_format(options["output"], options["kind"])
 
 
 @contextlib.contextmanager

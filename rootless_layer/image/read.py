@@ -39,7 +39,7 @@ from rootless_layer.oci.descriptor import (
     sha256,
 )
 from rootless_layer.oci.documents import config_faults
-from rootless_layer.oci.reference import FULL_NAME, REF_NAME
+from rootless_layer.oci.reference import FULL_NAME, REF_NAME, fetching
 from rootless_layer.system.machine import unreadable
 from rootless_layer.tar.compression import decompress, kind_of
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 _BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """How docker-archives name a config: by its digest, all but a few."""
+_FORMS = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
 _MOST_NESTED = 4
 _MOST_IMAGES = 10_000
 MOST_READ = 1_000
@@ -90,9 +91,7 @@ def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
         return _Files(path, in_directory(path)).images()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
-        raise (InputError if os.path.lexists(path) else SourceError)(
-            message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
-        )
+        raise (InputError if os.path.lexists(path) else SourceError)(message, hint=fetching(path) or _FORMS)
     plain = path if kind_of(path) == "none" else decompress(path, spool())
     return _Files(path, in_archive(plain, path)).images()
 
@@ -148,7 +147,7 @@ class _Files:
                 raise
             raise InputError(*(f"{self.where}: {problem}" for problem in error.problems), hint=error.hint or DAMAGED) from error
         message = f"{self.where}: holds neither index.json nor manifest.json"
-        raise InputError(message, hint="Give an image layout, an OCI archive, a docker-archive, or a layer's directory.")
+        raise InputError(message, hint=f"{_FORMS} A root filesystem is for `build --rootfs`.")
 
     def _piece(self, name: str) -> Piece:
         piece = self.find(name)

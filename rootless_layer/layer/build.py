@@ -14,7 +14,7 @@ import attrs
 from rootless_layer import given
 from rootless_layer.errors import OutputError, OverlayError, SourceError, UnavailableError
 from rootless_layer.plan.locate import StoreLocation
-from rootless_layer.plan.plan import check_rootfs, plan, read_directory
+from rootless_layer.plan.plan import check_no_image, check_rootfs, plan, read_directory
 from rootless_layer.plan.spec import Blob, LayerSpec, Stage
 from rootless_layer.progress import Progress, silent
 from rootless_layer.session.scaffold import ToolStager
@@ -156,11 +156,7 @@ def _run(  # noqa: PLR0913 - as above
     below = base if overlay else None
     method = _method(stage, session, spec)
     if session.fallback:
-        tell(
-            Progress(
-                "stage", note=f"no namespaces here ({session.fallback}); isolation: {session.isolation}, store paths by {method}"
-            )
-        )
+        tell(Progress("stage", note=_fallen_back(session, spec, method)))
     rootfs = os.fsencode(f"{work}/rootfs/") if spec.rootfs else b""
     stager = ToolStager(os.fsencode(work), planned, own_sources=rootfs, base=below)
     staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.writable_closure)
@@ -182,6 +178,17 @@ def _run(  # noqa: PLR0913 - as above
     return changeset(base, delta or difference(base, tree), spec.epoch)
 
 
+def _fallen_back(session: Session, spec: LayerSpec, method: Method) -> str:
+    """Say which way is taken on a machine that does not give all that a session asks for."""
+    if session.isolation == "namespaces":
+        return f"no PID namespace here, so that the scripts see this machine's /proc ({session.fallback})"
+    if spec.view == "directory":
+        way = "the directory view shows this machine as it is, and not read-only"
+    else:
+        way = "the root view is a chroot" if session.isolation == "chroot" else "the root view is proot's"
+    return f"no namespaces here, so that {way}, with store paths by {method} ({session.fallback})"
+
+
 def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict[bytes, Entry]:
     """Give what some entries are without overlayfs's own attributes, and say so."""
     cleaned = without_overlay(entries)
@@ -199,7 +206,9 @@ def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)
-    return read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
+    entries = read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
+    check_no_image(spec.rootfs, (entry.path for entry in entries))
+    return entries
 
 
 def _method(stage: Stage, session: Session, spec: LayerSpec) -> Method:

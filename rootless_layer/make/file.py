@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from rootless_layer.errors import InputError, SourceError, reason
-from rootless_layer.oci.reference import path_and_name, tag_of
+from rootless_layer.oci.reference import fetching, path_and_name, tag_of
 from rootless_layer.options.fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
 from rootless_layer.tree.places import meets
 
@@ -140,7 +140,7 @@ class _Reader:
                 elif not os.path.exists(path_and_name(os.path.join(folder, each))[0]):
                     known = [other for other, (its, _) in there.items() if other != name and (its == "layer" or key == "base")]
                     what = "layer, image or file" if key == "base" else "layer or directory"
-                    self.blame(place, f"{key}: {unknown_name(what, each, known)}")
+                    self.blame(place, f"{key}: {unknown_name(what, each, known)}", fetching(each) if key == "base" else "")
         return tuple(dict.fromkeys(needs))
 
     def _tags(self, nodes: Mapping[str, Node]) -> None:

@@ -69,6 +69,7 @@ class Maker:
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
     _built: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    _needed: set[str] = attrs.field(factory=set)
     _read: dict[str, list[Any]] = attrs.field(factory=dict)
     """What is known of nodes for which trees or layers had to be read."""
     _lost: dict[str, str] = attrs.field(factory=dict)
@@ -81,6 +82,7 @@ class Maker:
     def make(self, nodes: Sequence[Node]) -> int:
         """Make the nodes, which are in order; give 0, or the exit status of the first that failed."""
         waiting = {node.name: node for node in nodes}
+        self._needed.update(need for node in nodes for need in node.needs)
         while waiting or self._tasks or self._running:
             for node in [node for node in waiting.values() if self._may_begin(node)]:
                 del waiting[node.name]
@@ -190,6 +192,8 @@ class Maker:
         made = Made(image.manifest_digest, (*chain, *split, *above), image)
         output = options.get("output")
         if output is None:
+            if node.name not in self._needed:
+                self._note(node, "has no output, so that nothing is written")
             self._have(node, made, "unchanged")
             return None
         from rootless_layer.image.index import index  # noqa: PLC0415
@@ -328,6 +332,10 @@ class Maker:
             if task.action == "build":
                 self._built[node.name] = task.keys
             self._look(node)  # it is found now
+
+    def _note(self, node: Node, note: str) -> None:
+        about = {"stage": "check", "done": 0, "total": 0, "entries": 0, "note": note}
+        self.show({"event": "progress", "kind": node.kind, "name": node.name, **about})
 
     def _have(self, node: Node, made: Made, status: str) -> None:
         self.made[node.name] = made

@@ -15,6 +15,7 @@ from rootless_layer.oci.config import check_config, exposed, properties
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.time import created as created_at
 from rootless_layer.oci.time import environment_epoch
+from rootless_layer.options.output import image_format
 from rootless_layer.plan.spec import LayerSpec, Script
 from rootless_layer.store.closure import closure_of_paths, load_closure
 from rootless_layer.store.layering import MOST_LAYERS
@@ -105,7 +106,7 @@ class Recipes:
             return None
         spec = LayerSpec(closure=closure, tools=tools, scripts=scripts, **values)
         if not (spec.closure or spec.inputs() or spec.scripts or options.get("base")):
-            attempt("", _nothing)
+            attempt("", _nothing, "a layer")
         caches = () if self.cache is None else (self.cache,)
         apart: LayerSpec | None = attempt("output", partial(spec.apart_from, *self.outputs, caches=caches))
         return apart
@@ -136,8 +137,8 @@ class Recipes:
         return self.closures[source, root]
 
 
-def _nothing() -> None:
-    message = "there is nothing to make a layer of"
+def _nothing(what: str) -> None:
+    message = f"there is nothing to make {what} of"
     raise InputError(message)
 
 
@@ -180,13 +181,14 @@ def created(options: Mapping[str, Any]) -> str:
 
 
 def format_of(options: Mapping[str, Any]) -> Format:
-    """Give the form in which an image is written: what is asked for, or follows from the output's name."""
-    given: Format | None = options.get("format")
-    return given or ("archive" if options["output"].endswith(".tar") else "layout")
+    """Give the form in which an image is written; raises :class:`InputError` as :func:`image_format` does."""
+    return image_format(options["output"], options.get("format"))
 
 
 def _check_image(options: Mapping[str, Any], attempt: Attempt) -> None:
     """Look at all that an image says of itself, a key after the other."""
+    if not any(options.get(name) for name in ("base", "closure", "layers")):
+        attempt("", _nothing, "an image")
     attempt("config", lambda: check_config(_config(options)))
     for key, changed in _named(options).items():
         attempt(key, check_config, changed)

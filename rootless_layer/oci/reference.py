@@ -16,6 +16,7 @@ _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})+(?::[0-9]+)?|{_LABEL}:[0-9]+|localhost|\[[0
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"((?:{_HOST}/)?{_PART}(?:/{_PART})*):[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}")
 _LONGEST = 255
+_SCHEMES = ("docker://", "http://", "https://")
 _REF_NAME = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*")
 """image-spec ``annotations.md``, at ``org.opencontainers.image.ref.name``."""
 
@@ -38,6 +39,15 @@ def tag_of(name: str) -> str:
         message = f"{name!r} is not the name of an image: write it as NAME:TAG or REGISTRY/NAME:TAG, the name in lower case"
         raise InputError(message)
     return full
+
+
+def fetching(name: str) -> str:
+    """Say how what a registry has under a name comes to be a file, as nothing is pulled; ``""`` for what is no such name."""
+    name = name.partition("://")[2] if name.startswith(_SCHEMES) else name
+    file = bool(os.path.splitext(name)[1]) and not has_tag(name)
+    if file or not is_reference(name if has_tag(name) else f"{name}:latest"):
+        return ""
+    return f"Nothing is pulled: `skopeo copy docker://{name} oci-archive:FILE.tar`, and name the file."
 
 
 def has_tag(name: str) -> bool:

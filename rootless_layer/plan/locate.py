@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer.errors import InputError, SourceError
+from rootless_layer.store.closure import StorePath
 from rootless_layer.tree.walk import walk
 
 if TYPE_CHECKING:
@@ -160,8 +161,10 @@ class Locator:
         for location in self.store:
             for top in (b"/" + location.path, location.source):
                 if current == top or current.startswith(top + b"/"):
-                    return _existing(name, location.source + current[len(top) :]), location.path + current[len(top) :]
-        return _existing(name, self._on_disk(current or b"/")), b""
+                    below = current[len(top) :]
+                    return _existing(name, location.source + below, stored=True), location.path + below
+        stored = StorePath.containing(os.fsdecode(current)) is not None
+        return _existing(name, self._on_disk(current or b"/"), stored=stored), b""
 
     def _on_disk(self, path: bytes) -> bytes:
         closure = self.closure
@@ -170,8 +173,9 @@ class Locator:
         return os.fsencode(closure.store_root.rstrip("/")) + path
 
 
-def _existing(name: str, on_disk: bytes) -> bytes:
+def _existing(name: str, on_disk: bytes, *, stored: bool) -> bytes:
     if not os.path.lexists(on_disk):
         message = f"{name}: does not exist (looked for {os.fsdecode(on_disk)})"
-        raise SourceError(message, hint="Does the store lie under another root? Then name it with --store-root.")
+        hint = "Does the store lie under another root? Then name it with --store-root." if stored else ""
+        raise SourceError(message, hint=hint)
     return on_disk

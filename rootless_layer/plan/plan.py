@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import attrs
 
 from rootless_layer.errors import ConflictError, InputError, SourceError
 from rootless_layer.progress import Progress, Report, silent
+from rootless_layer.system.machine import unreadable
 from rootless_layer.tree.sparse import check_holes
 from rootless_layer.tree.tree import Entry, Tree, legible, shown
 from rootless_layer.tree.walk import agree, entry_of, walk, xattrs_of
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
     from .locate import Place, StoreLocation
     from .spec import LayerSpec
+
+_IMAGE_FILES = frozenset({b"oci-layout", b"manifest.json", b"layer.json"})
+_OF_IMAGE = re.compile(
+    rb"oci-layout|(?:index|manifest|image|layer)\.json|layer\.mtree|blobs|files|listings|repositories|version|[0-9a-f]{64}(?:\.json|\.tar)?"
+)
+"""What is at the top of an image layout, of archives of both shapes, and of a layer's directory, and nothing else."""
 
 
 @attrs.frozen(slots=True)
@@ -89,6 +97,20 @@ def check_rootfs(rootfs: str | None, listing: str | None) -> None:
     problems = [f"{path}: does not exist" for path in (rootfs, listing) if path and not os.path.exists(path)]
     if problems:
         raise SourceError(*problems)
+    if rootfs and os.path.isdir(rootfs):
+        try:
+            names = os.listdir(os.fsencode(rootfs))
+        except OSError as error:
+            raise unreadable(error, rootfs) from error
+        check_no_image(rootfs, names)
+
+
+def check_no_image(rootfs: str, names: Iterable[bytes]) -> None:
+    """Raise :class:`InputError` where a root filesystem, with these paths or those at its top, is an image's files."""
+    top = {name.partition(b"/")[0] for name in names} - {b""}
+    if top & _IMAGE_FILES and all(_OF_IMAGE.fullmatch(name) for name in top):
+        message = f"{rootfs}: is an image or a layer, and no root filesystem"
+        raise InputError(message, hint="Build upon it with --base (`base` in a file of make).")
 
 
 def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:

@@ -32,6 +32,7 @@ Conflict = Literal["error", "first", "last"]
 Stage = Literal["auto", "bind", "hardlink", "copy"]
 Blob = Literal["stored", "derived"]
 _LARGEST_TIME = 2**63 - 1
+_NOT_TEXT = "A script is a file, and not text: that is the command `-- sh -c 'TEXT'`, or `run` in a file of make."
 
 
 def _arguments(value: Iterable[str]) -> tuple[str, ...]:
@@ -68,7 +69,8 @@ class Script:
         try:
             return cls(path, Path(path).read_bytes())
         except OSError as error:
-            raise unreadable(error, path, "the script cannot be read") from error
+            hint = _NOT_TEXT if any(map(str.isspace, path)) else ""
+            raise unreadable(error, path, "the script cannot be read", hint=hint) from error
 
     @classmethod
     def text(cls, text: str, name: str = "script") -> Script:

@@ -7,20 +7,20 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
 
 from rootless_layer import errors
-from rootless_layer.errors import BypassError, DaemonError, ScriptError, UnavailableError
+from rootless_layer.errors import BypassError, DaemonError, UnavailableError
 from rootless_layer.session.inside.script import DEVICES
 from rootless_layer.session.inside.xattr_agent import HELD
 from rootless_layer.system.temporary import start_python
 from rootless_layer.tree.base import Delta
 
 from .environment import Environment
+from .failure import failed
 from .fakeroot import find_programs
 from .ownership import OwnershipRecord, Shown, save_file
 from .stage import SCAFFOLD
@@ -217,7 +217,7 @@ class Session:
         failure = None
         if "failed" in result:
             index, *end = result["failed"]
-            failure = _failed(spec.scripts[index], end, spec, variables)
+            failure = failed(spec.scripts[index], end, spec, variables)
         if bypasses:
             if failure is not None:
                 bypasses += failure.problems
@@ -321,30 +321,3 @@ def _shown(said: dict[str, Any]) -> Shown:
         {_path(path): number for path, number in said["moved"]},
         {number: _path(path) for number, path in said["paths"]},
     )
-
-
-def _failed(script: Script, end: list[Any], spec: LayerSpec, variables: Environment) -> ScriptError:
-    """Say how a script ended that did not end well; ``end`` is a number, a kind and what it is about."""
-    number, kind, about = end
-    hint = ""
-    match kind:
-        case "exit":
-            problem = f"the script failed with exit status {number}"
-        case "signal":
-            name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-            problem = f"the script was killed by the signal {name}"
-        case "timeout":
-            problem = f"the script did not end within {spec.timeout:g} seconds, so it was killed"
-        case "interpreter":
-            problem = "the interpreter that its first line names is not there"
-        case "too long":
-            problem = f"its arguments and its environment are too long for Linux: {about}"
-            hint = "Give what is long in a file."
-        case "absent":
-            named = "" if about == script.name else f"{about}: "
-            problem = f"{named}not found in the view of the script ({variables.searched})"
-            hint = "Give its absolute path, --env PATH=DIRECTORIES, or the package that has it with --copy-to-root."
-        case _:
-            return ScriptError(about, status=number)
-    status = 128 + number if kind == "signal" else number
-    return ScriptError(f"{script.name}: {problem}", status=status, hint=hint)

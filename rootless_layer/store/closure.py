@@ -43,6 +43,7 @@ _STORE_PATH = re.compile(
 # Enough for every true number, and far from the 4,300 digits that int() refuses.
 _NUMBER = re.compile("[0-9]{1,20}")
 _WITH_SIZE = 5  # lines of a record before its references, where the NAR's hash and size are among them
+_MOST_NAMED = 3  # of what is wrong with a closure's paths
 _FORMS = (
     "Give an exportReferencesGraph file, the JSON of `nix path-info --json -r`, what "
     "closureInfo makes, or a list of store paths, a line each."
@@ -189,17 +190,24 @@ class Closure:
 
     def check(self) -> None:
         """Raise one ClosureError for all paths not there (a MissingClosureError then) and references not given."""
-        problems: list[str] = []
-        kind = ClosureError
-        for path, references in self.references.items():
-            if not os.path.lexists(place := self.location(path)):
-                problems.append(f"{path.path}: there is nothing at {_show(place)}")
-                kind = MissingClosureError
-            missing = sorted(references - self.references.keys())
-            problems += [f"{path.path}: refers to {p.path}, not given" for p in missing]
-        if problems:
+        absent = [path for path in self.references if not os.path.lexists(self.location(path))]
+        problems = [f"{path.path}: there is nothing at {_show(self.location(path))}" for path in absent]
+        if len(absent) > _MOST_NAMED:
+            few = ", ".join(path.path for path in absent[:_MOST_NAMED])
+            problems = [f"{len(absent)} of {len(self.references)} store paths are not there: {few} and others"]
+        strange = [f"{path.path}: refers to {p.path}, not given" for path, p in self._not_given()]
+        if len(strange) > _MOST_NAMED:
+            strange = [*strange[:_MOST_NAMED], f"{len(strange) - _MOST_NAMED} more references are to paths not given"]
+        if absent or strange:
             hint = "Build or fetch the paths, and give the whole closure (-r or -R)."
-            raise kind(*problems, hint=hint)
+            if absent:
+                hint += " Where the store lies under another root, name that with --store-root."
+            raise (MissingClosureError if absent else ClosureError)(*problems, *strange, hint=hint)
+
+    def _not_given(self) -> list[tuple[StorePath, StorePath]]:
+        return [
+            (path, other) for path, references in self.references.items() for other in sorted(references - self.references.keys())
+        ]
 
 
 def closure_of_paths(paths: Iterable[str], store_root: StrPath = "/") -> Closure:
@@ -207,22 +215,28 @@ def closure_of_paths(paths: Iterable[str], store_root: StrPath = "/") -> Closure
     reader = _Reader()
     for path in given.several("paths", paths, "store paths"):
         reader.add(("", path))
-    return reader.closure(store_root)
+    return reader.closure(_absolute(store_root))
 
 
 def load_closure(source: StrPath, *, store_root: StrPath = "/") -> Closure:
     """Read a closure from a file or a directory of any form that the module names.
 
     An empty file is an empty closure, as closureInfo writes it. ``Closure.check`` tells
-    whether the paths exist and the references are whole. Raises one ClosureError that
-    has every problem, each with its file and its place there.
+    whether the paths exist and the references are whole. A relative ``store_root`` counts
+    from the working directory. Raises one ClosureError that has every problem, each with
+    its file and its place there.
     """
     name = os.fspath(given.instance("source", source, str | os.PathLike, "a path"))
     is_dir = os.path.isdir(name)
     reader = _Reader()
     for part in ("/store-paths", "/registration") if is_dir else ("",):
         reader.load(name + part)
-    return reader.closure(store_root)
+    return reader.closure(_absolute(store_root))
+
+
+def _absolute(root: StrPath) -> StrPath:
+    """Take a relative root from the working directory, as the command does; what is none is refused by the closure."""
+    return os.path.abspath(root) if isinstance(root, str | os.PathLike) and os.fspath(root) else root
 
 
 @attrs.define

@@ -43,6 +43,18 @@ KEPT_CAPABILITIES = frozenset({_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOW
 CONFINED_CAPABILITIES = frozenset({_CAP_DAC_OVERRIDE, _CAP_FOWNER, _CAP_FSETID})
 """What real root keeps in a mere chroot."""
 
+_OFF = "user namespaces are switched off, or used up (sysctl user.max_user_namespaces)"
+_FORBIDDEN = (
+    "user namespaces are forbidden, by AppArmor (sysctl kernel.apparmor_restrict_unprivileged_userns), by a container's seccomp"
+    " profile or by sysctl kernel.unprivileged_userns_clone"
+)
+_ABSENT = "this kernel has no user namespaces"
+_REFUSED = {
+    errno.ENOSPC: _OFF, errno.EUSERS: _OFF, errno.EPERM: _FORBIDDEN, errno.EACCES: _FORBIDDEN, errno.EINVAL: _ABSENT,
+    errno.ENOSYS: _ABSENT,
+}  # fmt: skip
+"""Why there are none (user_namespaces(7)): by the number alone it would read as a full disk, or a file's mode."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
@@ -104,6 +116,13 @@ def become_root_of_own_namespace(flags: int) -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+
+
+def refusal(error: OSError) -> str:
+    """Say why there are no namespaces, and what the kernel called that."""
+    why = _REFUSED.get(error.errno or 0)
+    said = error.strerror or str(error)
+    return f"{why}: {said}" if why else said
 
 
 def exchange(one: bytes, other: bytes) -> None:

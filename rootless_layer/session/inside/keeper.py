@@ -66,7 +66,7 @@ def main() -> NoReturn:
         namespaces.adopt_orphans()
         seccomp.program()
     except (OSError, RootlessLayerError) as error:
-        _report({"unavailable": str(error)})
+        _report({"unavailable": namespaces.refusal(error) if isinstance(error, OSError) else str(error)})
         os._exit(1)
     keeper = os.getpid()
     orders, relay = os.pipe()
@@ -323,7 +323,7 @@ def _isolate(plan: Plan) -> str:
         if plan["pid_namespace"]:
             mount_proc(b"/proc")
     except OSError as error:
-        return str(error)
+        return namespaces.refusal(error)
     return ""
 
 

@@ -18,7 +18,7 @@ import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rootless_layer.errors import RootlessLayerError
-from rootless_layer.session.inside import seccomp
+from rootless_layer.session.inside import interpreter, seccomp
 from rootless_layer.system import namespaces
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _exec(script: dict[str, Any], environment: dict[str, str]) -> bytes:
             os.execve(candidate, arguments, environment)  # noqa: S606
         except FileNotFoundError:
             if os.path.exists(candidate):
-                return _said(NOT_FOUND, "interpreter", "")
+                about, carriage_return = interpreter.missing(candidate)
+                return _said(NOT_FOUND, "carriage return" if carriage_return else "interpreter", about)
         except NotADirectoryError:
             continue
         except OSError as error:
