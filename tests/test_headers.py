@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,10 @@ from rootless_layer.layer.contents import read_contents
 from rootless_layer.layer.soundness import Soundness
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.oci.findings import Finder
-from rootless_layer.tar.unpack import read_layer, read_listing, read_tar
+from rootless_layer.plan.plan import read_directory
+from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.tar.listing import read_listing
+from rootless_layer.tar.unpack import read_layer, read_tar
 from rootless_layer.tree.mtree import read
 from rootless_layer.tree.tree import Entry
 
@@ -175,3 +179,60 @@ def test_ids_of_an_mtree_file(tmp_path: Path, number: str) -> None:
         read_listing(str(tmp_path / "listing"))
     with pytest.raises(InputError, match="its uid is"):
         read([line.encode()], b"/", "name")
+
+
+WRONG_LISTING = [
+    "mode=0644 uid=12abc", "mode=0644 gid=", "mode=0888", "mode=u+rwx", "mode=17777777", "mode=", "type=directory", "type=dir",
+    "type=link", "type=char", "type=char device=native,1", "type=char device=native,4096,0", "type=char device=native,1,99999999",
+    "device=native,1,3", "type=socket", "mode", "time=now",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG_LISTING)
+def test_a_listing_that_cannot_be_right(tmp_path: Path, words: str) -> None:
+    """A value that is none, or that contradicts the disk, is an error that names the listing and the line: no other is taken."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "x").write_bytes(DATA)
+    (tmp_path / "listing").write_text(f"#mtree\n. type=dir\n./x {words}\n")
+    with pytest.raises(InputError, match="listing: line 3: ") as caught:
+        read_directory(str(root), LayerSpec(rootfs=str(root)), read_listing(str(tmp_path / "listing")))
+    assert words.rpartition(" ")[2].partition("=")[0] in str(caught.value) or "type=" in str(caught.value)
+
+
+LISTING = """\
+#mtree
+/set type=file uid=1 gid=2
+. type=dir mode=0755 uid=0 gid=0
+x
+    y mode=4711 \\
+        size=14
+    sp\\040c\\sd uid=7
+d type=dir mode=1777
+    null type=char mode=0666 device=native,1,3 time=5.0
+    queue type=fifo mode=0600
+    ..
+/unset uid
+z
+./d/w gid=9
+d/absent gid=9
+"""
+
+
+def test_a_listing_is_what_it_says(tmp_path: Path) -> None:
+    """What a listing does not say stays as it is on disk; devices and fifos that are not there are made."""
+    root = tmp_path / "root"
+    (root / "d").mkdir(parents=True)
+    for name in ("x", "y", "sp c d", "z", "d/w"):
+        (root / name).write_bytes(DATA)
+        (root / name).chmod(0o640)
+    (tmp_path / "listing").write_text(LISTING)
+    read = read_directory(str(root), LayerSpec(rootfs=str(root)), read_listing(str(tmp_path / "listing")))
+    own = os.stat(root / "z").st_uid if os.geteuid() == 0 else 0
+    found = {entry.path.decode(): (stat.S_IMODE(entry.mode), entry.uid, entry.gid) for entry in read}
+    assert found == {
+        "": (0o755, 0, 0), "x": (0o640, 1, 2), "y": (0o4711, 1, 2), "sp c d": (0o640, 7, 2), "d": (0o1777, 1, 2),
+        "d/null": (0o666, 1, 2), "d/queue": (0o600, 1, 2), "z": (0o640, own, 2), "d/w": (0o640, own, 9),
+    }  # fmt: skip
+    nodes = {entry.path: (stat.S_IFMT(entry.mode), entry.rdev) for entry in read if not (entry.is_dir or entry.is_regular)}
+    assert nodes == {b"d/null": (stat.S_IFCHR, os.makedev(1, 3)), b"d/queue": (stat.S_IFIFO, 0)}

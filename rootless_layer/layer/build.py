@@ -194,7 +194,8 @@ def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
     check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
         return []
-    from rootless_layer.tar.unpack import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
+    from rootless_layer.tar.listing import read_listing  # noqa: PLC0415 - needed by few builds
+    from rootless_layer.tar.unpack import read_tar  # noqa: PLC0415 - as above
 
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None

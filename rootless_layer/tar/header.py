@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 BLOCK = 512
 _FIELDS = {
@@ -35,6 +36,9 @@ _GNU_MAGIC = b"ustar  \0"
 # The typeflags of what stands before a member's own header: pax's, GNU's long names and labels, Solaris's lists.
 EXTENSIONS = frozenset(b"xgXKLAV")
 PAX = frozenset(b"xX")
+XATTR = b"SCHILY.xattr."
+"""What the pax keyword of an extended attribute begins with: its name follows as it is, but one with ``=`` has none."""
+_XATTR_ENCODED = b"LIBARCHIVE.xattr."
 _SPARSE = ord("S")
 _DEVICES, _LINKS = frozenset(b"34"), frozenset(b"12")
 
@@ -56,6 +60,8 @@ class Header:
 
     ``size`` is the file's in bytes; one with a map of its holes is ``sparse``, and takes less in the archive.
     ``device`` is the major and the minor number of a device, ``link`` what pax says a link is to.
+    ``doubled`` are names of attributes in the encoding of URLs: libarchive writes such an attribute once
+    more under a keyword of its own, and decodes the name only there.
     """
 
     uid: int
@@ -65,6 +71,7 @@ class Header:
     sparse: bool
     device: tuple[int, int] | None
     link: bytes | None
+    doubled: frozenset[bytes] = frozenset()
 
 
 def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
@@ -96,7 +103,12 @@ def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
             raise HeaderError(message)
     device = (numbers["devmajor"], numbers["devminor"]) if block[156] in _DEVICES else None
     link = pax.get(b"linkpath") if block[156] in _LINKS else None
-    return Header(numbers["uid"], numbers["gid"], numbers["size"], numbers["mtime"], sparse, device, link)
+    return Header(numbers["uid"], numbers["gid"], numbers["size"], numbers["mtime"], sparse, device, link, _doubled(pax))
+
+
+def _doubled(pax: Mapping[bytes, bytes]) -> frozenset[bytes]:
+    names = {key.removeprefix(XATTR) for key in pax if b"%" in key and key.startswith(XATTR)}
+    return frozenset(name for name in names if _XATTR_ENCODED + name in pax and unquote_to_bytes(name) != name)
 
 
 def _number(field: bytes, name: str) -> int:
@@ -123,20 +135,24 @@ def _pax_number(value: bytes, name: str) -> int:
     return int(found[1] if name == "mtime" else value)
 
 
-def read_pax(data: bytes) -> dict[bytes, bytes]:
-    """Read pax records (pax, "pax Extended Header"); one without a value takes an earlier one away."""
-    records: dict[bytes, bytes] = {}
+def pax_records(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Read pax records (pax, "pax Extended Header"): where each one's keyword begins, that, and its value."""
     at = 0
     while at < len(data) and data[at]:
         length = _RECORD.match(data, at)
         end = at + int(length[1]) if length else 0
-        name, equals, value = data[length.end() if length else 0 : end - 1].partition(b"=")
+        place = length.end() if length else 0
+        name, equals, value = data[place : end - 1].partition(b"=")
         if not equals or end > len(data) or data[end - 1 : end] != b"\n":
             message = "its pax records cannot be read"
             raise HeaderError(message)
-        records[name] = value
+        yield place, name, value
         at = end
-    return {name: value for name, value in records.items() if value}
+
+
+def read_pax(data: bytes) -> dict[bytes, bytes]:
+    """Take pax records together; one without a value takes an earlier one away."""
+    return {name: value for name, value in {name: value for _, name, value in pax_records(data)}.items() if value}
 
 
 def own_header(blocks: bytes) -> Header:

@@ -36,6 +36,7 @@ class TarStream:
         self.where = where
         self.fault = self.warning = self.damage = ""
         self.unended = False
+        self._doubled: frozenset[bytes] = frozenset()
         self._descriptor = descriptor
         self._buffers = [memoryview(bytearray(READ_BYTES)) for _ in range(_KEPT)]
         self._begins = [0] * _KEPT
@@ -84,6 +85,12 @@ class TarStream:
         self.damage = self.damage or ("" if self.unended else message)
 
     @property
+    def xattrs(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the extended attributes of the member, sorted by name."""
+        found = libarchive.xattrs_of(self.record)
+        return tuple(sorted({name: value for name, value in found if name not in self._doubled}.items()))
+
+    @property
     def position(self) -> int:
         """Give where in the tar the reading is, in bytes."""
         return int(libarchive.filter_bytes(self.archive, 0))
@@ -116,7 +123,7 @@ class TarStream:
         begin, end = libarchive.read_header_position(self.archive), libarchive.filter_bytes(self.archive, 0)
         at = begin - self._begins[self._turn]
         if end - begin == BLOCK and at >= 0 and is_plain(self._buffers[self._turn][at : at + BLOCK]):
-            self.fault = ""
+            self.fault, self._doubled = "", frozenset()
             return
         try:
             blocks = self._bytes(begin, end)
@@ -125,7 +132,7 @@ class TarStream:
             self.fault = str(error)
 
     def _difference(self, header: Header) -> str:
-        record = self.record
+        record, self._doubled = self.record, header.doubled
         found = (libarchive.entry_uid(record), libarchive.entry_gid(record), libarchive.entry_mtime(record))
         for name, said, read in zip(("uid", "gid", "time"), (header.uid, header.gid, header.mtime), found, strict=True):
             if said != read:
