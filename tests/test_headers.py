@@ -20,6 +20,7 @@ from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.oci.findings import Finder
 from rootless_layer.plan.plan import read_directory
 from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.progress import Progress
 from rootless_layer.tar.listing import read_listing
 from rootless_layer.tar.unpack import read_layer, read_tar
 from rootless_layer.tree.mtree import read
@@ -156,6 +157,66 @@ def test_names_that_linux_does_not_take(tmp_path: Path, reader: Reader, name: st
     (tmp_path / "x.tar").write_bytes(member(*kind, data=b"" if kind else DATA, pax={name: "d/" * 3000}))
     with pytest.raises(InputError, match=r"a name of [56]... bytes"):
         reader(tmp_path / "x.tar")
+
+
+def global_header(records: dict[str, str]) -> bytes:
+    """Make a pax header that is for all members that follow."""
+    info = tarfile.TarInfo("x")
+    return info.create_pax_global_header(records)
+
+
+@READERS
+@pytest.mark.parametrize("key", ["uid", "mtime", "path", "linkpath", "size", "SCHILY.xattr.user.x"])
+def test_what_a_global_header_says_is_refused(tmp_path: Path, reader: Reader, key: str) -> None:
+    """Readers do not agree whether it counts, so that the error names what it says."""
+    (tmp_path / "x.tar").write_bytes(global_header({key: "7"}) + member())
+    with pytest.raises(InputError, match=f"a global pax header gives it and all that follow a {key}"):
+        reader(tmp_path / "x.tar")
+
+
+@READERS
+def test_a_global_comment_is_none_of_a_members(tmp_path: Path, reader: Reader) -> None:
+    """Git writes the commit so: nobody's owner or name."""
+    (tmp_path / "x.tar").write_bytes(global_header({"comment": "0" * 40}) + member())
+    assert reader(tmp_path / "x.tar").path == b"x"
+
+
+@READERS
+@pytest.mark.parametrize("kind", [b"1", b"2"], ids=["hard", "symbolic"])
+@pytest.mark.parametrize("magic", [GNU, STAR, b""], ids=["gnu", "ustar", "v7"])
+@pytest.mark.parametrize("pax", [{}, {"comment": "x"}], ids=["alone", "with pax"])
+def test_a_link_to_nothing(tmp_path: Path, reader: Reader, kind: bytes, magic: bytes, pax: dict[str, str]) -> None:
+    """It is an error in each dialect, and no empty file."""
+    (tmp_path / "x.tar").write_bytes(member((TYPE, kind), (MAGIC, magic), data=b"", pax=pax))
+    with pytest.raises(InputError, match="/x: it is a link to nothing"):
+        reader(tmp_path / "x.tar")
+
+
+@READERS
+def test_a_mode_is_the_headers(tmp_path: Path, reader: Reader) -> None:
+    """An access control list, which no layer has, changes no mode."""
+    (tmp_path / "x.tar").write_bytes(member(pax={"SCHILY.acl.access": "user::rwx,user:7:rwx,group::rwx,mask::rwx,other::rwx"}))
+    assert stat.S_IMODE(reader(tmp_path / "x.tar").mode) == 0o644
+
+
+def test_access_control_lists_are_told(tmp_path: Path) -> None:
+    """What is left out is said once, with the first path and how many more there are."""
+    acl = {"SCHILY.acl.access": "user::rw-,user:7:r--,group::r--,mask::r--,other::r--"}
+    (tmp_path / "x.tar").write_bytes(member(pax=acl)[:-1024] + member(pax=acl))
+    told: list[Progress] = []
+    read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1, told.append)
+    assert [note.note.startswith(f"{tmp_path}/x.tar: /x (and 1 more): access control") for note in told] == [True]
+    read_layer(as_layer(tmp_path / "x.tar").copy_plain, "layer", str(tmp_path / "other"), {}, told.append)
+    assert any(note.note.startswith("layer: /x (and 1 more): ") for note in told[1:])
+    assert read_contents(as_layer(tmp_path / "x.tar")).members[-1].warning
+
+
+@READERS
+def test_an_attribute_that_bsdtar_wrote(tmp_path: Path, reader: Reader) -> None:
+    """It writes each attribute twice, and the name in the encoding of URLs: it is one, of the name that it has on disk."""
+    keys = {"LIBARCHIVE.xattr.user.a%20b": "dg", "SCHILY.xattr.user.a%20b": "v", "SCHILY.xattr.user.c%20d": "w"}
+    (tmp_path / "x.tar").write_bytes(member(pax=keys | {"LIBARCHIVE.xattr.user.p": "dg", "SCHILY.xattr.user.p": "v"}))
+    assert reader(tmp_path / "x.tar").xattrs == ((b"user.a b", b"v"), (b"user.c%20d", b"w"), (b"user.p", b"v"))
 
 
 def test_validate_lists_each_number(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
     with contextlib.ExitStack() as stack:
         work = _work_directory(spec, temporary, overlay=overlay)
         session = stack.enter_context(Session.open(work)) if spec.scripts else None
-        rootfs = {entry.path: entry for entry in _rootfs(spec, work)}
+        rootfs = {entry.path: entry for entry in _rootfs(spec, work, tell)}
         planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values(), tell)
         for note in hidden_by_plan(base, planned.tree) if base is not None else ():
             tell(Progress("plan", note=f"warning: {note}"))
@@ -190,7 +190,7 @@ def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict
     return cleaned
 
 
-def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
+def _rootfs(spec: LayerSpec, work: str, tell: Callable[[Progress], None]) -> list[Entry]:
     check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
         return []
@@ -200,7 +200,7 @@ def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)
-    return read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
+    return read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch, tell)
 
 
 def _method(stage: Stage, session: Session, spec: LayerSpec) -> Method:

@@ -15,7 +15,7 @@ from rootless_layer.tar import libarchive
 from rootless_layer.tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
 
 from .feed import Feed
-from .stream import TarStream
+from .stream import ACL_LEFT_OUT, TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,9 +144,15 @@ def _member(record: int, stream: TarStream) -> Member:
     regular = entry.is_regular and target is None
     return Member(
         name=name, entry=entry, target=target, digest=_NO_DATA if regular else "",
-        warning="" if _IN_ANOTHER_CODING in stream.warning else stream.warning,
+        warning=_warning(stream),
         fault=stream.fault or unrepresentable(entry),
     )  # fmt: skip
+
+
+def _warning(stream: TarStream) -> str:
+    if stream.acl:
+        return ACL_LEFT_OUT
+    return "" if _IN_ANOTHER_CODING in stream.warning else stream.warning
 
 
 _NO_DATA = f"sha256:{hashlib.sha256().hexdigest()}"

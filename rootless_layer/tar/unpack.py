@@ -20,7 +20,7 @@ from rootless_layer.tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrep
 
 from .compression import decompressed, kind_of
 from .feed import READ_BYTES, Feed
-from .stream import TarStream
+from .stream import ACL_LEFT_OUT, TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ _DAMAGED = "The archive is damaged; get it again."
 _SET_TMPDIR = "Set TMPDIR to a directory that is there and that you may write to."
 
 
-def read_tar(path: str, spool: str, epoch: int) -> list[Entry]:
+def read_tar(path: str, spool: str, epoch: int, progress: Report = silent) -> list[Entry]:
     """Read a tar archive of any dialect and compression; its files' bytes go below ``spool``.
 
     A path that occurs again replaces what was there, as in extracting; hard links are to
@@ -44,7 +44,7 @@ def read_tar(path: str, spool: str, epoch: int) -> list[Entry]:
     check_file(path, "tar archive")
     added = Added[Entry]()
     with Feed(lambda consume: give_plain(path, consume), path) as feed:
-        for entry in _unpacked(feed.reading, path, spool, epoch):
+        for entry in _unpacked(feed.reading, path, spool, epoch, lambda note: progress(Progress("plan", note=note))):
             added.add(entry.path, entry if entry.link is None else _linked(entry, added.get(entry.link), path))
         feed.drain()
     return list(direct(added.all()).values())
@@ -69,22 +69,28 @@ def give_plain(path: str, consume: Callable[[memoryview], object]) -> None:
                 raise _failed(archive, path, _DAMAGED)
 
 
-def _unpacked(descriptor: int, name: str, spool: str, epoch: int) -> Iterator[Entry]:
+def _unpacked(descriptor: int, name: str, spool: str, epoch: int, note: Callable[[str], object]) -> Iterator[Entry]:
     """Give the entries of a tar, in its order; the regular files' bytes are in a file each in the new directory ``spool``."""
     try:
         os.mkdir(spool)
         os.chmod(spool, 0o700)
     except OSError as error:
         raise unwritable(error, spool, f"{name} cannot be unpacked", hint=_SET_TMPDIR) from error
+    with_acl: list[bytes] = []
     with TarStream(descriptor, name) as stream:
         for number, record in enumerate(stream):
             entry = _entry(record, name, epoch, stream)
+            if stream.acl:
+                with_acl.append(entry.path)
             if entry.is_regular and entry.link is None and not entry.path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
                 entry = _spooled(stream.archive, entry, f"{spool}/{number}", name)
             yield entry
         if stream.damage:
             message = f"{name}: {stream.damage}"
             raise InputError(message, hint=_MAKE_IT_RIGHT)
+    if with_acl:
+        more = f" (and {len(with_acl) - 1} more)" if len(with_acl) > 1 else ""
+        note(f"{name}: {shown(with_acl[0])}{more}: {ACL_LEFT_OUT}")
 
 
 def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], progress: Report = silent) -> Changes[Entry]:
@@ -97,7 +103,7 @@ def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], 
     with Feed(give, name) as feed:
 
         def entries() -> Iterator[Entry]:
-            for entry in _unpacked(feed.reading, name, spool, _ANY_TIME):
+            for entry in _unpacked(feed.reading, name, spool, _ANY_TIME, lambda note: progress(Progress("unpack", note=note))):
                 progress(Progress("unpack", done=feed.passed))
                 yield entry
 
