@@ -18,7 +18,7 @@ from rootless_layer.layer.contents import read_contents
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.mtree import lines, read
-from rootless_layer.tree.tree import Tree
+from rootless_layer.tree.tree import Entry, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +87,22 @@ def test_lines_of_no_listing(line: str) -> None:
     """A device without its numbers or with others than there are, and a mode that is none, are errors that name the line."""
     with pytest.raises(InputError, match="name: line 2 is not one of a layer's listing"):
         read([b"#mtree\n", f"{line}\n".encode()], b"/", "name")
+
+
+def test_a_nul_in_a_listing() -> None:
+    """No file has such a name, so that the error names the line."""
+    with pytest.raises(InputError, match=r"name: line 1: .*NUL"):
+        read([b"./a\\000b type=file mode=0644 uid=0 gid=0 time=1.0 size=0\n"], b"/", "name")
+
+
+def test_an_attributes_name_in_a_listing() -> None:
+    """Whatever bytes an attribute's name has, a comma among them, a layer's listing gives it back."""
+    entry = Entry(
+        path=b"d",
+        mode=stat.S_IFDIR | 0o755,
+        xattrs=tuple(sorted((b"user." + bytes((byte,)), b",=") for byte in range(1, 256) if byte != ord("="))),
+    )
+    assert read(lines(Tree.of([entry]), files=None), b"/", "name")[-1] == entry
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\0b"])

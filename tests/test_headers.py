@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,11 @@ from rootless_layer.layer.contents import read_contents
 from rootless_layer.layer.soundness import Soundness
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.oci.findings import Finder
-from rootless_layer.tar.unpack import read_layer, read_listing, read_tar
+from rootless_layer.plan.plan import read_directory
+from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.progress import Progress
+from rootless_layer.tar.listing import read_listing
+from rootless_layer.tar.unpack import read_layer, read_tar
 from rootless_layer.tree.mtree import read
 from rootless_layer.tree.tree import Entry
 
@@ -154,6 +159,66 @@ def test_names_that_linux_does_not_take(tmp_path: Path, reader: Reader, name: st
         reader(tmp_path / "x.tar")
 
 
+def global_header(records: dict[str, str]) -> bytes:
+    """Make a pax header that is for all members that follow."""
+    info = tarfile.TarInfo("x")
+    return info.create_pax_global_header(records)
+
+
+@READERS
+@pytest.mark.parametrize("key", ["uid", "mtime", "path", "linkpath", "size", "SCHILY.xattr.user.x"])
+def test_what_a_global_header_says_is_refused(tmp_path: Path, reader: Reader, key: str) -> None:
+    """Readers do not agree whether it counts, so that the error names what it says."""
+    (tmp_path / "x.tar").write_bytes(global_header({key: "7"}) + member())
+    with pytest.raises(InputError, match=f"a global pax header gives it and all that follow a {key}"):
+        reader(tmp_path / "x.tar")
+
+
+@READERS
+def test_a_global_comment_is_none_of_a_members(tmp_path: Path, reader: Reader) -> None:
+    """Git writes the commit so: nobody's owner or name."""
+    (tmp_path / "x.tar").write_bytes(global_header({"comment": "0" * 40}) + member())
+    assert reader(tmp_path / "x.tar").path == b"x"
+
+
+@READERS
+@pytest.mark.parametrize("kind", [b"1", b"2"], ids=["hard", "symbolic"])
+@pytest.mark.parametrize("magic", [GNU, STAR, b""], ids=["gnu", "ustar", "v7"])
+@pytest.mark.parametrize("pax", [{}, {"comment": "x"}], ids=["alone", "with pax"])
+def test_a_link_to_nothing(tmp_path: Path, reader: Reader, kind: bytes, magic: bytes, pax: dict[str, str]) -> None:
+    """It is an error in each dialect, and no empty file."""
+    (tmp_path / "x.tar").write_bytes(member((TYPE, kind), (MAGIC, magic), data=b"", pax=pax))
+    with pytest.raises(InputError, match="/x: it is a link to nothing"):
+        reader(tmp_path / "x.tar")
+
+
+@READERS
+def test_a_mode_is_the_headers(tmp_path: Path, reader: Reader) -> None:
+    """An access control list, which no layer has, changes no mode."""
+    (tmp_path / "x.tar").write_bytes(member(pax={"SCHILY.acl.access": "user::rwx,user:7:rwx,group::rwx,mask::rwx,other::rwx"}))
+    assert stat.S_IMODE(reader(tmp_path / "x.tar").mode) == 0o644
+
+
+def test_access_control_lists_are_told(tmp_path: Path) -> None:
+    """What is left out is said once, with the first path and how many more there are."""
+    acl = {"SCHILY.acl.access": "user::rw-,user:7:r--,group::r--,mask::r--,other::r--"}
+    (tmp_path / "x.tar").write_bytes(member(pax=acl)[:-1024] + member(pax=acl))
+    told: list[Progress] = []
+    read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1, told.append)
+    assert [note.note.startswith(f"{tmp_path}/x.tar: /x (and 1 more): access control") for note in told] == [True]
+    read_layer(as_layer(tmp_path / "x.tar").copy_plain, "layer", str(tmp_path / "other"), {}, told.append)
+    assert any(note.note.startswith("layer: /x (and 1 more): ") for note in told[1:])
+    assert read_contents(as_layer(tmp_path / "x.tar")).members[-1].warning
+
+
+@READERS
+def test_an_attribute_that_bsdtar_wrote(tmp_path: Path, reader: Reader) -> None:
+    """It writes each attribute twice, and the name in the encoding of URLs: it is one, of the name that it has on disk."""
+    keys = {"LIBARCHIVE.xattr.user.a%20b": "dg", "SCHILY.xattr.user.a%20b": "v", "SCHILY.xattr.user.c%20d": "w"}
+    (tmp_path / "x.tar").write_bytes(member(pax=keys | {"LIBARCHIVE.xattr.user.p": "dg", "SCHILY.xattr.user.p": "v"}))
+    assert reader(tmp_path / "x.tar").xattrs == ((b"user.a b", b"v"), (b"user.c%20d", b"w"), (b"user.p", b"v"))
+
+
 def test_validate_lists_each_number(tmp_path: Path) -> None:
     """What the other commands refuse is a problem of the layer's, each named."""
     one, other = member(pax={"uid": "-1"})[:-1024], member((GID, b"users"))
@@ -175,3 +240,60 @@ def test_ids_of_an_mtree_file(tmp_path: Path, number: str) -> None:
         read_listing(str(tmp_path / "listing"))
     with pytest.raises(InputError, match="its uid is"):
         read([line.encode()], b"/", "name")
+
+
+WRONG_LISTING = [
+    "mode=0644 uid=12abc", "mode=0644 gid=", "mode=0888", "mode=u+rwx", "mode=17777777", "mode=", "type=directory", "type=dir",
+    "type=link", "type=char", "type=char device=native,1", "type=char device=native,4096,0", "type=char device=native,1,99999999",
+    "device=native,1,3", "type=socket", "mode", "time=now",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG_LISTING)
+def test_a_listing_that_cannot_be_right(tmp_path: Path, words: str) -> None:
+    """A value that is none, or that contradicts the disk, is an error that names the listing and the line: no other is taken."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "x").write_bytes(DATA)
+    (tmp_path / "listing").write_text(f"#mtree\n. type=dir\n./x {words}\n")
+    with pytest.raises(InputError, match="listing: line 3: ") as caught:
+        read_directory(str(root), LayerSpec(rootfs=str(root)), read_listing(str(tmp_path / "listing")))
+    assert words.rpartition(" ")[2].partition("=")[0] in str(caught.value) or "type=" in str(caught.value)
+
+
+LISTING = """\
+#mtree
+/set type=file uid=1 gid=2
+. type=dir mode=0755 uid=0 gid=0
+x
+    y mode=4711 \\
+        size=14
+    sp\\040c\\sd uid=7
+d type=dir mode=1777
+    null type=char mode=0666 device=native,1,3 time=5.0
+    queue type=fifo mode=0600
+    ..
+/unset uid
+z
+./d/w gid=9
+d/absent gid=9
+"""
+
+
+def test_a_listing_is_what_it_says(tmp_path: Path) -> None:
+    """What a listing does not say stays as it is on disk; devices and fifos that are not there are made."""
+    root = tmp_path / "root"
+    (root / "d").mkdir(parents=True)
+    for name in ("x", "y", "sp c d", "z", "d/w"):
+        (root / name).write_bytes(DATA)
+        (root / name).chmod(0o640)
+    (tmp_path / "listing").write_text(LISTING)
+    read = read_directory(str(root), LayerSpec(rootfs=str(root)), read_listing(str(tmp_path / "listing")))
+    own = os.stat(root / "z").st_uid if os.geteuid() == 0 else 0
+    found = {entry.path.decode(): (stat.S_IMODE(entry.mode), entry.uid, entry.gid) for entry in read}
+    assert found == {
+        "": (0o755, 0, 0), "x": (0o640, 1, 2), "y": (0o4711, 1, 2), "sp c d": (0o640, 7, 2), "d": (0o1777, 1, 2),
+        "d/null": (0o666, 1, 2), "d/queue": (0o600, 1, 2), "z": (0o640, own, 2), "d/w": (0o640, own, 9),
+    }  # fmt: skip
+    nodes = {entry.path: (stat.S_IFMT(entry.mode), entry.rdev) for entry in read if not (entry.is_dir or entry.is_regular)}
+    assert nodes == {b"d/null": (stat.S_IFCHR, os.makedev(1, 3)), b"d/queue": (stat.S_IFIFO, 0)}

@@ -471,9 +471,12 @@ PART = st.one_of(
 ).filter(lambda part: part not in {b".", b".."} and not part.startswith(b".wh.") and len(part) <= 255)  # fmt: skip
 PATH = st.lists(PART, min_size=1, max_size=4).map(b"/".join)
 ID = st.one_of(st.integers(0, 70_000), st.integers(0, 2**32 - 2))
-COMMON = {"uid": ID, "gid": ID, "mtime": st.one_of(st.integers(-(2**33), 2**34), st.integers(0, 1))}
+COMMON = {"uid": ID, "gid": ID, "mtime": st.one_of(st.integers(-(2**33), 2**34), st.integers(-1, 1))}
 PERMISSIONS = st.integers(0, 0o7777)
-ATTRIBUTE = st.tuples(st.from_regex(rb"user\.[a-z.]{1,20}", fullmatch=True), st.binary(min_size=1, max_size=300))
+ATTRIBUTE_NAME = st.one_of(
+    st.from_regex(rb"user\.[a-z.]{1,20}", fullmatch=True), st.from_regex(rb"user\.[^=\0]{1,20}", fullmatch=True)
+)
+ATTRIBUTE = st.tuples(ATTRIBUTE_NAME, st.binary(min_size=1, max_size=300))
 
 
 def kind_of(kind: int) -> st.SearchStrategy[int]:
@@ -518,7 +521,7 @@ def test_any_tree_is_read_back(entries: list[Entry]) -> None:
         if entry.rdev:
             assert (info.devmajor, info.devminor) == (os.major(entry.rdev), os.minor(entry.rdev))
         read = {
-            key.removeprefix("SCHILY.xattr.").encode(): value.encode("utf-8", "surrogateescape")
+            os.fsencode(key.removeprefix("SCHILY.xattr.")): value.encode("utf-8", "surrogateescape")
             for key, value in info.pax_headers.items()
             if key.startswith("SCHILY.xattr.")
         }

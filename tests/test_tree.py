@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootless_layer.errors import UnrepresentableError
-from rootless_layer.tree.tree import ROOT_MODE, Entry, Tree, shown, stamp
+from rootless_layer.tree.tree import ROOT_MODE, Entry, Tree, shown, stamp, unrepresentable
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o700, stat.S_IFLNK | 0o777
 
@@ -84,6 +84,27 @@ def test_an_owner_that_linux_cannot_have_is_refused(number: int) -> None:
         assert len(said) == 1
         assert str(number) in said[0]
     assert len(Tree.of([file(b"f", uid=2**32 - 2, gid=2**32 - 2)])) == 2
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        file(b"n" * 256), file(b"d/" + b"n" * 256), file(b"d/" * 2047 + b"d"), Entry(path=b"l", mode=LINK, target=b"n" * 256),
+        file(b"f", xattrs=((b"user.a=b", b"v"),)), file(b"f", xattrs=((b"", b"v"),)),
+    ],
+    ids=["a name", "one below", "a path", "a target", "an attribute with =", "one without a name"],
+)  # fmt: skip
+def test_a_name_that_linux_or_a_tar_cannot_have(entry: Entry) -> None:
+    """With a script or without one: it is an error that names the path."""
+    assert unrepresentable(entry)
+    if entry.target is None:
+        assert any(said.startswith(f"{shown(entry.path)}: ") for said in problems(entry))
+
+
+def test_names_as_long_as_linux_takes() -> None:
+    """255 bytes a part; what marks a deletion may be longer, as it is no file."""
+    assert Tree.of([file(b"n" * 255), file(b"d/" + b"m" * 255)])
+    assert Tree.of([file(b".wh." + b"n" * 255)], whiteouts=True)
 
 
 def test_a_hard_links_target_is_no_link() -> None:

@@ -128,7 +128,7 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
     with contextlib.ExitStack() as stack:
         work = _work_directory(spec, temporary, overlay=overlay)
         session = stack.enter_context(Session.open(work)) if spec.scripts else None
-        rootfs = {entry.path: entry for entry in _rootfs(spec, work)}
+        rootfs = {entry.path: entry for entry in _rootfs(spec, work, tell)}
         planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values(), tell)
         for note in hidden_by_plan(base, planned.tree) if base is not None else ():
             tell(Progress("plan", note=f"warning: {note}"))
@@ -197,16 +197,17 @@ def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict
     return cleaned
 
 
-def _rootfs(spec: LayerSpec, work: str) -> list[Entry]:
+def _rootfs(spec: LayerSpec, work: str, tell: Callable[[Progress], None]) -> list[Entry]:
     check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
         return []
-    from rootless_layer.tar.unpack import read_listing, read_tar  # noqa: PLC0415 - needed by few builds
+    from rootless_layer.tar.listing import read_listing  # noqa: PLC0415 - needed by few builds
+    from rootless_layer.tar.unpack import read_tar  # noqa: PLC0415 - as above
 
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)
-    entries = read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch)
+    entries = read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch, tell)
     check_no_image(spec.rootfs, (entry.path for entry in entries))
     return entries
 

@@ -22,6 +22,8 @@ from .locate import MOST_LINKS, Locator, store_locations
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from rootless_layer.tar.listing import Listed
+
     from .locate import Place, StoreLocation
     from .spec import LayerSpec
 
@@ -113,12 +115,12 @@ def check_no_image(rootfs: str, names: Iterable[bytes]) -> None:
         raise InputError(message, hint="Build upon it with --base (`base` in a file of make).")
 
 
-def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None = None) -> list[Entry]:
+def read_directory(top: str, spec: LayerSpec, owners: Mapping[bytes, Listed] | None = None) -> list[Entry]:
     """Read a directory as a root filesystem, hard links and extended attributes kept.
 
     Real root sees the owners on disk; for anybody else they are whoever unpacked it, so
     everything is root's. ``owners``, from an mtree file, has the last word on owner, mode
-    and device.
+    and device; the devices and fifos there are made that are not on disk.
     """
     believed = os.geteuid() == 0
     entries = []
@@ -139,17 +141,27 @@ def read_directory(top: str, spec: LayerSpec, owners: dict[bytes, Entry] | None 
                 entry = attrs.evolve(entry, link=first[inode])
             first.setdefault(inode, path)
         listed = (owners or {}).get(path)
-        if listed is not None:
-            device = listed.rdev or entry.rdev
-            kind = stat.S_IFMT(listed.mode) if device else stat.S_IFMT(entry.mode)
-            entry = attrs.evolve(entry, uid=listed.uid, gid=listed.gid, rdev=device, mode=kind | stat.S_IMODE(listed.mode))
-            if device:
-                entry = attrs.evolve(entry, size=0, source=None, stamp=None)
-        entries.append(entry)
+        entries.append(entry if listed is None else listed.over(entry))
     if not entries or not entries[0].is_dir:
         message = f"{top}: a root filesystem is a directory or a tar archive"
         raise InputError(message)
-    return entries
+    return entries + _nodes(entries, owners or {}, top, spec.epoch)
+
+
+def _nodes(entries: Iterable[Entry], owners: Mapping[bytes, Listed], top: str, epoch: int) -> list[Entry]:
+    """Give the devices and fifos of a listing that are not on disk, where nobody but root could make them."""
+    there = {entry.path: entry for entry in entries}
+    nodes = []
+    for path in sorted(owners.keys() - there.keys()):
+        node = owners[path].made(path, epoch)
+        if node is None:
+            continue
+        above = there.get(path.rpartition(b"/")[0])
+        if above is None or not above.is_dir:
+            message = f"{owners[path].where}: its directory is not in {top}"
+            raise InputError(message, hint="Make the directory, or take the line out of the listing.")
+        nodes.append(node)
+    return nodes
 
 
 class _Merge:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from rootless_layer.errors import SourceError
+from rootless_layer.errors import SourceError, UnrepresentableError
 from rootless_layer.session.inside.script import DEVICE_LINKS, DEVICES
 from rootless_layer.system.machine import unwritable
 from rootless_layer.tree.copy import copy_source
@@ -74,10 +74,13 @@ def _writing(path: bytes) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "Set TMPDIR to a directory with room."
-        raise unwritable(
-            error, os.fsdecode(error.filename or path), "the tree for the scripts cannot be made", hint=hint
-        ) from error
+        place, doing = os.fsdecode(error.filename or path), "the tree for the scripts cannot be made"
+        if error.errno == errno.ENAMETOOLONG:
+            message = f"{place}: {doing}: the path is too long by what Linux takes"
+            raise UnrepresentableError(
+                message, hint="Set TMPDIR to a directory of a shorter name, or shorten the path."
+            ) from error
+        raise unwritable(error, place, doing, hint="Set TMPDIR to a directory with room.") from error
 
 
 def _link(source: bytes, path: bytes) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 BLOCK = 512
 _FIELDS = {
@@ -35,13 +36,19 @@ _GNU_MAGIC = b"ustar  \0"
 # The typeflags of what stands before a member's own header: pax's, GNU's long names and labels, Solaris's lists.
 EXTENSIONS = frozenset(b"xgXKLAV")
 PAX = frozenset(b"xX")
+XATTR = b"SCHILY.xattr."
+"""What the pax keyword of an extended attribute begins with: its name follows as it is, but one with ``=`` has none."""
+_XATTR_ENCODED = b"LIBARCHIVE.xattr."
+_ACL = b"SCHILY.acl."
+_GLOBAL, _COUNTS = ord("g"), (*_PAX_FIELDS, b"path", b"linkpath", b"GNU.sparse.", XATTR, _XATTR_ENCODED, _ACL)
 _SPARSE = ord("S")
 _DEVICES, _LINKS = frozenset(b"34"), frozenset(b"12")
 
 
 _ID, _LONG = rb"[0-7]{6}[0-7 ][\0 ]", rb"[0-7]{11}[\0 ]"
 is_plain = re.compile(
-    rb".{100}" + _ID * 3 + _LONG * 2 + rb".{8}[0125\0].{100}(?:ustar\x0000|ustar  \0(?=.{80}\0{150})).*", re.DOTALL
+    rb".{100}" + _ID * 3 + _LONG * 2 + rb".{8}(?:[05\0].{100}|[12][^\0].{99})(?:ustar\x0000|ustar  \0(?=.{80}\0{150})).*",
+    re.DOTALL,
 ).fullmatch
 """Match a header of which all that is read here stands where every reader looks, and is a number: that is nearly each."""
 
@@ -55,9 +62,13 @@ class Header:
     """What a member's headers say.
 
     ``size`` is the file's in bytes; one with a map of its holes is ``sparse``, and takes less in the archive.
-    ``device`` is the major and the minor number of a device, ``link`` what pax says a link is to.
+    ``device`` is the major and the minor number of a device, ``link`` what pax says a link is to: empty
+    where it says nothing, and ``None`` for what is no link. ``acl`` says that pax has an access control list.
+    ``doubled`` are names of attributes in the encoding of URLs: libarchive writes such an attribute once
+    more under a keyword of its own, and decodes the name only there.
     """
 
+    mode: int
     uid: int
     gid: int
     size: int
@@ -65,6 +76,8 @@ class Header:
     sparse: bool
     device: tuple[int, int] | None
     link: bytes | None
+    doubled: frozenset[bytes]
+    acl: bool
 
 
 def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
@@ -95,8 +108,16 @@ def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
             message = f"its {name} is {numbers[name]}"
             raise HeaderError(message)
     device = (numbers["devmajor"], numbers["devminor"]) if block[156] in _DEVICES else None
-    link = pax.get(b"linkpath") if block[156] in _LINKS else None
-    return Header(numbers["uid"], numbers["gid"], numbers["size"], numbers["mtime"], sparse, device, link)
+    link = pax.get(b"linkpath", b"") if block[156] in _LINKS else None
+    return Header(
+        numbers["mode"], numbers["uid"], numbers["gid"], numbers["size"], numbers["mtime"], sparse, device, link,
+        _doubled(pax), any(key.startswith(_ACL) for key in pax),
+    )  # fmt: skip
+
+
+def _doubled(pax: Mapping[bytes, bytes]) -> frozenset[bytes]:
+    names = {key.removeprefix(XATTR) for key in pax if b"%" in key and key.startswith(XATTR)}
+    return frozenset(name for name in names if _XATTR_ENCODED + name in pax and unquote_to_bytes(name) != name)
 
 
 def _number(field: bytes, name: str) -> int:
@@ -123,20 +144,33 @@ def _pax_number(value: bytes, name: str) -> int:
     return int(found[1] if name == "mtime" else value)
 
 
-def read_pax(data: bytes) -> dict[bytes, bytes]:
-    """Read pax records (pax, "pax Extended Header"); one without a value takes an earlier one away."""
-    records: dict[bytes, bytes] = {}
+def pax_records(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Read pax records (pax, "pax Extended Header"): where each one's keyword begins, that, and its value."""
     at = 0
     while at < len(data) and data[at]:
         length = _RECORD.match(data, at)
         end = at + int(length[1]) if length else 0
-        name, equals, value = data[length.end() if length else 0 : end - 1].partition(b"=")
+        place = length.end() if length else 0
+        name, equals, value = data[place : end - 1].partition(b"=")
         if not equals or end > len(data) or data[end - 1 : end] != b"\n":
             message = "its pax records cannot be read"
             raise HeaderError(message)
-        records[name] = value
+        yield place, name, value
         at = end
-    return {name: value for name, value in records.items() if value}
+
+
+def read_pax(data: bytes) -> dict[bytes, bytes]:
+    """Take pax records together; one without a value takes an earlier one away."""
+    return {name: value for name, value in {name: value for _, name, value in pax_records(data)}.items() if value}
+
+
+def _check_global(pax: Mapping[bytes, bytes]) -> None:
+    """Refuse what is said of all members that follow: GNU tar takes it, and libarchive and Go do not."""
+    for key in pax:
+        if key.startswith(_COUNTS):
+            said = key.decode("utf-8", "replace")
+            message = f"a global pax header gives it and all that follow a {said}, which readers do not take alike"
+            raise HeaderError(message)
 
 
 def own_header(blocks: bytes) -> Header:
@@ -148,6 +182,8 @@ def own_header(blocks: bytes) -> Header:
         at += BLOCK
         if blocks[at - BLOCK + 156] in PAX:
             pax |= read_pax(blocks[at : at + size])
+        elif blocks[at - BLOCK + 156] == _GLOBAL:
+            _check_global(read_pax(blocks[at : at + size]))
         at += size + -size % BLOCK
         if size < 0 or at + BLOCK > len(blocks):
             message = "its extended headers cannot be read"

@@ -133,7 +133,6 @@ read_free = _bind(_fast, "read_free", c_int, _P)
 read_support_filter_all = _bind(_fast, "read_support_filter_all", c_int, _P)
 read_support_format_tar = _bind(_fast, "read_support_format_tar", c_int, _P)
 read_support_format_raw = _bind(_fast, "read_support_format_raw", c_int, _P)
-read_support_format_mtree = _bind(_fast, "read_support_format_mtree", c_int, _P)
 read_open_filename = _bind(_slow, "read_open_filename", c_int, _P, c_char_p, c_size_t)
 READER = ctypes.CFUNCTYPE(ctypes.c_ssize_t, _P, _P, ctypes.POINTER(_P))
 """What gives libarchive the next bytes: the archive, nothing, where to put their address; how many there are, or less than 0."""
@@ -163,15 +162,15 @@ def mode_of(record: int) -> int:
     return kind | stat.S_IMODE(mode)
 
 
-def xattrs_of(record: int) -> tuple[tuple[bytes, bytes], ...]:
-    """Give the extended attributes of an entry that was read, sorted by name."""
+def xattrs_of(record: int) -> list[tuple[bytes, bytes]]:
+    """Give the extended attributes of an entry that was read, a name as often as it stands there."""
     found = []
     name, value, size = c_char_p(), c_void_p(), c_size_t()
     for _ in range(entry_xattr_reset(record)):
         if entry_xattr_next(record, ctypes.byref(name), ctypes.byref(value), ctypes.byref(size)) != OK:
             break
         found.append((name.value or b"", ctypes.string_at(value.value, size.value) if value.value else b""))
-    return tuple(sorted(found))
+    return found
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

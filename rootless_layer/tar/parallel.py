@@ -16,7 +16,8 @@ from rootless_layer import errors
 from rootless_layer.errors import ArchiveError
 from rootless_layer.system.fork import Child, cores, may_fork, uninterrupted
 
-from .write import BLOCK, FILLED, RUN_END, SLOT_BYTES, SLOTS, Producer, data_size
+from .header import BLOCK
+from .write import FILLED, RUN_END, SLOT_BYTES, SLOTS, Producer, data_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from rootless_layer.tar import libarchive
 from rootless_layer.tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
 
 from .feed import Feed
-from .stream import TarStream
+from .stream import ACL_LEFT_OUT, TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tupl
     """Read to the end marker, and give where that ends."""
     with TarStream(descriptor, where) as stream:
         for record in stream:
-            member = _member(record, "" if _IN_ANOTHER_CODING in stream.warning else stream.warning, stream.fault)
+            member = _member(record, stream)
             if len(member.entry.path) > MOST_PATH or len(member.entry.link or b"") > MOST_PATH:  # each look at it would take long
                 return Ending(damage=member.fault), 0
             if member.entry.size > 0:
@@ -124,7 +124,7 @@ def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tupl
         return Ending(marker=end - int(libarchive.read_header_position(stream.archive))), end
 
 
-def _member(record: int, warning: str, fault: str) -> Member:
+def _member(record: int, stream: TarStream) -> Member:
     mode = libarchive.mode_of(record)
     name, target = libarchive.entry_pathname(record) or b"", libarchive.entry_hardlink(record)
     symbolic = libarchive.entry_symlink(record) if stat.S_ISLNK(mode) and target is None else None
@@ -139,13 +139,20 @@ def _member(record: int, warning: str, fault: str) -> Member:
         rdev=libarchive.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
         target=symbolic,
         link=None if target is None else relative(target),
-        xattrs=libarchive.xattrs_of(record),
+        xattrs=stream.xattrs,
     )
     regular = entry.is_regular and target is None
     return Member(
         name=name, entry=entry, target=target, digest=_NO_DATA if regular else "",
-        warning=warning, fault=fault or unrepresentable(entry),
+        warning=_warning(stream),
+        fault=stream.fault or unrepresentable(entry),
     )  # fmt: skip
+
+
+def _warning(stream: TarStream) -> str:
+    if stream.acl:
+        return ACL_LEFT_OUT
+    return "" if _IN_ANOTHER_CODING in stream.warning else stream.warning
 
 
 _NO_DATA = f"sha256:{hashlib.sha256().hexdigest()}"

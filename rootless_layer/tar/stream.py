@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _KEPT = 4
 _FILLED = READ_BYTES // 2
 """A buffer is filled so far at least: the last few then hold all headers of a member, which may be 1 MiB long."""
+ACL_LEFT_OUT = "access control lists are left out, and the mode is the header's"
 _NO_MORE, _NOTHING = "Truncated input file (needed ", ", only 0 available)"  # behind data that was read to its end
 
 
@@ -27,7 +28,8 @@ class TarStream:
 
     Going through it gives libarchive's record of each, valid until the next. ``fault`` then says in what
     the headers and libarchive contradict each other, ``warning`` what libarchive says of a
-    header that it could read in part. In the end ``damage`` says what kept the tar from being read
+    header that it could read in part, and ``acl`` whether it has an access control list, which no
+    layer has. In the end ``damage`` says what kept the tar from being read
     to its end, and ``unended`` whether all is there but the end marker.
     """
 
@@ -35,7 +37,8 @@ class TarStream:
         """Take a descriptor, which is not closed."""
         self.where = where
         self.fault = self.warning = self.damage = ""
-        self.unended = False
+        self.unended = self.acl = False
+        self._doubled: frozenset[bytes] = frozenset()
         self._descriptor = descriptor
         self._buffers = [memoryview(bytearray(READ_BYTES)) for _ in range(_KEPT)]
         self._begins = [0] * _KEPT
@@ -84,6 +87,12 @@ class TarStream:
         self.damage = self.damage or ("" if self.unended else message)
 
     @property
+    def xattrs(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the extended attributes of the member, sorted by name."""
+        found = libarchive.xattrs_of(self.record)
+        return tuple(sorted({name: value for name, value in found if name not in self._doubled}.items()))
+
+    @property
     def position(self) -> int:
         """Give where in the tar the reading is, in bytes."""
         return int(libarchive.filter_bytes(self.archive, 0))
@@ -116,7 +125,7 @@ class TarStream:
         begin, end = libarchive.read_header_position(self.archive), libarchive.filter_bytes(self.archive, 0)
         at = begin - self._begins[self._turn]
         if end - begin == BLOCK and at >= 0 and is_plain(self._buffers[self._turn][at : at + BLOCK]):
-            self.fault = ""
+            self.fault, self._doubled, self.acl = "", frozenset(), False
             return
         try:
             blocks = self._bytes(begin, end)
@@ -125,7 +134,9 @@ class TarStream:
             self.fault = str(error)
 
     def _difference(self, header: Header) -> str:
-        record = self.record
+        record, self._doubled, self.acl = self.record, header.doubled, header.acl
+        if header.acl:  # from which libarchive makes another mode
+            libarchive.entry_set_mode(record, stat.S_IFMT(libarchive.entry_mode(record)) | stat.S_IMODE(header.mode))
         found = (libarchive.entry_uid(record), libarchive.entry_gid(record), libarchive.entry_mtime(record))
         for name, said, read in zip(("uid", "gid", "time"), (header.uid, header.gid, header.mtime), found, strict=True):
             if said != read:
@@ -133,10 +144,14 @@ class TarStream:
         number = libarchive.entry_rdev(record)
         if header.device not in {None, (os.major(number), os.minor(number))}:
             return f"it is a device {header.device[0]}, {header.device[1]}, which Linux cannot have"
-        if header.link not in {None, libarchive.entry_hardlink(record), libarchive.entry_symlink(record)}:
-            return "libarchive does not read what it is a link to"
-        if not stat.S_ISREG(libarchive.mode_of(record)) or libarchive.entry_hardlink(record) is not None:
-            return ""
+        if header.link is not None:
+            link = libarchive.entry_hardlink(record) or libarchive.entry_symlink(record)
+            wrong = header.link not in {b"", link}
+            return "it is a link to nothing" if not link else "libarchive does not read what it is a link to" if wrong else ""
+        return self._size_difference(header) if stat.S_ISREG(libarchive.mode_of(record)) else ""
+
+    def _size_difference(self, header: Header) -> str:
+        record = self.record
         size = libarchive.entry_size(record)
         if not header.sparse and libarchive.entry_sparse_count(record):
             return "libarchive reads holes in it, of which its header says nothing"

@@ -1,4 +1,4 @@
-"""A root filesystem or a layer of an image, given as a tar archive; or owners, given as an mtree file."""
+"""A root filesystem or a layer of an image, given as a tar archive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rootless_layer.tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrep
 
 from .compression import decompressed, kind_of
 from .feed import READ_BYTES, Feed
-from .stream import TarStream
+from .stream import ACL_LEFT_OUT, TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,23 +34,23 @@ _DAMAGED = "The archive is damaged; get it again."
 _SET_TMPDIR = "Set TMPDIR to a directory that is there and that you may write to."
 
 
-def read_tar(path: str, spool: str, epoch: int) -> list[Entry]:
+def read_tar(path: str, spool: str, epoch: int, progress: Report = silent) -> list[Entry]:
     """Read a tar archive of any dialect and compression; its files' bytes go below ``spool``.
 
     A path that occurs again replaces what was there, as in extracting; hard links are to
     the file of that time. Raises :class:`InputError` for what is no such archive, for a
     path or a hard link that leaves the root, and for an archive that ends early.
     """
-    _check_file(path, "tar archive")
+    check_file(path, "tar archive")
     added = Added[Entry]()
-    with Feed(lambda consume: _give(path, consume), path) as feed:
-        for entry in _unpacked(feed.reading, path, spool, epoch):
+    with Feed(lambda consume: give_plain(path, consume), path) as feed:
+        for entry in _unpacked(feed.reading, path, spool, epoch, lambda note: progress(Progress("plan", note=note))):
             added.add(entry.path, entry if entry.link is None else _linked(entry, added.get(entry.link), path))
         feed.drain()
     return list(direct(added.all()).values())
 
 
-def _give(path: str, consume: Callable[[memoryview], object]) -> None:
+def give_plain(path: str, consume: Callable[[memoryview], object]) -> None:
     """Give what a file holds, decompressed by libarchive, which knows most; it does not verify gzip's checksums."""
     if kind_of(path) == "gzip":
         for part in decompressed(path):
@@ -69,22 +69,28 @@ def _give(path: str, consume: Callable[[memoryview], object]) -> None:
                 raise _failed(archive, path, _DAMAGED)
 
 
-def _unpacked(descriptor: int, name: str, spool: str, epoch: int) -> Iterator[Entry]:
+def _unpacked(descriptor: int, name: str, spool: str, epoch: int, note: Callable[[str], object]) -> Iterator[Entry]:
     """Give the entries of a tar, in its order; the regular files' bytes are in a file each in the new directory ``spool``."""
     try:
         os.mkdir(spool)
         os.chmod(spool, 0o700)
     except OSError as error:
         raise unwritable(error, spool, f"{name} cannot be unpacked", hint=_SET_TMPDIR) from error
+    with_acl: list[bytes] = []
     with TarStream(descriptor, name) as stream:
         for number, record in enumerate(stream):
-            entry = _entry(record, name, epoch, stream.fault)
+            entry = _entry(record, name, epoch, stream)
+            if stream.acl:
+                with_acl.append(entry.path)
             if entry.is_regular and entry.link is None and not entry.path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
                 entry = _spooled(stream.archive, entry, f"{spool}/{number}", name)
             yield entry
         if stream.damage:
             message = f"{name}: {stream.damage}"
             raise InputError(message, hint=_MAKE_IT_RIGHT)
+    if with_acl:
+        more = f" (and {len(with_acl) - 1} more)" if len(with_acl) > 1 else ""
+        note(f"{name}: {shown(with_acl[0])}{more}: {ACL_LEFT_OUT}")
 
 
 def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], progress: Report = silent) -> Changes[Entry]:
@@ -97,7 +103,7 @@ def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], 
     with Feed(give, name) as feed:
 
         def entries() -> Iterator[Entry]:
-            for entry in _unpacked(feed.reading, name, spool, _ANY_TIME):
+            for entry in _unpacked(feed.reading, name, spool, _ANY_TIME, lambda note: progress(Progress("unpack", note=note))):
                 progress(Progress("unpack", done=feed.passed))
                 yield entry
 
@@ -129,18 +135,8 @@ def _changes(entries: Iterable[Entry], name: str, below: Mapping[bytes, Entry]) 
     return Changes(added.all(), frozenset(removed), frozenset(emptied))
 
 
-def read_listing(path: str) -> dict[bytes, Entry]:
-    """Read an mtree file's entries by path; their bytes are not looked for.
-
-    Raises :class:`InputError` where libarchive cannot read it.
-    """
-    _check_file(path, "mtree file")
-    with _reading(path, libarchive.read_support_format_mtree) as archive:
-        entries = (_entry(record, path, _ANY_TIME, "") for record in _headers(archive, path))
-        return {entry.path: entry for entry in entries}
-
-
-def _check_file(path: str, what: str) -> None:
+def check_file(path: str, what: str) -> None:
+    """Raise :class:`InputError` where a path is no file, and what :func:`unreadable` gives where that cannot be seen."""
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
             return
@@ -149,7 +145,7 @@ def _check_file(path: str, what: str) -> None:
     except OSError as error:
         raise unreadable(error, path) from error
     message = f"{path}: no such {what}"
-    raise InputError(message, hint=_MAKE_IT_RIGHT)
+    raise InputError(message, hint=f"Give a file: a {what} (of any compression that libarchive reads).")
 
 
 @contextlib.contextmanager
@@ -191,7 +187,7 @@ def _headers(archive: int, path: str) -> Iterator[int]:
         libarchive.entry_free(record)
 
 
-def _clean(raw: bytes, path: str) -> bytes:
+def relative_to_root(raw: bytes, path: str) -> bytes:
     """Make a member's name relative to the root; refuse one that leaves it."""
     name = posixpath.normpath(b"/" + raw).lstrip(b"/")
     if b".." in raw.split(b"/"):
@@ -200,7 +196,7 @@ def _clean(raw: bytes, path: str) -> bytes:
     return name
 
 
-def _entry(record: int, path: str, epoch: int, fault: str) -> Entry:
+def _entry(record: int, path: str, epoch: int, stream: TarStream) -> Entry:
     mode = libarchive.mode_of(record)
     kind = stat.S_IFMT(mode)
     target = libarchive.entry_symlink(record) if stat.S_ISLNK(mode) else None
@@ -208,7 +204,7 @@ def _entry(record: int, path: str, epoch: int, fault: str) -> Entry:
     if link is not None:
         kind = stat.S_IFREG
     entry = Entry(
-        path=_clean(libarchive.entry_pathname(record) or b"", path),
+        path=relative_to_root(libarchive.entry_pathname(record) or b"", path),
         mode=stat.S_IFLNK | 0o777 if target is not None else kind | stat.S_IMODE(mode),
         uid=libarchive.entry_uid(record),
         gid=libarchive.entry_gid(record),
@@ -216,10 +212,10 @@ def _entry(record: int, path: str, epoch: int, fault: str) -> Entry:
         size=libarchive.entry_size(record) if kind == stat.S_IFREG and link is None else 0,
         rdev=libarchive.entry_rdev(record) if kind in {stat.S_IFCHR, stat.S_IFBLK} else 0,
         target=target,
-        link=None if link is None else _clean(link, path),
-        xattrs=libarchive.xattrs_of(record),
+        link=None if link is None else relative_to_root(link, path),
+        xattrs=stream.xattrs,
     )
-    fault = fault or unrepresentable(entry)
+    fault = stream.fault or unrepresentable(entry)
     if fault:
         message = f"{path}: {shown(entry.path)}: {fault}"
         raise InputError(message, hint="Make the archive again without it, by a tar program of today.")

@@ -20,6 +20,8 @@ from rootless_layer.system.machine import unreadable
 from rootless_layer.tar import libarchive
 from rootless_layer.tree.tree import Entry, shown, stamp
 
+from .header import BLOCK, XATTR, pax_records
+
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator, Sequence
@@ -28,7 +30,6 @@ SLOT_BYTES = 2 << 20
 SLOTS = 4
 SMALL_BYTES = 256 << 10
 """Larger files are read straight into the slots, without a copy through libarchive."""
-BLOCK = 512
 _REST_BYTES = 4 * BLOCK
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -86,7 +87,8 @@ class Producer:
         used = self.used
         buffers = [memoryview(scratch)]
         plain = False  # whether the record holds nothing that another plain entry would inherit
-        mode = uid = gid = mtime = -1
+        mode = uid = gid = -1
+        mtime: int | None = None
         for entry in entries:
             path = entry.path
             size = entry.size if entry.source is not None else 0
@@ -97,7 +99,7 @@ class Producer:
                 bound = _header_bound(entry)
             if not (plain and simple):
                 libarchive.entry_clear(record)
-                mode = uid = gid = mtime = -1
+                mode, uid, gid, mtime = -1, -1, -1, None
             plain = simple
             if self.position + used.value + bound + (size if size <= SMALL_BYTES else 0) > SLOT_BYTES:
                 self._hand_over(FILLED)
@@ -118,9 +120,15 @@ class Producer:
                 libarchive.entry_set_mtime(record, mtime, 0)
             if not simple:
                 _set_rest(record, entry)
+                if entry.xattrs:  # where the last entry ends, so that this one's headers can be found
+                    libarchive.check(self.archive, libarchive.write_finish_entry(self.archive), "end an entry")
+            begin = used.value
             code = libarchive.write_header(self.archive, record)
             if code < libarchive.OK and not (code == libarchive.WARN and not _is_utf8(entry)):
                 libarchive.check(self.archive, code, f"write the header of {shown(path)}")
+            if not simple and entry.xattrs:
+                at = self._begin + self.position
+                _name_xattrs(self.memory, at + begin, entry)
             if size > SMALL_BYTES:
                 self._stream(entry)
             elif size:
@@ -229,7 +237,21 @@ def _set_rest(record: int, entry: Entry) -> None:
     if entry.rdev:
         libarchive.entry_set_rdev(record, entry.rdev)
     for name, value in entry.xattrs:
-        libarchive.entry_xattr_add(record, name, value, len(value))
+        libarchive.entry_xattr_add(record, b"x" * len(name), value, len(value))
+
+
+def _name_xattrs(memory: mmap.mmap, begin: int, entry: Entry) -> None:
+    """Give the attributes in an entry's pax header, which begins at a place, their names; they come with others as long.
+
+    libarchive writes a name in the encoding of URLs, and whoever unpacks a layer takes that for the name.
+    """
+    names = [name for name, _ in reversed(entry.xattrs)]  # libarchive's order
+    size = int(memory[begin + 124 : begin + 135], 8)
+    for place, key, _ in pax_records(memory[begin + BLOCK : begin + BLOCK + size]):
+        if key.startswith(XATTR):
+            name = names.pop(0)
+            first = begin + BLOCK + place + len(XATTR)
+            memory[first : first + len(name)] = name
 
 
 def _is_utf8(entry: Entry) -> bool:

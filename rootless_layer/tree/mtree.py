@@ -65,7 +65,7 @@ def lines(tree: Tree, *, files: bytes | None) -> Iterator[bytes]:
         if entry.link is not None:
             yield b"#link=%s\n" % _name(entry.link)
         for name, value in entry.xattrs:
-            yield b"#xattr=%s,%s\n" % (_vis(name), base64.b64encode(value))
+            yield b"#xattr=%s,%s\n" % (_vis(name).replace(b",", b"\\054"), base64.b64encode(value))
         yield _line(entry, files)
 
 
@@ -102,7 +102,7 @@ def read(listed: Iterable[bytes], folder: bytes, name: str) -> list[Entry]:
     """Read what :func:`lines` wrote; the files that hold the bytes are relative to ``folder``.
 
     ``name`` is what messages call it. Raises :class:`InputError` for a line that is not of
-    this form: other mtree files are :func:`rootless_layer.tar.unpack.read_listing`'s.
+    this form: other mtree files are :func:`rootless_layer.tar.listing.read_listing`'s.
     """
     entries: list[Entry] = []
     link: bytes | None = None

@@ -29,7 +29,8 @@ WHITEOUT_PREFIX = b".wh."
 
 MOST_ID = 2**32 - 2
 """chown(2) and fakeroot know ids of 32 bits, of which the last means "as it was"."""
-MOST_PATH = 4095  # linux/limits.h, without the byte that ends a path
+MOST_PATH = 4094  # linux/limits.h, without the slash that begins a path in a root and the byte that ends it
+MOST_NAME = 255  # linux/limits.h, of each part of a path
 _MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
 _MOST_TIME = 1 << 55
 """Far more than any file system keeps; utimensat(2) and libarchive take no more than 2^63."""
@@ -83,14 +84,30 @@ def unrepresentable(entry: Entry) -> str:
             return f"its {name} is {value}, and ids go from 0 to {MOST_ID}"
     if entry.size < 0:
         return f"its size is {entry.size}"
-    longest = max(len(entry.path), len(entry.target or b""), len(entry.link or b""))
-    if longest > MOST_PATH:
-        return f"it has a name of {longest} bytes, and Linux takes {MOST_PATH}"
     if abs(entry.mtime) > _MOST_TIME:
         return f"its time is {entry.mtime} seconds, which no file can have"
     major, minor = (os.major(entry.rdev), os.minor(entry.rdev)) if entry.rdev else (0, 0)
     if major > _MOST_MAJOR or minor > _MOST_MINOR:
         return f"it is a device {major}, {minor}, which Linux cannot have"
+    return _unnameable(entry)
+
+
+def _unnameable(entry: Entry) -> str:
+    names = [entry.path, entry.target or b"", entry.link or b""]
+    longest = max(map(len, names))
+    if longest > MOST_PATH:
+        return f"it has a name of {longest} bytes, and Linux takes {MOST_PATH}"
+    if longest > MOST_NAME:
+        part = max((part.removeprefix(WHITEOUT_PREFIX) for name in names for part in name.split(b"/")), key=len)
+        if len(part) > MOST_NAME:  # a whiteout is no file anywhere
+            return f"{legible(part[:20])}… in it is a name of {len(part)} bytes, and Linux takes {MOST_NAME}"
+    if entry.target == b"":
+        return "it is a link to nothing"
+    if any(b"\0" in name for name in names):
+        return "it has a name with a NUL byte"
+    for attribute, _ in entry.xattrs:
+        if not attribute or b"=" in attribute or b"\0" in attribute:
+            return f"it has an extended attribute {legible(attribute)!r}, which no tar can name"
     return ""
 
 
@@ -133,9 +150,8 @@ class Tree:
 
         Raises :class:`UnrepresentableError`, with every fault found, for a repeated
         path, a parent that is no directory, a hard link to nothing or to a link, an owner
-        that Linux cannot have, and,
-        unless they are ``whiteouts``, a name that begins with ``.wh.`` (image-spec
-        ``layer.md``).
+        or a name that Linux cannot have, an attribute that no tar can name, and, unless they are
+        ``whiteouts``, a name that begins with ``.wh.`` (image-spec ``layer.md``).
         """
         listed = list(entries)
         by_path = {entry.path: entry for entry in listed}
@@ -143,7 +159,8 @@ class Tree:
         if len(by_path) < len(listed):
             counts = Counter(entry.path for entry in listed)
             problems += [f"{shown(path)}: the path occurs twice" for path, count in counts.items() if count > 1]
-        problems += [f"{shown(entry.path)}: {unrepresentable(entry)}" for entry in listed if not _has_owner(entry)]
+        looked_at = ((entry.path, unrepresentable(entry)) for entry in listed if not _is_usual(entry))
+        problems += [f"{shown(path)}: {fault}" for path, fault in looked_at if fault]
         by_path.setdefault(b"", Entry(path=b"", mode=ROOT_MODE))
         problems += _complete(by_path)
         ordered = sorted(by_path)
@@ -210,9 +227,9 @@ def overlay_note(paths: Iterable[bytes]) -> str:
     return f"{shown(first)}{more}: attributes of overlayfs's own are left out: they would hide files"
 
 
-def _has_owner(entry: Entry) -> bool:
-    """Say whether Linux has the entry's owner: the one fault that may come from anywhere, so that each tree is looked at."""
-    return 0 <= entry.uid <= MOST_ID and 0 <= entry.gid <= MOST_ID
+def _is_usual(entry: Entry) -> bool:
+    """Say whether an entry cannot have the faults that may come from anywhere: each tree is looked at, so that this is quick."""
+    return 0 <= entry.uid <= MOST_ID and 0 <= entry.gid <= MOST_ID and len(entry.path) <= MOST_NAME and not entry.xattrs
 
 
 def is_plain_root(entry: Entry) -> bool:
