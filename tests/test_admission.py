@@ -28,7 +28,7 @@ from rootless_layer.image.image import Image
 from rootless_layer.image.read import Stored, read_images
 from rootless_layer.image.write import export_images
 from rootless_layer.layer.blob import LayerBlob, open_layer
-from rootless_layer.oci.config import exposed, problems, word_problem
+from rootless_layer.oci.config import check_config, exposed, problems, word_problem
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import is_reference, path_and_name, tag_of
 
@@ -66,13 +66,14 @@ WRONG: dict[str, list[Any]] = {
         {"9-8/tcp": {}},
         {"-1": {}},
         {"": {}},
+        {"90-90/tcp": {}},
     ],
     "Env": [["A"], ["=b"], [""], ["A=\0"], "A=b"],
     "Volumes": [{"data": {}}, {"/": {}}, {"": {}}, {"./x": {}}],
     "WorkingDir": ["srv", ".", "./x", "/a\0"],
-    "StopSignal": ["SIGFOO", "0", "65", "-9", "SIGRTMIN+16", "RTMAX-15", "SIG", "٩"],
+    "StopSignal": ["SIGFOO", "0", "65", "-9", "SIGRTMIN+16", "RTMAX-15", "SIG", "٩", "SIGUNUSED"],
     "Labels": [{"": "x"}, {"a": 1}],
-    "Healthcheck": [{"Test": "x"}, {"Test": [1]}, {"Interval": "1s"}, {"Retries": True}],
+    "Healthcheck": [{"Test": "x"}, {"Test": [1]}, {"Interval": "1s"}, {"interval": 1}, {"Retries": True}],
     "Memory": [2**63, 1.5, True],
     "Cmd": ["a", [1], ["\0"], ["\ud800"]],
     "Unknown": [1],
@@ -93,6 +94,14 @@ def test_what_a_property_may_not_be(name: str) -> None:
         assert name in problem
 
 
+def test_a_member_that_engines_pass_over() -> None:
+    """Whoever asks for a member that there is not is told so; an image that has one runs, so that it is a note there."""
+    given = {"Healthcheck": {"Test": ["NONE"], "Intervall": 1}}
+    with pytest.raises(InputError, match="no 'Intervall': it has Test, Interval"):
+        check_config(given)
+    assert problems("Healthcheck", given["Healthcheck"]) == []
+
+
 def test_ports_are_written_as_a_dockerfile_has_them() -> None:
     """A port alone is TCP, a range is each of its ports, and what is none stays as it is, to be refused."""
     given_ = exposed(["80", "053/UDP", "8000-8002/tcp", "x"])
@@ -109,11 +118,12 @@ def test_one_word_has_no_blanks() -> None:
 
 NAMES = {
     "a": "a:latest", "a/b:1": "a/b:1", "registry.example:5000/a/b_c__d--e.f:v1.0": None, "localhost/a:1": None,
-    "Registry.Example/a:1": None, "UPPER:5000/a:1": None, "[::1]:5000/a:1": None, "a:" + "1" * 128: None, "a" * 255 + ":1": None,
+    "Registry.Example/a:1": None, "UPPER:5000/a:1": None, "a:" + "1" * 128: None, "a" * 255 + ":1": None,
 }  # fmt: skip
 NO_NAMES = (
     "", "Upper", "UPPER/x", "a/Upper", "a//b", "/a", "a/", ".a", "a.", "a..b", "a___b", "-a", "a:", "a:b:c", "a:-", "a: b", "a\n",
     "a:" + "1" * 129, "a" * 256 + ":1", "é", "a@sha256:" + "0" * 64, "-x.y/a:1",
+    "[::1]/a:1", "[::1]:5000/a:1",
 )  # fmt: skip
 
 

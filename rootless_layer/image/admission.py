@@ -20,6 +20,7 @@ from rootless_layer.oci.documents import Document, check_image_config
 from rootless_layer.oci.findings import Finder
 from rootless_layer.oci.reference import is_ref_name
 from rootless_layer.tar.read import Member
+from rootless_layer.terminal import quoted
 from rootless_layer.tree import mtree
 from rootless_layer.tree.hiding import Needed, in_store, programs, unmeant
 from rootless_layer.tree.tree import is_plain_root
@@ -64,7 +65,7 @@ def image_problems(image: Image, names: Iterable[str]) -> list[str]:
     finder = Finder()
     check_image_config(Document(read_json(image.config), "the image's config", finder), len(image.layers))
     found = [str(problem) for problem in finder.problems]
-    found += [f"{name!r} is not the name of an image: name it NAME:TAG with -t" for name in names if not is_ref_name(name)]
+    found += [f"{quoted(name)} is not the name of an image: name it NAME:TAG with -t" for name in names if not is_ref_name(name)]
     for layer in image.layers:
         if layer.descriptor.media_type == MEDIA_TYPES["none"] and layer.diff_id != layer.descriptor.digest:
             found.append(f"layer {layer.descriptor.digest}: is not compressed, so that its diff ID cannot be {layer.diff_id}")
