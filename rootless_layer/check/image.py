@@ -24,6 +24,7 @@ from rootless_layer.oci.documents import (
 from rootless_layer.oci.reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from rootless_layer.system.machine import NOBODYS_FAULT
 from rootless_layer.terminal import quoted
+from rootless_layer.tree.hiding import few
 
 from .blob import Reading, check_compression, check_diff_id, check_digest, read_blob
 
@@ -273,7 +274,7 @@ class StoredImages:
             seen.see(layer[0], reading.contents, below, changes, own=number > 0 and known)
             changes.apply(below)
             known = known and reading.whole
-        for note in (*seen.notes, *seen.lost):
+        for note in (*few(seen.notes), *seen.lost):
             self.finder.note(*note.split(": ", 1))
         if len(layers) > MOST_FOR_DOCKER:
             self.finder.note(config.where, f"has {len(layers)} layers, and docker takes {MOST_FOR_DOCKER} at most")
