@@ -28,7 +28,7 @@ from rootless_layer.image.image import Image
 from rootless_layer.image.read import Stored, read_images
 from rootless_layer.image.write import export_images
 from rootless_layer.layer.blob import LayerBlob, open_layer
-from rootless_layer.oci.config import exposed, problems, word_problem
+from rootless_layer.oci.config import check_config, exposed, problems, word_problem
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import is_reference, path_and_name, tag_of
 
@@ -66,13 +66,14 @@ WRONG: dict[str, list[Any]] = {
         {"9-8/tcp": {}},
         {"-1": {}},
         {"": {}},
+        {"90-90/tcp": {}},
     ],
     "Env": [["A"], ["=b"], [""], ["A=\0"], "A=b"],
     "Volumes": [{"data": {}}, {"/": {}}, {"": {}}, {"./x": {}}],
     "WorkingDir": ["srv", ".", "./x", "/a\0"],
-    "StopSignal": ["SIGFOO", "0", "65", "-9", "SIGRTMIN+16", "RTMAX-15", "SIG", "٩"],
+    "StopSignal": ["SIGFOO", "0", "65", "-9", "SIGRTMIN+16", "RTMAX-15", "SIG", "٩", "SIGUNUSED"],
     "Labels": [{"": "x"}, {"a": 1}],
-    "Healthcheck": [{"Test": "x"}, {"Test": [1]}, {"Interval": "1s"}, {"Retries": True}],
+    "Healthcheck": [{"Test": "x"}, {"Test": [1]}, {"Interval": "1s"}, {"interval": 1}, {"Retries": True}],
     "Memory": [2**63, 1.5, True],
     "Cmd": ["a", [1], ["\0"], ["\ud800"]],
     "Unknown": [1],
@@ -93,6 +94,14 @@ def test_what_a_property_may_not_be(name: str) -> None:
         assert name in problem
 
 
+def test_a_member_that_engines_pass_over() -> None:
+    """Whoever asks for a member that there is not is told so; an image that has one runs, so that it is a note there."""
+    given = {"Healthcheck": {"Test": ["NONE"], "Intervall": 1}}
+    with pytest.raises(InputError, match="no 'Intervall': it has Test, Interval"):
+        check_config(given)
+    assert problems("Healthcheck", given["Healthcheck"]) == []
+
+
 def test_ports_are_written_as_a_dockerfile_has_them() -> None:
     """A port alone is TCP, a range is each of its ports, and what is none stays as it is, to be refused."""
     given_ = exposed(["80", "053/UDP", "8000-8002/tcp", "x"])
@@ -109,11 +118,12 @@ def test_one_word_has_no_blanks() -> None:
 
 NAMES = {
     "a": "a:latest", "a/b:1": "a/b:1", "registry.example:5000/a/b_c__d--e.f:v1.0": None, "localhost/a:1": None,
-    "Registry.Example/a:1": None, "UPPER:5000/a:1": None, "[::1]:5000/a:1": None, "a:" + "1" * 128: None, "a" * 255 + ":1": None,
+    "Registry.Example/a:1": None, "UPPER:5000/a:1": None, "a:" + "1" * 128: None, "a" * 255 + ":1": None,
 }  # fmt: skip
 NO_NAMES = (
     "", "Upper", "UPPER/x", "a/Upper", "a//b", "/a", "a/", ".a", "a.", "a..b", "a___b", "-a", "a:", "a:b:c", "a:-", "a: b", "a\n",
     "a:" + "1" * 129, "a" * 256 + ":1", "é", "a@sha256:" + "0" * 64, "-x.y/a:1",
+    "[::1]/a:1", "[::1]:5000/a:1",
 )  # fmt: skip
 
 
@@ -148,9 +158,11 @@ def test_a_path_with_a_number_sign(folder: Path) -> None:
 
 # --- what a layer hides ---
 
+PROGRAM = {"mode": 0o755}
 USR_MERGED = tar(
     ("usr", DIRECTORY), ("usr/bin", DIRECTORY), ("usr/lib64", DIRECTORY), ("bin", SYMBOLIC, "usr/bin"), ("lib64", SYMBOLIC, "usr/lib64"),
-    ("usr/bin/dash", FILE, b"#"), ("usr/bin/sh", SYMBOLIC, "dash"), ("usr/bin/app", FILE, b"#"), ("usr/lib64/ld-linux-x86-64.so.2", FILE),
+    ("usr/bin/dash", FILE, b"#", PROGRAM), ("usr/bin/sh", SYMBOLIC, "dash"), ("usr/bin/app", FILE, b"#", PROGRAM),
+    ("usr/lib64/ld-linux-x86-64.so.2", FILE, b"#", PROGRAM), ("home", DIRECTORY), ("home/app", DIRECTORY, b"", {"uid": 1000, "gid": 1000}),
     ("tmp", DIRECTORY, b"", {"mode": 0o1777}), ("var", DIRECTORY), ("var/tmp", DIRECTORY, b"", {"mode": 0o1777}),
     ("root", DIRECTORY, b"", {"mode": 0o700}), ("etc", DIRECTORY), ("etc/name", FILE), ("srv", DIRECTORY, b"", {"uid": 33}),
     ("opt", DIRECTORY), ("share", SYMBOLIC, "opt"),
@@ -192,6 +204,9 @@ def told(image: Image) -> list[str]:
         (("bin",), "/bin/sh .*/bin was a link to usr/bin, and is a file"),
         (("usr",), "/bin/sh .*/usr was a directory, and is a file"),
         (("lib64/mine",), "/lib64/ld-linux-x86-64.so.2 .*/lib64 was a link to usr/lib64"),
+        (("usr/bin/dash",), r"/bin/sh .*/usr/bin/dash was a file, and is a file that cannot be run \(0644\)"),
+        (("usr/bin/app",), "app .*/usr/bin/app was a file, and is a file that cannot be run"),
+        (("usr/lib64/ld-linux-x86-64.so.2",), "/lib64/ld-linux-x86-64.so.2 .* cannot be run"),
         (("usr/bin/app/x",), "app .*/usr/bin/app was a file, and is a directory"),
     ],
 )
@@ -230,13 +245,39 @@ def test_what_may_be_an_accident_is_a_warning(folder: Path, paths: tuple[str, ..
     ]
 
 
+def test_every_directory_that_changes_is_told(folder: Path) -> None:
+    """Whoever changes the owner or the mode of a directory may not know of it, wherever it is; of very many some are named."""
+    image = upon(folder, USR_MERGED, tar(("home/app", DIRECTORY, b"", {"uid": 1000, "gid": 1000, "mode": 0o700})))
+    [line] = told(attrs.evolve(image, below=1))
+    assert line.endswith(": /home/app is 0755 1000:1000 in the layers below, and 0700 1000:1000 from here on")
+    names = [f"d{number:02}" for number in range(25)]
+    many = [tar(*((name, DIRECTORY, b"", {"mode": mode}) for name in names)) for mode in (0o755, 0o700)]
+    lines = told(attrs.evolve(upon(folder / "many", *many), below=1))
+    assert len(lines) == 21
+    assert lines[-1].endswith(": 5 more of the kind")
+
+
+def test_what_is_done_to_the_very_base_is_meant(folder: Path) -> None:
+    """A layer says what it was built upon: there it changes what it knows, and upon any other base it is built apart."""
+    image = upon(folder, USR_MERGED)
+    own_layer(folder, "usr/bin/dash", "tmp/x")
+    described = folder / "own/layer.json"
+    said = json.loads(described.read_text())
+    said["madeFrom"]["base"] = image.chain_id
+    described.write_text(json.dumps(said))
+    layer = open_layer(str(folder / "own"))
+    assert told(image.append(layer)) == []
+    with pytest.raises(InputError, match="cannot be run"):
+        told(image.append(attrs.evolve(layer, upon=layer.diff_id)))
+
+
 def test_what_a_layer_removes_on_purpose(folder: Path) -> None:
     """A whiteout says that a shell is to go; and what a layer hides a later one may give back."""
     without = tar(("usr/bin/.wh.sh", FILE))
     image = upon(folder, USR_MERGED, without)
     assert told(attrs.evolve(image, below=1)) == []
     hidden = tar(("bin", DIRECTORY), ("bin/x", FILE))
-    again = tar(("bin", DIRECTORY), ("bin/sh", FILE))
+    again = tar(("bin", DIRECTORY), ("bin/sh", FILE, b"#", PROGRAM))
     other = upon(folder / "other", USR_MERGED, hidden, again)
     assert len(told(attrs.evolve(other, below=1))) == 1  # the link is gone
 

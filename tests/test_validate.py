@@ -266,6 +266,14 @@ DOCUMENTS: dict[str, tuple[str, Change, str]] = {
     "a variable without value": ("config", put("config", "Env", to=["A"]), "Env: 'A' is not NAME=VALUE"),
     "a port that is none": ("config", put("config", "ExposedPorts", to={"http": {}}), "ExposedPorts: 'http' is not a port"),
     "a user that is a number": ("config", put("config", "User", to=0), "User is a string"),
+    "a property in other case": ("config", put("config", "cmd", to="foo"), "config: 'cmd' is written Cmd"),
+    "a property by Go's folding": ("config", put("config", "\u017fhell", to=1), "is written Shell"),
+    "what the image is in other case": ("config", put("Architecture", to=5), "'Architecture' is written architecture"),
+    "diff IDs in other case": ("config", put("rootfs", "DIFF_IDS", to=7), "rootfs: 'DIFF_IDS' is written diff_ids"),
+    "a row in other case": ("config", put("history", 0, "EMPTY_LAYER", to=True), r"history\[0\]: 'EMPTY_LAYER' is written"),
+    "docker's version a number": ("config", put("docker_version", to=5), "docker_version: is a string"),
+    "docker's size a text": ("config", put("Size", to="x"), "Size: is a number"),
+    "docker's size too large": ("config", put("Size", to=2**64), "Size: is a number"),
     "config no object": ("config", put("config", to=[]), "config: is an object"),
     "manifest of version 1": ("manifest", put("schemaVersion", to=1), "schemaVersion: is 2, and not 1"),
     "manifest without version": ("manifest", put("schemaVersion", to=...), "schemaVersion: is required"),
@@ -287,6 +295,9 @@ DOCUMENTS: dict[str, tuple[str, Change, str]] = {
     "annotations of numbers": ("manifest", put("annotations", to={"a": 1}), "annotations: is an object of strings"),
     "data that is another": ("manifest", put("config", "data", to=base64.b64encode(b"x").decode()), "data: is not what digest"),
     "data that is no base64": ("manifest", put("config", "data", to="?"), "data: is not base64"),
+    "layers in other case": ("manifest", put("Layers", to=[]), "'Layers' is written layers"),
+    "a digest in other case": ("manifest", put("layers", 0, "Digest", to="x"), r"layers\[0\]: 'Digest' is written digest"),
+    "manifests in other case": ("index", put("MANIFESTS", to=[]), "index.json: 'MANIFESTS' is written manifests"),
     "index of version 1": ("index", put("schemaVersion", to=1), "index.json: schemaVersion: is 2"),
     "index of another type": ("index", put("mediaType", to=LAYER), "index.json: mediaType"),
     "index without manifests": ("index", put("manifests", to=...), "index.json: manifests: is required"),
@@ -307,16 +318,26 @@ def test_a_document_that_is_wrong_is_named(folder: Path, name: str) -> None:
     assert problems(made.archive(folder / "archive.tar")) == found
 
 
+@pytest.mark.parametrize(("document", "path"), [("index", "Manifests"), ("manifest", "LAYERS"), ("config", "RootFS")])
+def test_names_of_which_engines_read_another_are_not_read(folder: Path, document: str, path: str) -> None:
+    """Engines ignore the case of names: of an image that has a name twice for them, no layer is read."""
+    made = Made(folder, change={document: put(path, to=[])}).write()
+    with pytest.raises(InputError, match=f"'{path}' is written"):
+        read_images(str(made.folder), no_spool)
+
+
 def test_what_the_spec_does_not_know_is_a_note(folder: Path) -> None:
     """Unknown properties are no problem anywhere; where one may be a slip, a note says so."""
 
     def change(document: Any) -> None:
         document["com.example"] = 1
         document.get("config", {})["Entrypoin"] = ["x"]
+        document.get("config", {})["Healthcheck"] = {"Intervall": 1}
 
     made = Made(folder, change={"config": change, "manifest": put("x", to=1), "index": put("y", to=1)}).write()
     assert problems(folder) == ""
     assert "config.Entrypoin: the image-spec has no such property" in notes(made.folder)
+    assert "config.Healthcheck.Intervall: the image-spec has no such property" in notes(made.folder)
 
 
 def test_a_name_that_stands_twice_in_an_object(folder: Path) -> None:

@@ -23,6 +23,8 @@ from rootless_layer.oci.documents import (
 )
 from rootless_layer.oci.reference import FULL_NAME, REF_NAME, is_ref_name, is_reference
 from rootless_layer.system.machine import NOBODYS_FAULT
+from rootless_layer.terminal import quoted
+from rootless_layer.tree.hiding import few
 
 from .blob import Reading, check_compression, check_diff_id, check_digest, read_blob
 
@@ -42,7 +44,7 @@ def _check_platform(config: Document, platform: dict[str, Any]) -> None:
     """Compare the platform of a row of an index with that of the config."""
     for name in ("os", "architecture", "variant"):
         if platform.get(name) and config.given.get(name) and platform[name] != config.given[name]:
-            config.problem(name, f"is {config.given[name]!r}, and the index says {platform[name]!r}")
+            config.problem(name, f"is {quoted(config.given[name])}, and the index says {quoted(platform[name])}")
 
 
 class StoredImages:
@@ -84,9 +86,10 @@ class StoredImages:
             self.finder.problem("oci-layout", "is missing")
             return
         given = self._document(piece, "oci-layout")
+        given.spelled(("imageLayoutVersion",))
         version = given.get("imageLayoutVersion", str, required=True)
         if version not in {None, "1.0.0"}:
-            given.problem("imageLayoutVersion", f"is '1.0.0', and not {version!r}")
+            given.problem("imageLayoutVersion", f"is '1.0.0', and not {quoted(version)}")
 
     def _json(self, piece: Piece, name: str) -> Any:  # noqa: ANN401 - JSON
         try:
@@ -152,7 +155,7 @@ class StoredImages:
                 if config is not None:
                     _check_platform(config, platform)
             else:
-                self.finder.note(blob[1], f"{blob[0]!r} is not an image's media type: it was not looked into")
+                self.finder.note(blob[1], f"{quoted(blob[0])} is not an image's media type: it was not looked into")
 
     def _is_here(self, row: Document) -> bool:
         digest = row.given.get("digest")
@@ -196,7 +199,7 @@ class StoredImages:
         try:
             kind = layer_type(media_type).partition("+")[2] or "none"
         except InputError:
-            row.problem("mediaType", f"{media_type!r} is not that of a layer")
+            row.problem("mediaType", f"{quoted(media_type)} is not that of a layer")
             return
         check_compression(piece, kind, name, self.finder)
 
@@ -209,6 +212,7 @@ class StoredImages:
             self.finder.problem("manifest.json", "lists no image")
         for number, value in enumerate(given):
             row = Document(value, "manifest.json", self.finder, f"[{number}]")
+            row.spelled(("Config", "RepoTags", "Layers", "Parent", "LayerSources"))
             config = self._named(row, row.get("Config", str, required=True))
             names = row.strings("Layers", required=True)
             if len(names) > MOST_READ:
@@ -218,7 +222,7 @@ class StoredImages:
             for name in row.strings("RepoTags"):
                 _check_text(row, "RepoTags", name)
                 if not is_reference(name):
-                    self.finder.note("manifest.json", f"RepoTags: {name!r} is no name that docker takes")
+                    self.finder.note("manifest.json", f"RepoTags: {quoted(name)} is no name that docker takes")
             if config is None:
                 continue
             digest = _OLD_CONFIG.fullmatch(config[0])
@@ -231,7 +235,7 @@ class StoredImages:
             return None
         piece = self.find(name)
         if piece is None:
-            row.problem("", f"{name!r} is missing, or is no regular file")
+            row.problem("", f"{quoted(name)} is missing, or is no regular file")
             return None
         name = repr(clean(name))[1:-1]
         blob = _BLOB.fullmatch(name)
@@ -270,7 +274,7 @@ class StoredImages:
             seen.see(layer[0], reading.contents, below, changes, own=number > 0 and known)
             changes.apply(below)
             known = known and reading.whole
-        for note in (*seen.notes, *seen.lost):
+        for note in (*few(seen.notes), *seen.lost):
             self.finder.note(*note.split(": ", 1))
         if len(layers) > MOST_FOR_DOCKER:
             self.finder.note(config.where, f"has {len(layers)} layers, and docker takes {MOST_FOR_DOCKER} at most")
@@ -290,12 +294,12 @@ def _other_than_image(given: Document, config: str, *, runs: bool) -> str:
     if given.given.get("artifactType"):
         return "it has an artifactType"
     if config and config not in CONFIGS:
-        return f"its config is {config!r}"
+        return f"its config is {quoted(config)}"
     if not runs:
         return "it is for no platform"
     rows = given.given.get("layers")
     kinds = [str(row.get("mediaType")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    return "" if not kinds or any(map(is_layer_type, kinds)) else f"what it holds is {kinds[0]!r}"
+    return "" if not kinds or any(map(is_layer_type, kinds)) else f"what it holds is {quoted(kinds[0])}"
 
 
 def _check_name(row: Document) -> None:
@@ -306,7 +310,7 @@ def _check_name(row: Document) -> None:
         if isinstance(name, str):
             _check_text(row, "annotations", name)
             if name.isprintable() and not is_ref_name(name):
-                row.finder.note(row.where, f"{name!r} is no name that other tools take")
+                row.finder.note(row.where, f"{quoted(name)} is no name that other tools take")
 
 
 def _check_text(row: Document, where: str, name: str) -> None:

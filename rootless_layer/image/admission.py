@@ -20,8 +20,9 @@ from rootless_layer.oci.documents import Document, check_image_config
 from rootless_layer.oci.findings import Finder
 from rootless_layer.oci.reference import is_ref_name
 from rootless_layer.tar.read import Member
+from rootless_layer.terminal import quoted
 from rootless_layer.tree import mtree
-from rootless_layer.tree.hiding import Needed, in_store, programs, unmeant
+from rootless_layer.tree.hiding import Needed, few, in_store, programs, unmeant
 from rootless_layer.tree.tree import is_plain_root
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 MOST_FOR_DOCKER, _MOST = 125, 500
 """How many layers docker takes (127 of overlay2, less the two of a container), and overlayfs at all."""
-_MOST_NOTES = 20
 _OF_CLOSURES = frozenset({b"", b"nix", b"nix/store"})
 
 
@@ -64,7 +64,7 @@ def image_problems(image: Image, names: Iterable[str]) -> list[str]:
     finder = Finder()
     check_image_config(Document(read_json(image.config), "the image's config", finder), len(image.layers))
     found = [str(problem) for problem in finder.problems]
-    found += [f"{name!r} is not the name of an image: name it NAME:TAG with -t" for name in names if not is_ref_name(name)]
+    found += [f"{quoted(name)} is not the name of an image: name it NAME:TAG with -t" for name in names if not is_ref_name(name)]
     for layer in image.layers:
         if layer.descriptor.media_type == MEDIA_TYPES["none"] and layer.diff_id != layer.descriptor.digest:
             found.append(f"layer {layer.descriptor.digest}: is not compressed, so that its diff ID cannot be {layer.diff_id}")
@@ -86,19 +86,19 @@ def _looked_through(image: Image) -> list[str]:
         foreign = foreign and _is_foreign(layer)
         if foreign:  # what is put on top was made here, and is not known whole
             Soundness(called(layer), contents, tree, finder, known=True).check(changes.added)
-        seen.see(called(layer), contents, tree, changes, own=number >= len(image.layers) - own)
+        apart = number >= len(image.layers) - own and layer.upon != image.chain_ids[number - 1]
+        seen.see(called(layer), contents, tree, changes, own=apart)  # what is built upon the very tree is meant
         changes.apply(tree)
     if finder.problems:
         raise InputError(*map(str, finder.problems), hint="Such an image cannot be unpacked: get or build it again.")
     if seen.lost:
         raise InputError(*seen.lost, hint=_HINT)
-    more = len(seen.notes) - _MOST_NOTES
-    return seen.notes[:_MOST_NOTES] + ([f"and {more} more of the kind"] if more > 0 else [])
+    return few(seen.notes)
 
 
 _HINT = (
-    "Build the layer upon the base (`rootless-layer build --base`), which says where the two clash, or put its files where the"
-    " base's links lead to."
+    "Build the layer upon the base (`rootless-layer build --base`), which says where the two clash, or put its files, each with"
+    " its mode, where the base's links lead to."
 )
 
 

@@ -25,7 +25,7 @@ from rootless_layer.errors import InputError, SourceError, reason
 from rootless_layer.given import path as given_path
 from rootless_layer.layer.blob import LayerBlob, Piece, open_layer
 from rootless_layer.layer.made import IMAGE_JSON
-from rootless_layer.oci.config import read_json
+from rootless_layer.oci.config import misspelt, read_json
 from rootless_layer.oci.descriptor import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
@@ -38,17 +38,18 @@ from rootless_layer.oci.descriptor import (
     layer_type,
     sha256,
 )
-from rootless_layer.oci.documents import config_faults
+from rootless_layer.oci.documents import DESCRIPTOR_NAMES, INDEX_NAMES, MANIFEST_NAMES, config_faults
 from rootless_layer.oci.reference import FULL_NAME, REF_NAME, fetching
 from rootless_layer.system.machine import unreadable
 from rootless_layer.tar.compression import decompress, kind_of
+from rootless_layer.terminal import quoted
 
 from .derived import read_derived
 from .files import DAMAGED, in_archive, in_directory
 from .image import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """How docker-archives name a config: by its digest, all but a few."""
@@ -175,7 +176,9 @@ class _Files:
         return data
 
     def _index(self, index: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[Stored]:
+        self._spelled("an index", index, INDEX_NAMES)
         for descriptor in index["manifests"]:
+            self._spelled("an index", descriptor, DESCRIPTOR_NAMES)
             self.listed += 1
             if depth > _MOST_NESTED or self.listed > _MOST_IMAGES:
                 message = f"{self.where}: its indexes are nested too deep, or list too much"
@@ -200,6 +203,9 @@ class _Files:
         return self.known[key]
 
     def _of(self, manifest: Mapping[str, Any]) -> Image:
+        self._spelled("a manifest", manifest, MANIFEST_NAMES)
+        for descriptor in (manifest["config"], *manifest["layers"]):
+            self._spelled("a manifest", descriptor, DESCRIPTOR_NAMES)
         config = self._document(manifest["config"])
         diff_ids = self._diff_ids(config)
         if len(diff_ids) != len(manifest["layers"]):
@@ -259,6 +265,11 @@ class _Files:
             self.layers[name, diff_id] = layer
         return self.layers[name, diff_id]
 
+    def _spelled(self, what: str, given: Iterable[str], names: tuple[str, ...]) -> None:
+        problems = misspelt(given, names)
+        if problems:
+            raise InputError(*(f"{self.where}: in {what}: {problem}" for problem in problems), hint=DAMAGED)
+
     def _check_count(self, layers: int) -> None:
         if layers > MOST_READ:
             message = f"{self.where}: an image has {layers} layers, and {MOST_READ} are the most that are read"
@@ -285,6 +296,6 @@ def _blob_name(digest: str) -> str:
 
 def _text(value: Any) -> str:  # noqa: ANN401 - JSON
     if not isinstance(value, str) or not value.isprintable():
-        message = f"{value!r:.80} is no name"
+        message = f"{quoted(value)} is no name"
         raise TypeError(message)
     return value

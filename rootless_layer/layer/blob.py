@@ -76,7 +76,8 @@ class LayerBlob:
     that ``listing``, a path, names, or those of its ``tree``, compressed at ``level``. A stored
     one of ours has a listing as well. ``uncompressed_size`` is in bytes, -1 where nobody said
     it. A ``trusted`` blob's bytes need not be checked: this process wrote and hashed them, to
-    where nobody else writes, or the cache answers for them.
+    where nobody else writes, or the cache answers for them. ``upon`` is the chain ID of the base
+    that the layer was built upon, ``""`` where there was none or nobody said it.
     """
 
     descriptor: Descriptor
@@ -87,6 +88,7 @@ class LayerBlob:
     level: int = -1
     tree: Tree | None = attrs.field(default=None, eq=False, repr=False)
     trusted: bool = attrs.field(default=False, eq=False)
+    upon: str = attrs.field(default="", eq=False)
 
     def copy(self, consume: Callable[[memoryview], object], streams: Streams | None = None) -> None:
         """Give the blob's bytes to ``consume``, a part at a time, and check them on their way.
@@ -207,15 +209,15 @@ def _described(said: Any, path: Path) -> LayerBlob:  # noqa: ANN401 - JSON
     """Read what ``layer.json`` says of its blob."""
     descriptor = Descriptor(layer_type(said["mediaType"]), said["digest"], said["size"])
     check_size(None, attrs.fields(Descriptor).size, said["uncompressedSize"])
-    listed = path.with_name(said["listing"])
+    listed, upon = path.with_name(said["listing"]), str((said.get("madeFrom") or {}).get("base", ""))
     if b"\0" in os.fsencode(listed):
         raise ValueError(said["listing"])
     if said["blob"] == "stored":
         blob = path.parent / "blobs/sha256" / descriptor.digest.removeprefix("sha256:")
         piece = Piece(str(blob), descriptor.size)
-        return LayerBlob(descriptor, said["diffId"], piece, said["uncompressedSize"], str(listed))
+        return LayerBlob(descriptor, said["diffId"], piece, said["uncompressedSize"], str(listed), upon=upon)
     level = Compression(_kind(descriptor), said["madeFrom"]["level"]).level
-    return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], str(listed), level)
+    return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], str(listed), level, upon=upon)
 
 
 def _kind(descriptor: Descriptor) -> Any:  # noqa: ANN401 - a literal

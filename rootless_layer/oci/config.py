@@ -12,11 +12,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rootless_layer.errors import InputError
+from rootless_layer.terminal import quoted
 
 from .descriptor import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 _MERGED = ("ExposedPorts", "Volumes", "Labels")
 _MOST_DEEP = 100
@@ -40,7 +41,7 @@ _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]")
 """Where a path begins, on Windows as well."""
 _SIGNALS = frozenset((
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF", "PWR",
-    "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "UNUSED", "URG", "USR1", "USR2", "VTALRM",
+    "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM",
     "WINCH", "XCPU", "XFSZ", "RTMIN", *(f"RTMIN+{number}" for number in range(1, 16)),
     "RTMAX", *(f"RTMAX-{number}" for number in range(1, 15)),
 ))  # fmt: skip
@@ -48,7 +49,7 @@ _SIGNALS = frozenset((
 
 
 def _refuse(name: str) -> None:
-    message = f"an object has {name!r} twice"
+    message = f"an object has {quoted(name)} twice"
     raise ValueError(message)
 
 
@@ -92,6 +93,21 @@ def is_known(name: str) -> bool:
     return name in _TYPES
 
 
+def misspelt(given: Iterable[str], known: Collection[str]) -> list[str]:
+    """Say which names an engine takes for a known one, although their case is another.
+
+    Engines decode JSON by Go's ``encoding/json``, which ignores the case of names (``Unmarshal``).
+    """
+    spelt = {name.casefold(): name for name in known}
+    other = {name: spelt[name.casefold()] for name in given if name.casefold() in spelt and name not in known}
+    return [f"{quoted(name)} is written {right}, for which engines take it" for name, right in other.items()]
+
+
+def misspelt_properties(names: Iterable[str]) -> list[str]:
+    """Say which names an engine takes for those of other properties."""
+    return misspelt(names, _TYPES)
+
+
 def form_problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
     """Say where a known property is not of its type: no engine reads such a config at all. ``None`` stands for no value."""
     if value is None:
@@ -103,7 +119,7 @@ def form_problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
     if not text:
         return [f"{name}: {str(value)!a:.80} cannot be written as JSON: it is no UTF-8, no number or too deep"]
     kind = _TYPES[name]
-    if not _is(value, kind):
+    if not is_of(value, kind):
         return [f"{name} is {_NAMES[kind]}, and not {text:.80}"]
     if isinstance(value, list) and not all(isinstance(part, str) for part in value):
         return [f"{name} is a list of strings"]
@@ -112,7 +128,8 @@ def form_problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
     return []
 
 
-def _is(value: object, kind: type) -> bool:
+def is_of(value: object, kind: type) -> bool:
+    """Say whether a value is of a type; a number is a whole one of 64 bits, as engines read them."""
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and -_MOST <= value < _MOST
     return isinstance(value, kind)
@@ -121,10 +138,12 @@ def _is(value: object, kind: type) -> bool:
 def _members(name: str, value: Mapping[str, Any]) -> list[str]:
     """Say which members of an object are not of their type."""
     if name == "Healthcheck":
-        wrong = [key for key, kind in _HEALTH.items() if value.get(key) is not None and not _is(value[key], kind)]
+        wrong = [key for key, kind in _HEALTH.items() if value.get(key) is not None and not is_of(value[key], kind)]
         if isinstance(test := value.get("Test"), list) and not all(isinstance(word, str) for word in test):
             return [f"{name}: Test is a list of strings"]
-        return [f"{name}: {key} is {_NAMES[_HEALTH[key]]}" for key in wrong]
+        return [f"{name}: {key} is {_NAMES[_HEALTH[key]]}" for key in wrong] + [
+            f"{name}: {problem}" for problem in misspelt(value, _HEALTH)
+        ]
     return [_has(name, key) for key, each in value.items() if each is not None and not isinstance(each, _member(name))]
 
 
@@ -133,13 +152,21 @@ def _member(name: str) -> type:
 
 
 def _has(name: str, key: str) -> str:
-    return f"{name}: {key!r} has {_NAMES[_member(name)]}"
+    return f"{name}: {quoted(key)} has {_NAMES[_member(name)]}"
+
+
+def unknown_members(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
+    """Give the members of a property that engines pass over: they know no such name."""
+    if name != "Healthcheck" or not isinstance(value, dict):
+        return []
+    known = {each.casefold() for each in _HEALTH}
+    return [key for key in value if key.casefold() not in known]
 
 
 def problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
     """Say all that is wrong with a property: its name, its type, and what no engine could run."""
     if not is_known(name):
-        return [f"there is no property {name!r}"]
+        return [f"there is no property {quoted(name)}"]
     found = form_problems(name, value)
     if found or value is None:
         return found
@@ -157,12 +184,12 @@ def _texts(value: Any) -> Iterable[str]:  # noqa: ANN401 - JSON
 
 
 def _env(pairs: list[str]) -> list[str]:
-    return [f"Env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair[1:]]
+    return [f"Env: {quoted(pair)} is not NAME=VALUE" for pair in pairs if "=" not in pair[1:]]
 
 
 def _exposed(ports: Mapping[str, Any]) -> list[str]:
-    wrong = [port for port in ports if not _ports(port)]
-    return [f"ExposedPorts: {port!r} is not a port: write 1 to {_MOST_PORT}, with /tcp, /udp or /sctp" for port in wrong]
+    wrong = [port for port in ports if not _ports(port) or _is_range_of_one(port)]
+    return [f"ExposedPorts: {quoted(port)} is not a port: write 1 to {_MOST_PORT}, with /tcp, /udp or /sctp" for port in wrong]
 
 
 def _ports(text: str) -> range:
@@ -174,9 +201,14 @@ def _ports(text: str) -> range:
     return range(first, last + 1) if 1 <= first <= last <= _MOST_PORT else range(0)
 
 
+def _is_range_of_one(text: str) -> bool:
+    """Say whether a text is of the form 90-90, of which podman makes no container."""
+    return "-" in text and len(_ports(text)) == 1
+
+
 def _volumes(folders: Mapping[str, Any]) -> list[str]:
     wrong = [folder for folder in folders if not _ABSOLUTE.match(folder) or not folder.strip("/.")]
-    return [f"Volumes: {folder!r} is not an absolute path below /" for folder in wrong]
+    return [f"Volumes: {quoted(folder)} is not an absolute path below /" for folder in wrong]
 
 
 def _labels(labels: Mapping[str, str]) -> list[str]:
@@ -184,7 +216,7 @@ def _labels(labels: Mapping[str, str]) -> list[str]:
 
 
 def _folder(folder: str) -> list[str]:
-    return [] if not folder or _ABSOLUTE.match(folder) else [f"WorkingDir: {folder!r} is not an absolute path"]
+    return [] if not folder or _ABSOLUTE.match(folder) else [f"WorkingDir: {quoted(folder)} is not an absolute path"]
 
 
 def _signal(name: str) -> list[str]:
@@ -195,14 +227,14 @@ def _signal(name: str) -> list[str]:
         known = not name or name.upper().removeprefix("SIG") in _SIGNALS
     if known:
         return []
-    return [f"StopSignal: {name!r} is not a signal: write it as SIGTERM, SIGRTMIN+3 or a number up to {_MOST_SIGNAL}"]
+    return [f"StopSignal: {quoted(name)} is not a signal: write it as SIGTERM, SIGRTMIN+3 or a number up to {_MOST_SIGNAL}"]
 
 
 def _user(user: str) -> list[str]:
     parts = user.split(":")
     odd = len(parts) > 2 or not user.isprintable() or (" " in user and "\\" not in user)  # noqa: PLR2004 - Windows has DOMAIN\\a b
     if odd or any(part.isascii() and part.isdecimal() and int(part[:11]) > _MOST_ID for part in parts):
-        return [f"User: {user!r} is not USER or USER:GROUP: names, or numbers up to {_MOST_ID}"]
+        return [f"User: {quoted(user)} is not USER or USER:GROUP: names, or numbers up to {_MOST_ID}"]
     return []
 
 
@@ -215,7 +247,8 @@ _MEANINGS: Mapping[str, Callable[[Any], list[str]]] = {
 def _all(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
     """Say all that is wrong with what somebody asks for: engines read ``null`` in an object as nothing, which nobody means."""
     empty = [key for key, each in value.items() if each is None] if name in _MERGED and isinstance(value, dict) else []
-    return problems(name, value) + [_has(name, key) for key in empty]
+    unknown = [f"{name}: there is no {quoted(key)}: it has {', '.join(_HEALTH)}" for key in unknown_members(name, value)]
+    return problems(name, value) + [_has(name, key) for key in empty] + unknown
 
 
 def check_config(*several: Mapping[str, Any]) -> None:
@@ -268,7 +301,7 @@ def word_problem(text: str) -> str:
         return "is empty: write [] for no word at all"
     if len(text.split()) > 1 or text != text.strip():
         shell, own = (json.dumps(words, ensure_ascii=False) for words in (["/bin/sh", "-c", text], [text]))
-        return f"{text!r} is one word, and has blanks: write {shell} for a shell's line, or {own} for one word"
+        return f"{quoted(text)} is one word, and has blanks: write {shell} for a shell's line, or {own} for one word"
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from rootless_layer.errors import InputError
+from rootless_layer.terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,14 +70,14 @@ def check_digest(_value: object, attribute: attrs.Attribute[str], given: object)
         message = f"{attribute.name}: {given}: no digest but sha256 is supported"
         raise InputError(message, hint="Have the image copied with sha256 digests.")
     if not is_digest(given):
-        message = f"{attribute.name}: {given!r} is not a sha256 digest"
+        message = f"{attribute.name}: {quoted(given)} is not a sha256 digest"
         raise InputError(message)
 
 
 def check_size(_value: object, attribute: attrs.Attribute[int], given: object) -> None:
     """Be the validator of a field; raises :class:`InputError`."""
     if type(given) is not int or given < 0:
-        message = f"{attribute.name}: {given!r} is not a number of bytes"
+        message = f"{attribute.name}: {quoted(given)} is not a number of bytes"
         raise InputError(message)
 
 
@@ -113,7 +114,7 @@ class Platform:
         architecture, own = _MACHINES.get(machine, (machine, ""))
         known = system in _SYSTEMS and architecture in _ARCHITECTURES
         if not known or len(variants) > 1 or not all(map(_VARIANT.fullmatch, variants)):
-            message = f"{text!r} is not a platform: write it as linux/amd64 or linux/arm/v7"
+            message = f"{quoted(text)} is not a platform: write it as linux/amd64 or linux/arm/v7"
             raise InputError(message, hint=f"The architectures are {', '.join(sorted(_ARCHITECTURES))}.")
         return cls(system, architecture, *(variants or [own]))
 

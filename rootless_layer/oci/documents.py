@@ -12,12 +12,26 @@ import datetime as dt
 import hashlib
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .config import form_problems, is_known, problems, read_json
+from rootless_layer.terminal import quoted
+
+from .config import (
+    form_problems,
+    is_known,
+    is_of,
+    misspelt,
+    misspelt_properties,
+    problems,
+    read_json,
+    unknown_members,
+)
 from .descriptor import CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
 from .descriptor import is_digest as is_sha256
 from .findings import Finder
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 INDEXES = (INDEX, DOCKER_INDEX)
 MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
@@ -29,13 +43,24 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _LENGTHS = {"sha256": 64, "sha512": 128}
 _WORD = re.compile(r"[!-~]+")
+DESCRIPTOR_NAMES = ("mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform")
+_OF_BOTH = ("schemaVersion", "mediaType", "artifactType", "subject", "annotations")
+MANIFEST_NAMES = (*_OF_BOTH, "config", "layers")
+INDEX_NAMES = (*_OF_BOTH, "manifests")
+_OF_PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
+_OF_DOCKER: dict[str, type] = {
+    "id": str, "parent": str, "comment": str, "container": str, "container_config": dict, "docker_version": str, "Size": int,
+}  # fmt: skip
+"""What docker's configs say beyond the image-spec: podman and skopeo read it too (containers/image, ``Schema2V1Image``)."""
+_OF_CONFIG = (*_OF_PLATFORM, "created", "author", "config", "rootfs", "history", *_OF_DOCKER)
+_OF_HISTORY = ("created", "author", "created_by", "comment", "empty_layer")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
 def parse(data: bytes, where: str, finder: Finder) -> Any:  # noqa: ANN401 - JSON
     """Read JSON; ``None`` where it is none. A name that an object has twice is a problem: readers take one or the other."""
     try:
-        return read_json(data, lambda name: finder.problem(where, f"an object has {name!r} twice"))
+        return read_json(data, lambda name: finder.problem(where, f"an object has {quoted(name)} twice"))
     except ValueError as error:
         finder.problem(where, f"is not JSON: {error}")
         return None
@@ -63,7 +88,7 @@ class Document:
             if required:
                 self.problem(name, "is required, and missing")
             return None
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        if not is_of(value, kind):
             self.problem(name, f"is {_NAMES[kind]}, and not {brief(value)}")
             return None
         return value
@@ -95,11 +120,16 @@ class Document:
     def _named(self, name: str) -> str:
         return f"{self.part}.{name}" if self.part else name
 
+    def spelled(self, names: Collection[str]) -> None:
+        """Check that no property has a name that engines take for one of these."""
+        for wrong in misspelt(self.given, names):
+            self.problem("", wrong)
+
     def time(self, name: str) -> None:
         """Check a time."""
         value = self.get(name, str)
         if value is not None and not is_time(value):
-            self.problem(name, f"{value!r} is not a time as RFC 3339 writes it")
+            self.problem(name, f"{quoted(value)} is not a time as RFC 3339 writes it")
 
 
 def brief(value: object) -> str:
@@ -130,11 +160,12 @@ def is_digest(text: str) -> bool:
 
 def check_descriptor(given: Document) -> tuple[str, str, int] | None:
     """Check a descriptor (image-spec ``descriptor.md``); give its media type, digest and size where they are usable."""
+    given.spelled(DESCRIPTOR_NAMES)
     media_type, digest, size = (given.get(name, kind, required=True) for name, kind in _DESCRIPTOR)
     if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
-        given.problem("mediaType", f"{media_type!r} is not a media type")
+        given.problem("mediaType", f"{quoted(media_type)} is not a media type")
     if digest is not None and not is_digest(digest):
-        given.problem("digest", f"{digest!r} is not a digest")
+        given.problem("digest", f"{quoted(digest)} is not a digest")
         digest = None
     if size is not None and size < 0:
         given.problem("size", f"{size} is less than nothing")
@@ -166,6 +197,7 @@ def _check_data(given: Document, data: str, digest: str, size: int | None) -> No
 
 def check_platform(given: Document) -> None:
     """Check a platform (image-spec ``image-index.md``)."""
+    given.spelled(_OF_PLATFORM)
     given.get("architecture", str, required=True)
     given.get("os", str, required=True)
     given.get("variant", str)
@@ -175,14 +207,15 @@ def check_platform(given: Document) -> None:
 
 def check_top(given: Document, kinds: tuple[str, ...], media_type: str = "") -> None:
     """Check what manifests and indexes have in common; ``media_type`` is what their descriptor says."""
+    given.spelled(INDEX_NAMES if kinds == INDEXES else MANIFEST_NAMES)
     version = given.get("schemaVersion", int, required=True)
     if version not in {None, _VERSION}:
         given.problem("schemaVersion", f"is {_VERSION}, and not {version}")
     own = given.get("mediaType", str)
     if own is not None and own not in kinds:
-        given.problem("mediaType", f"{own!r} is not that of such a document")
+        given.problem("mediaType", f"{quoted(own)} is not that of such a document")
     elif own is not None and media_type and own != media_type:
-        given.problem("mediaType", f"is {own!r}, and the descriptor says {media_type!r}")
+        given.problem("mediaType", f"is {quoted(own)}, and the descriptor says {quoted(media_type)}")
     given.names("annotations")
 
 
@@ -225,23 +258,27 @@ def _check_form(given: Document) -> list[str]:
     """Check the types of what an engine reads of a config; give its diff IDs."""
     _check_about(given)
     for row in given.documents("history"):
+        row.spelled(_OF_HISTORY)
         row.time("created")
         for name in ("author", "created_by", "comment"):
             row.get(name, str)
         row.get("empty_layer", bool)
     inner = given.document("config")
+    for problem in misspelt_properties(inner.given) if inner is not None else ():
+        given.problem("config", problem)
     for name, value in inner.given.items() if inner is not None else ():
         for problem in form_problems(name, value) if is_known(name) else ():
             given.problem("config", problem)
     rootfs = given.document("rootfs", required=True)
     if rootfs is None:
         return []
+    rootfs.spelled(("type", "diff_ids"))
     if rootfs.get("type", str) not in {None, "layers"}:
         rootfs.problem("type", "is 'layers'")
     diff_ids = rootfs.strings("diff_ids")
     for diff_id in diff_ids:
         if not is_sha256(diff_id):
-            rootfs.problem("diff_ids", f"{diff_id!r} is not a digest by sha256")
+            rootfs.problem("diff_ids", f"{quoted(diff_id)} is not a digest by sha256")
     return diff_ids
 
 
@@ -251,6 +288,9 @@ def _check_about(given: Document) -> None:
         value = given.get(name, str)
         if value and not _WORD.fullmatch(value):
             given.problem(name, f"{value!a:.80} is not a word")
+    given.spelled(_OF_CONFIG)
+    for name, kind in _OF_DOCKER.items():
+        given.get(name, kind)
     for name in ("author", "os.version"):
         given.get(name, str)
     given.strings("os.features")
@@ -261,8 +301,10 @@ def _check_properties(given: Document) -> None:
     """Check that an engine can run what a config asks for, as far as its form is right."""
     inner = given.given.get("config")
     for name, value in inner.items() if isinstance(inner, dict) else ():
+        for path in [name] if not is_known(name) else [f"{name}.{key}" for key in unknown_members(name, value)]:
+            given.finder.note(given.where, f"config.{path}: the image-spec has no such property")
         if not is_known(name):
-            given.finder.note(given.where, f"config.{name}: the image-spec has no such property")
-        elif not form_problems(name, value):
+            continue
+        if not form_problems(name, value):
             for problem in problems(name, value):
                 given.problem("config", problem)

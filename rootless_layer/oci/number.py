@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rootless_layer.errors import InputError
+from rootless_layer.terminal import quoted
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
@@ -16,7 +17,7 @@ def whole(text: str, lowest: int = 0, highest: int = _LARGEST) -> int:
     if _WHOLE.fullmatch(text) and lowest <= int(text) <= highest:
         return int(text)
     bounds = f"of {lowest} or more" if highest == _LARGEST else f"from {lowest} to {highest}"
-    message = f"{text!r:.80} is not a whole number {bounds}"
+    message = f"{quoted(text)} is not a whole number {bounds}"
     raise InputError(message)
 
 
@@ -24,5 +25,5 @@ def seconds(text: str) -> float:
     """Read a time of more than 0 seconds, as 30 or 0.5; raises :class:`InputError`."""
     if _DECIMAL.fullmatch(text) and float(text):
         return float(text)
-    message = f"{text!r:.80} is not a number of seconds above 0"
+    message = f"{quoted(text)} is not a number of seconds above 0"
     raise InputError(message)

@@ -6,13 +6,17 @@ import os
 import re
 
 from rootless_layer.errors import InputError
+from rootless_layer.terminal import quoted
 
 REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
 
 _LABEL = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)"
-_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})+(?::[0-9]+)?|{_LABEL}:[0-9]+|localhost|\[[0-9a-fA-F:]+\](?::[0-9]+)?)"
-"""A name's first part is a registry only where it has a dot or a port, or is localhost."""
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})+(?::[0-9]+)?|{_LABEL}:[0-9]+|localhost)"
+"""A name's first part is a registry only where it has a dot or a port, or is localhost.
+
+The grammar has IPv6 addresses in brackets as well: podman 4.3 and older load no image of such a name.
+"""
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"((?:{_HOST}/)?{_PART}(?:/{_PART})*):[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}")
 _LONGEST = 255
@@ -36,7 +40,7 @@ def tag_of(name: str) -> str:
     """Give an image's name with its tag, ``latest`` by default; raises :class:`InputError` for what is no name."""
     full = name if has_tag(name) else f"{name}:latest"
     if not is_reference(full):
-        message = f"{name!r} is not the name of an image: write it as NAME:TAG or REGISTRY/NAME:TAG, the name in lower case"
+        message = f"{quoted(name)} is not the name of an image: write it as NAME:TAG or REGISTRY/NAME:TAG, the name in lower case"
         raise InputError(message)
     return full
 

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 
 from rootless_layer.errors import InputError
+from rootless_layer.terminal import quoted
 
 from .number import whole
 
@@ -23,7 +24,7 @@ def parse_time(text: str) -> dt.datetime:
         moment = dt.datetime.fromisoformat(text)
         return moment.replace(tzinfo=moment.tzinfo or dt.UTC).astimezone(dt.UTC)
     except (ValueError, OverflowError, OSError, InputError) as error:
-        message = f"{text!r} is not a time: write it as 2026-01-31T12:00:00Z, as seconds since 1970, or `now`"
+        message = f"{quoted(text)} is not a time: write it as 2026-01-31T12:00:00Z, as seconds since 1970, or `now`"
         raise InputError(message) from error
 
 

@@ -15,10 +15,10 @@ import attrs
 from rootless_layer.errors import InputError
 
 from .base import Delta
-from .tree import ROOT_MODE, Entry, legible, shown
+from .tree import Entry, legible, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from .base import Base
     from .tree import Tree
@@ -33,11 +33,7 @@ _STORE = b"nix/store/"
 _MOST_LINKS = 40
 _LIBRARIES = (b"lib", b"lib32", b"lib64", b"libx32")
 _LOADERS = (b"ld-linux", b"ld-musl-", b"ld64.", b"ld.so.")
-_SYSTEM = frozenset(
-    b" bin boot dev etc home lib lib32 lib64 libx32 media mnt opt proc root run sbin srv sys tmp usr usr/bin usr/lib usr/lib64"
-    b" usr/local usr/sbin usr/share var var/cache var/lib var/log var/mail var/run var/spool var/tmp".split(b" ")
-)
-"""Directories (hier(7)) whose owner and mode are the system's: whoever changes one says so."""
+_MOST_NOTES = 20
 
 
 def resolve(path: bytes, there: Lookup) -> tuple[Entry | None, list[Entry]]:
@@ -69,12 +65,17 @@ def in_store(path: bytes) -> bool:
 
 
 def _found(path: bytes, there: Lookup) -> list[Entry] | None:
-    """Give the way to a file, ``None`` where there is none; what leads into the store is taken to be there."""
+    """Give the way to a file that can be run, ``None`` where there is none; what leads into the store is taken to be there."""
     entry, way = resolve(path, there)
     target = way[-1].target if entry is None and way else None
     if target is not None and in_store(target.lstrip(b"/")):
         return way
-    return None if entry is None or entry.is_dir else way
+    return None if entry is None or not _is_program(entry) else way
+
+
+def _is_program(entry: Entry) -> bool:
+    """Say whether a file can be run: not even root runs one that has no bit for it (execve(2), EACCES)."""
+    return entry.is_regular and entry.mode & 0o111 != 0
 
 
 def programs(config: Mapping[str, object]) -> dict[str, tuple[bytes, ...]]:
@@ -123,8 +124,10 @@ class Needed:
 def _lost(name: str, before: Iterable[Entry], there: Lookup) -> str:
     for was in before:
         now = there(was.path)
-        if now is None or (now.target, now.is_dir) != (was.target, was.is_dir):
+        if now is None or (now.target, now.is_dir, _is_program(now)) != (was.target, was.is_dir, _is_program(was)):
             become = "is not there" if now is None else f"is {_kind(now)}"
+            if now is not None and now.is_regular and not _is_program(now):
+                become += f" that cannot be run ({stat.S_IMODE(now.mode):04o})"
             return (
                 f"{name} is in the layers below, and cannot be found any more: {shown(was.path)} was {_kind(was)}, and {become}"
             )
@@ -143,7 +146,7 @@ def unmeant(entries: Iterable[Entry], below: Lookup, above: Lookup, gone: Collec
         if before is None or now is None or path in gone:
             continue
         if before.is_dir and now.is_dir:
-            if _facts(before) != _facts(now) and (path in _SYSTEM or _facts(now) == (ROOT_MODE, 0, 0)):
+            if _facts(before) != _facts(now):
                 yield f"{shown(path)} is {_told(before)} in the layers below, and {_told(now)} from here on"
         elif before.target is not None and now.target is None:
             if (led := resolve(path, below)[0]) is not None and led.is_dir:
@@ -153,6 +156,12 @@ def unmeant(entries: Iterable[Entry], below: Lookup, above: Lookup, gone: Collec
                 )
         elif before.is_dir:
             yield f"{shown(path)} is a directory in the layers below, and {_kind(now)} from here on: what was in it is gone"
+
+
+def few(notes: Sequence[str]) -> list[str]:
+    """Give as many notes of :func:`unmeant` as a person reads, and how many more there are."""
+    more = len(notes) - _MOST_NOTES
+    return [*notes[:_MOST_NOTES], *([f"{notes[-1].partition(': ')[0]}: {more} more of the kind"] if more > 0 else [])]
 
 
 def _facts(entry: Entry) -> tuple[int, int, int]:
@@ -183,8 +192,9 @@ def hidden_by_plan(base: Base, planned: Tree) -> list[str]:
     needed.see(base.entries, base.entries.get, "the base")
     needed.see((), there, "what is put upon the base")
     if needed.lost:
-        raise InputError(*needed.lost.values(), hint="Put the files where the base's links lead to, or remove them by a script.")
-    return list(unmeant(planned, base.entries.get, there))
+        hint = "Put the files where the base's links lead to, each with its mode, or remove them by a script."
+        raise InputError(*needed.lost.values(), hint=hint)
+    return few([f"what is put upon the base: {note}" for note in unmeant(planned, base.entries.get, there)])
 
 
 _USUAL = {b"": 0o755, b"tmp": 0o1777, b"var/tmp": 0o1777}
