@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from conftest import COMMAND, User
+from programs.aftermath import assert_said
 
 import rootless_layer
 from rootless_layer import errors, progress, terminal
@@ -290,7 +291,7 @@ def test_an_ignored_signal_stays_ignored(users: list[User]) -> None:
     """Under nohup, and in the background of a shell without jobs, SIGINT ends nothing, at the start neither."""
     user = users[-1]
     (user.home / "late.py").write_text(
-        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfrom rootless_layer import start\nstart.run()\n"
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfrom rootless_layer.cli import start\nstart.run()\n"
     )
     done = user.run(["sh", "-c", f"trap '' INT; exec {sys.executable} late.py --version"])
     assert done.status == 0
@@ -313,7 +314,7 @@ def test_an_output_takes_its_place_before_a_signal_is_heard(tmp_path: Path) -> N
 
 ENDINGS = """\
 import os, sys
-from rootless_layer import cli_end, output
+from rootless_layer.cli import end
 import click
 with click.Context(click.Command("x"), info_name=sys.argv[1]) as context:
     context.params = {"output": sys.argv[2] or None}
@@ -341,7 +342,7 @@ def test_each_verb_says_what_is_true_when_it_is_ended(verb: str, output_: str, n
 
 THREADED = """\
 import os, subprocess, threading
-from rootless_layer import cli_end
+from rootless_layer.cli import end
 opened, _ = os.pipe()
 def reading():
     while True:
@@ -377,6 +378,19 @@ def test_a_build_goes_on_where_nobody_can_be_told(users: list[User]) -> None:
     assert done.status == 73
     assert "stdout" in done.err
     assert "x is in its place" in done.err
+
+
+def test_a_stdout_that_takes_nothing_is_73(users: list[User]) -> None:
+    """An archive for a closed stdout is refused, by each verb that writes one; whatever a full one is to take fails."""
+    user = users[-1]
+    archives = [["image", "-o", "-"], ["merge", "x", "-o", "-"], ["nix-archive", "x", "-o", "-"], ["nix-export", "x", "-o", "-"]]
+    for words, stream in [
+        *((words, ">&-") for words in archives),
+        (["image", "-o", "-"], ">/dev/full"),
+        (["--help"], ">/dev/full"),
+    ]:
+        done = user.run(["sh", "-c", f'"$@" {stream}', "sh", *COMMAND, *words])
+        assert_said(done, 73, "stdout: ")
 
 
 @pytest.mark.parametrize("verb", ["image", "nix-archive", "nix-export", "inspect"])
