@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from conftest import COMMAND, User
+from programs.aftermath import assert_said
 
 import rootless_layer
 from rootless_layer import errors, progress, terminal
@@ -377,6 +378,19 @@ def test_a_build_goes_on_where_nobody_can_be_told(users: list[User]) -> None:
     assert done.status == 73
     assert "stdout" in done.err
     assert "x is in its place" in done.err
+
+
+def test_a_stdout_that_takes_nothing_is_73(users: list[User]) -> None:
+    """An archive for a closed stdout is refused, by each verb that writes one; whatever a full one is to take fails."""
+    user = users[-1]
+    archives = [["image", "-o", "-"], ["merge", "x", "-o", "-"], ["nix-archive", "x", "-o", "-"], ["nix-export", "x", "-o", "-"]]
+    for words, stream in [
+        *((words, ">&-") for words in archives),
+        (["image", "-o", "-"], ">/dev/full"),
+        (["--help"], ">/dev/full"),
+    ]:
+        done = user.run(["sh", "-c", f'"$@" {stream}', "sh", *COMMAND, *words])
+        assert_said(done, 73, "stdout: ")
 
 
 @pytest.mark.parametrize("verb", ["image", "nix-archive", "nix-export", "inspect"])

@@ -320,6 +320,26 @@ def test_who_ignores_the_end_of_children_builds_the_same(user: User) -> None:
     assert "TMPDIR" not in library.err
 
 
+MASKED = """\
+import signal
+from rootless_layer import LayerSpec, Script, build_layer
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_IGN)
+before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+script = Script.text("grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -d '0\\n' >&2")
+build_layer(LayerSpec(scripts=(script,), view="directory"), "masked")
+assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+"""
+
+
+def test_a_script_has_no_signal_blocked_or_ignored(user: User) -> None:
+    """Whatever its caller blocks and ignores, a script begins with all signals as they are, and the build ends; the caller keeps its own."""
+    done = user.run([sys.executable, "-c", MASKED])
+    assert (done.status, "".join(done.err.split())) == (0, "SigBlk:SigIgn:")
+
+
 def test_scripts_that_are_hardly_one(user: User, small: Store) -> None:
     """An empty script changes nothing; one without a last newline, with a NUL, or only a comment runs as a shell runs it."""
     digests = {script_of(user, small, text, "--json").layer["digest"] for text in ("", "\n", "# nothing", "true")}

@@ -32,6 +32,7 @@ from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.contents import store_paths
 from rootless_layer.layer.of_closure import Splitting, make_layers
 from rootless_layer.oci.descriptor import Platform
+from rootless_layer.plan.spec import LayerSpec
 from rootless_layer.progress import Progress
 from rootless_layer.store.layering import split
 from rootless_layer.store.layering_pipeline import STEPS
@@ -188,6 +189,28 @@ def test_what_fails_in_a_child_is_raised_here(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["store", "taken"]
 
 
+def test_a_sparse_giant_in_a_closure_is_named(user: User, tmp_path: Path) -> None:
+    """A store path's file with more than 1 GiB of holes is an error in each way to make layers of it; less is written."""
+    path = "/nix/store/00000000000000000000000000000001-giant"
+    root = user.home / "root"
+    (root / path[1:]).mkdir(parents=True)
+    (user.home / "graph").write_text(path + "\n")
+    with open(root / path[1:] / "holes", "wb") as file:
+        file.truncate((1 << 30) + 1)
+    closure = load_closure(user.home / "graph", store_root=root)
+    with pytest.raises(InputError, match=f"{path}/holes"):
+        build_layers(closure, 3, tmp_path / "layers")
+    assert Splitting(closure, asked=LayerSpec(allow_sparse=True)).specs((), 0)[0].allow_sparse
+    options = ["--closure", user.home / "graph", "--store-root", root]
+    for words in ([], ["--compression", "zstd"], ["--cache"]):
+        cache = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
+        assert_said(image(user, *options, *words, env=cache), 65, f"{path}/holes: ", "--allow-sparse")
+    (user.home / "rootless-layer.toml").write_text(
+        f'[image.a]\nclosure = "graph"\nstore-root = "{root}"\noutput = "a"\nuid = 3\n'
+    )
+    assert_said(user.run([*COMMAND, "make", "rootless-layer.toml"], env=cache), 65, f"{path}/holes: ")
+
+
 def test_an_earlier_output_is_replaced(tmp_path: Path) -> None:
     """Layers take the place of earlier ones, of which none is left."""
     made = own(tmp_path / "store", {"a": "text", "b": "more", "c": "most"}, {})
@@ -249,7 +272,14 @@ def listed(user: User, *paths: str) -> Path:
 def test_arguments_that_do_not_go_together(users: list[User], store: Store) -> None:
     """Options of a closure without one, and a closure for which no layer is left, are errors that say what to do."""
     user = users[-1]
-    for words in (["--max-layers", "3"], ["--layering", "size"], ["--uid", "0"], ["--compression", "none"], ["--cache"]):
+    for words in (
+        ["--max-layers", "3"],
+        ["--layering", "size"],
+        ["--uid", "0"],
+        ["--compression", "none"],
+        ["--allow-sparse"],
+        ["--cache"],
+    ):
         assert_said(image(user, *words), 2, f"{words[0]} goes with --closure")
     (user.home / "tree").mkdir()
     assert user.build("--copy-to-root", user.home / "tree", output="custom").status == 0

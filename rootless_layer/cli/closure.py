@@ -46,6 +46,9 @@ _OPTIONS = (
     click.option("--uid", type=ID, help="Who owns the closure's files.  [default: 0]"),
     click.option("--gid", type=ID, help="Which group owns them.  [default: 0]"),
     click.option(
+        "--allow-sparse", is_flag=True, default=None, help="Write files with more than 1 GiB of holes, every byte of them."
+    ),
+    click.option(
         "--cache/--no-cache",
         "cached",
         default=None,
@@ -53,7 +56,7 @@ _OPTIONS = (
     ),
     cache_size,
 )
-_ONLY_WITH = ("max_layers", "layering", "compression", "source_date_epoch", "uid", "gid", "cached")
+_ONLY_WITH = ("max_layers", "layering", "compression", "source_date_epoch", "uid", "gid", "allow_sparse", "cached")
 
 
 def with_closure(command: Callable[..., None]) -> Callable[..., None]:
@@ -101,7 +104,7 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
             uid=options["uid"] or 0,
             gid=options["gid"] or 0,
             compression=options["compression"] or Compression(),
-            allow_sparse=True,
+            allow_sparse=bool(options["allow_sparse"]),
         ),
     ).specs(below, above)
     if not options["cached"]:

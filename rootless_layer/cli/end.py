@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from rootless_layer.border import of_machine
-from rootless_layer.errors import RootlessLayerError, ScriptError
+from rootless_layer.errors import OutputError, RootlessLayerError, ScriptError
 from rootless_layer.system.fork import ENDING, abandon
 from rootless_layer.system.replace import PLACED
 from rootless_layer.terminal import is_live
 
-from .say import say
+from .say import Stdout, say
 from .statuses import USAGE
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ def run(main: click.Group) -> NoReturn:
     """Be the command."""
     _prepare()
     status = _status(main)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OutputError):
         sys.stdout.flush()
+    with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(status)  # tearing down a hundred thousand values takes as long as a small build
 
@@ -75,7 +76,7 @@ def _fail(error: click.ClickException | RootlessLayerError | OSError) -> int:
     words = sys.argv[1:]
     if "--json" in words[: words.index("--") if "--" in words else None]:
         said = {"error": {"kind": kind, "status": status, "problems": [*problems], "hint": hint}}
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OutputError):
             sys.stdout.write(json.dumps(said) + "\n")
     return status
 
@@ -86,10 +87,14 @@ def _prepare() -> None:
     for number, stream in ((0, sys.stdin), (1, sys.stdout), (2, sys.stderr)):
         if stream is None:  # closed by the caller: nothing that is opened may become it
             _fill(number)
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
-    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+    before, raw = sys.stdout, Stdout(1, "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding="utf-8" if before is None else before.encoding,
+        errors="backslashreplace",  # names need not fit the locale
+        line_buffering=raw.isatty(),
+    )
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some daemons start their children, it hides how those end
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it

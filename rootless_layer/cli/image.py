@@ -17,7 +17,7 @@ from .closure import closure_layers, with_closure
 from .command import Strict, check_different
 from .config import created_at, flags, read_config
 from .progress import Shower
-from .say import give, give_json
+from .say import check_stdout, give, give_json
 from .values import as_written, platform_of
 
 if TYPE_CHECKING:
@@ -259,10 +259,9 @@ def _check_output(options: Mapping[str, Any]) -> None:
     if output == "-" and options["as_json"]:
         message = "stdout takes the archive or the JSON, not both"
         raise click.BadParameter(message, param_hint="--json")
-    if output == "-" and sys.stdout.isatty():
-        message = "an archive is nothing for a terminal: pipe it, or name a file"
-        raise click.BadParameter(message, param_hint="--output")
-    if output != "-":
+    if output == "-":
+        check_stdout()
+    else:
         check_target(output, kind)
 
 

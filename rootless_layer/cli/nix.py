@@ -13,7 +13,7 @@ from rootless_layer.errors import InputError
 
 from .command import Strict
 from .image import spooling
-from .say import say
+from .say import check_stdout, say
 from .values import as_written
 
 if TYPE_CHECKING:
@@ -97,9 +97,8 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     from rootless_layer.oci.reference import path_and_name, tag_of  # noqa: PLC0415
     from rootless_layer.tar.compression import kind_of  # noqa: PLC0415
 
-    if output == "-" and os.isatty(1):
-        message = "an archive is nothing for a terminal: pipe it, or name a file"
-        raise click.BadParameter(message, param_hint="--output")
+    if output == "-":
+        check_stdout()
     with as_written("--tag"):
         names = (tag_of(tag),) if tag else ()
     last, _ = path_and_name(images[-1])
@@ -125,6 +124,8 @@ def nix_export(image: str, name: str, output: str) -> None:
     """Write the files that an image's layers come to, as one tar."""
     from rootless_layer.tar.parallel import serialise  # noqa: PLC0415
 
+    if output == "-":
+        check_stdout()
     with contextlib.ExitStack() as stack:
         base = _base((f"{image}#{name}" if name else image,), "", output, stack)
         file = stack.enter_context(_written(output))

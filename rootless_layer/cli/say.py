@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import select
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from rootless_layer.errors import OutputError
 from rootless_layer.system.fork import ENDING
@@ -16,6 +19,30 @@ from rootless_layer.terminal import is_live, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+class Stdout(io.FileIO):
+    """Where data goes: whatever writes there, each failure is an :class:`OutputError`, but that of a reader gone away."""
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
+        """Write some of it; raises :class:`OutputError`, and :class:`BrokenPipeError`."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            message = f"stdout: cannot be written: {error.strerror}"
+            raise OutputError(message, hint=f"{PLACED[0]} is in its place." if PLACED else "") from error
+
+
+def check_stdout() -> None:
+    """Refuse to write an archive to a stdout that a person reads, or that the caller closed; raises :class:`OutputError` then."""
+    if sys.__stdout__ is None:
+        message = "stdout: is closed, so that no archive can be written there"
+        raise OutputError(message, hint="Lead it to a file or a pipe, or name a file with -o.")
+    if sys.stdout.isatty():
+        message = "an archive is nothing for a terminal: pipe it, or name a file"
+        raise click.BadParameter(message, param_hint="--output")
 
 
 def say(*texts: object) -> None:
@@ -36,17 +63,9 @@ def give(lines: Iterable[str]) -> None:
     """
     if PLACED:
         _let_end()
-    try:
-        for line in lines:
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.filename is not None:  # what the lines are made from
-            raise
-        message = f"stdout: cannot be written: {error.strerror}"
-        raise OutputError(message, hint=f"{PLACED[0]} is in its place." if PLACED else "") from error
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def give_json(value: Any) -> None:  # noqa: ANN401 - JSON

@@ -58,6 +58,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     gid: int = 0,
     compression: Compression | None = None,
     set_times: bool = False,
+    allow_sparse: bool = False,
     blob: Blob = "derived",
 ) -> tuple[LayerBlob, ...]:
     """Split a closure into at most ``most`` layers and put them below the directory ``output``, whole or not at all.
@@ -65,9 +66,9 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     The layers are given in their order, the lowest first. Unless the ``blob`` is to be *stored*
     they are *derived*: of each there is what describes it, and the bytes come again from the
     store paths, each of which is read once here. In the directory they are ``00``, ``01``, …, each as :func:`.build_layer`
-    would have put it there, and ``layers.json`` lists them in order. ``epoch``, ``uid``, ``gid``
-    and ``compression`` are as in :class:`LayerSpec`; with ``set_times`` everything has the time
-    ``epoch``, also what is older. The same closure gives the same layers.
+    would have put it there, and ``layers.json`` lists them in order. ``epoch``, ``uid``, ``gid``,
+    ``compression`` and ``allow_sparse`` are as in :class:`LayerSpec`; with ``set_times`` everything
+    has the time ``epoch``, also what is older. The same closure gives the same layers.
 
     Raises :class:`ClosureError` for a closure that is not whole or not there, what
     :func:`.store.layering.split` raises, :class:`SourceError` for what cannot be read, and
@@ -78,7 +79,8 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     output = given.path("output", output)
     target = Path(os.path.realpath(output))
     check_replaceable(Path(output).absolute(), CLOSURE_LAYERS)
-    asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression(), allow_sparse=True)
+    given.instance("set_times", set_times, bool, "True or False")
+    asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression(), allow_sparse=allow_sparse)
     closure.check()
     specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
     with Temporary() as temporary, aside(target, temporary, CLOSURE_LAYERS) as folder, writing(target):

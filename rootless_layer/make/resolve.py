@@ -88,14 +88,14 @@ class Recipes:
             return None
         from rootless_layer.layer.of_closure import Splitting, read_strategy  # noqa: PLC0415 - needed by few
 
-        asked = self._values(options, {name: name for name in ("uid", "gid")}, attempt)
+        asked = self._values(options, {"uid": "uid", "gid": "gid", "allow-sparse": "allow_sparse"}, attempt)
         closure = self._closures("closure", options, attempt)
         if closure is None:
             return None
         strategy = attempt("layering", read_strategy, options.get("layering", "popularity"), closure)
         if strategy is None or asked is None:
             return None
-        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, LayerSpec(**asked, allow_sparse=True))
+        return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, LayerSpec(**asked))
 
     def _spec(self, options: Mapping[str, Any], attempt: Attempt) -> LayerSpec | None:
         before = len(self.faults.problems)

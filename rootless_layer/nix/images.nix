@@ -36,6 +36,7 @@ let
       pipeline ? null,
       uid ? 0,
       gid ? 0,
+      allowSparse ? false,
       mtime ? epoch,
       config ? { },
       created ? epoch,
@@ -57,6 +58,7 @@ let
       imageLayeringPipeline = pipeline;
       imageUid = uid;
       imageGid = gid;
+      imageAllowSparse = allowSparse;
       imageEpoch = mtime;
       imageConfig = if config == null then { } else config;
       imageCreated = created;
@@ -250,6 +252,7 @@ let
       passthru ? { },
       meta ? { },
       layeringPipeline ? null,
+      allowSparse ? false,
       debug ? false,
     }:
     assert lib.assertMsg (layeringPipeline == null -> maxLayers > 1)
@@ -278,7 +281,7 @@ let
           kind = "store-layers";
           roots = made;
           without = made;
-          inherit maxLayers uid gid mtime;
+          inherit maxLayers uid gid mtime allowSparse;
           counted = 1;
           pipeline = lib.traceIf debug "in docker image ${name}: layeringPipeline = ${builtins.toJSON layeringPipeline}" layeringPipeline;
         }

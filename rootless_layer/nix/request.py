@@ -62,6 +62,7 @@ class ImageRequest:
     steps: list[Any] | None = None
     uid: int = 0
     gid: int = 0
+    allow_sparse: bool = False
     epoch: int = 1
     config: dict[str, Any] = attrs.field(factory=dict)
     created: str = "1970-01-01T00:00:01Z"
@@ -135,6 +136,7 @@ def image_request(attributes: Attributes) -> ImageRequest:
         steps=steps,
         uid=read.number("imageUid", 0),
         gid=read.number("imageGid", 0),
+        allow_sparse=read.flag("imageAllowSparse"),
         epoch=_seconds(read, "imageEpoch"),
         config=read.table("imageConfig"),
         created=rfc3339(_moment(read, "imageCreated")),

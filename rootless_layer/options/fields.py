@@ -152,10 +152,10 @@ IMAGE: Mapping[str, Taking] = {
     "cmd": _words, "user": text, "workdir": text, "expose": _ports, "volume": texts, "label": _pairs, "stop-signal": text,
     "author": text, "created": _time, "output": text, "format": one_of("layout", "archive", "docker-archive"),
     "closure": texts, "store-root": text, "max-layers": _above_zero, "layering": text, "compression": text,
-    "source-date-epoch": _whole, "uid": _whole, "gid": _whole,
+    "source-date-epoch": _whole, "uid": _whole, "gid": _whole, "allow-sparse": _flag,
 }  # fmt: skip
 
-OF_CLOSURE = ("store-root", "max-layers", "layering", "compression", "source-date-epoch", "uid", "gid")
+OF_CLOSURE = ("store-root", "max-layers", "layering", "compression", "source-date-epoch", "uid", "gid", "allow-sparse")
 """What an image's key ``closure`` goes with, and nothing else."""
 
 NAMES = frozenset({

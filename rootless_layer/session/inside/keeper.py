@@ -35,7 +35,7 @@ from rootless_layer.system.removal import remove
 from .faked import Daemon
 from .listener import Watch
 from .overlay import Overlay
-from .script import STARTED, be_script, mount_proc
+from .script import STARTED, be_script, forget_signals, mount_proc
 
 TIMED_OUT = 124
 _GRACE_SECONDS = 10
@@ -56,7 +56,7 @@ def _raise_aborted(_number: int, _frame: object) -> NoReturn:
 def main() -> NoReturn:
     """Be the keeper; never return."""
     os.umask(0o022)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # its caller may ignore it, and then no child's end would be seen
+    forget_signals({signal.SIGPIPE, signal.SIGXFSZ})  # else no child's end may be seen, and faked may not end; these are Python's
     plan = _native(json.loads(_first_line()))
     try:
         if plan["isolation"] == "namespaces":

@@ -22,6 +22,8 @@ from rootless_layer.session.inside import interpreter, seccomp
 from rootless_layer.system import namespaces
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from .faked import Daemon
 
 STARTED = b"\0"
@@ -43,9 +45,8 @@ def be_script(plan: dict[str, Any], script: dict[str, Any], daemon: Daemon, call
             os.umask(0o022)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(2, 1)
+            forget_signals()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
             _enter_view(plan)
             listener = seccomp.install(alone=plan["pid_namespace"])
         except RootlessLayerError as error:
@@ -62,6 +63,14 @@ def be_script(plan: dict[str, Any], script: dict[str, Any], daemon: Daemon, call
         caller.send(_exec(script, environment))
     finally:
         os._exit(NOT_FOUND)
+
+
+def forget_signals(ignored: Collection[int] = ()) -> None:
+    """Block no signal and ignore none but these, whatever the caller does: exec(2) hands both on."""
+    for number in signal.valid_signals().difference(ignored):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _exec(script: dict[str, Any], environment: dict[str, str]) -> bytes:
