@@ -83,12 +83,23 @@ def test_only_directories_that_are_the_caches_alone_are_left_out(tmp_path: Path)
 
 
 def test_an_input_within_the_cache_is_read(tmp_path: Path) -> None:
-    """A cache's directory may hold other things, and be an input itself: what the cache keeps there is left out."""
-    for name in ("layers/x", "snapshots/x", "outputs/x", "sizes/x", "mine"):
-        (tmp_path / name).mkdir(parents=True)
-    places = Places().and_((), [tmp_path])
-    assert {path for path, _, _ in walk(os.fsencode(tmp_path), left_out=places)} == {b"", b"mine"}
-    assert {path for path, _, _ in walk(os.fsencode(tmp_path / "layers"), left_out=places)} == {b"", b"x"}
+    """A cache's directory may hold other things, and be an input itself: what the cache keeps there is left out, and no more."""
+    key, places = "0a" * 32, Places().and_((), [tmp_path])
+
+    def found(folder: Path) -> set[str]:
+        return {os.fsdecode(path) for path, _, _ in walk(os.fsencode(folder), left_out=places)} - {""}
+
+    for name in ("layers", "snapshots", "outputs", "sizes"):
+        (tmp_path / name / key).mkdir(parents=True)
+        (tmp_path / name / f".rootless-layer-{key[:16]}").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert found(tmp_path) == {"mine"}
+    assert found(tmp_path / "layers") == {key}
+    for name in ("layers/x", "sizes/shoes.csv"):
+        (tmp_path / name).touch()
+    assert found(tmp_path) == {"mine", "layers", "layers/x", "sizes", "sizes/shoes.csv"}
+    places = places.and_([tmp_path / "sizes/shoes.csv", tmp_path / "layers"], [])
+    assert found(tmp_path) == {"mine"}
 
 
 def test_the_root_directory_as_an_input() -> None:

@@ -10,13 +10,15 @@ from typing import NoReturn
 
 import pytest
 
-from rootless_layer import LayerSpec, build_cached
+from rootless_layer import Image, LayerSpec, build_cached, open_base, open_layer
 from rootless_layer.cache import room
 from rootless_layer.cache.key import layer_key
 from rootless_layer.cache.layers import LayerCache
 from rootless_layer.cache.upkeep import collect, verify
 from rootless_layer.cli.main import main
 from rootless_layer.errors import OutputError
+from rootless_layer.oci.descriptor import Platform
+from rootless_layer.system.lease import Lease
 
 
 @pytest.fixture
@@ -158,3 +160,23 @@ def test_a_machine_without_a_place_for_the_cache(
         with pytest.raises(OutputError, match="ROOTLESS_LAYER_CACHE"):
             main(words, standalone_mode=False)
     assert sorted(os.listdir(tmp_path)) == ["make.toml", "out", "tree"]
+
+
+def test_a_cache_that_may_not_be_read_is_named(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is done with entries that this user may not open, the path is named, with what to do: 73."""
+    cache = tmp_path / "cache"
+    build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "out", cache)
+    image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "out")))
+
+    def refuse(path: Path, *_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Lease, "shared", refuse)
+    for use in (
+        lambda: verify(cache),
+        lambda: build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "again", cache),
+        lambda: open_base(image, cache, None),  # type: ignore[arg-type]  # nothing is made
+    ):
+        with pytest.raises(OutputError, match="ROOTLESS_LAYER_CACHE") as caught:
+            use()
+        assert all(problem.startswith(f"{cache}/") for problem in caught.value.problems)

@@ -18,7 +18,7 @@ from rootless_layer.tar.compression import MOST_BYTES
 from rootless_layer.tree.places import SNAPSHOTS
 from rootless_layer.tree.tree import overlay_note
 
-from .room import keeping, making_room
+from .room import keeping, making_room, using
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,8 +78,9 @@ def _held(folders: Sequence[Path]) -> tuple[Lease, ...] | None:
     """Keep snapshots from being removed, if all of them are there."""
     leases = []
     for folder in folders:
-        if (lease := Lease.shared(folder)) is None or not is_whole(folder):
-            return None  # those that were taken go with their values
+        with using(folder):
+            if (lease := Lease.shared(folder)) is None or not is_whole(folder):
+                return None  # those that were taken go with their values
         leases.append(lease)
     return tuple(leases)
 

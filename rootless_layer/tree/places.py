@@ -25,8 +25,28 @@ CACHE_FOLDERS = LAYERS, SNAPSHOTS, OUTPUTS, SIZES = ("layers", "snapshots", "out
 
 Id = tuple[int, int]
 """What tells a directory from all others, whichever path leads to it: its file system and its inode."""
-Hidden = dict[Id, set[bytes]]
-"""The names that are left out, by the directory that each is in."""
+_KEY = re.compile(rb"[0-9a-f]{64}")
+
+
+@attrs.define(slots=True)
+class LeftOut:
+    """The names that are left out of one directory."""
+
+    names: set[bytes] = attrs.field(factory=set)
+    folders: dict[bytes, tuple[str, LeftOut]] = attrs.field(factory=dict)
+    """A cache's folders with what is left out of them; one that holds nothing else is left out as well."""
+    keys: bool = False
+    """Whether this is such a folder: then the cache's own entries are left out."""
+
+    def __contains__(self, name: bytes) -> bool:
+        """Say whether what has this name is left out."""
+        if name in self.names or (self.keys and _KEY.fullmatch(name) is not None):
+            return True
+        return name in self.folders and not _holds_more(*self.folders[name])
+
+
+Hidden = dict[Id, LeftOut]
+"""What is left out, by the directory that it is in."""
 
 
 @attrs.frozen(slots=True)
@@ -75,22 +95,26 @@ class Places:
                     if os.path.lexists(place) and any(_id(above) == top for above in _upwards(os.path.dirname(place))):
                         yield f"{place}: lies in the input {given}, and is left out of it: it is the {kind}"
 
-    def hidden(self) -> Hidden:
-        """Give the names that are left out of whatever input they lie in.
+    def hidden(self, top: Id) -> Hidden:
+        """Give the names that are left out of an input, wherever in it they are.
 
         The directories of a cache's path are made with the cache. So one that holds nothing else
-        is left out as well, and one that is empty.
+        is left out as well, and one that is empty. Of a folder of the cache that is itself the input
+        everything is read.
         """
         found: Hidden = {}
         for output in self.outputs:
             _hide(found, output)
         for cache in self.caches:
             for name in CACHE_FOLDERS:
-                _hide(found, f"{cache}/{name}")
+                folder = f"{cache}/{name}"
+                left_out = _in(found, folder)
+                left_out.keys = _id(folder) != top
+                _in(found, cache).folders[name.encode()] = folder, left_out
             path = cache
             _hide(found, path)
-            while path != "/" and not _holds_more(os.path.dirname(path), found):
-                path = os.path.dirname(path)
+            while path != "/" and not _holds_more(above := os.path.dirname(path), _in(found, above)):
+                path = above
                 _hide(found, path)
         return found
 
@@ -119,17 +143,24 @@ def _upwards(path: str) -> Iterator[str]:
 
 
 def _hide(found: Hidden, path: str) -> None:
-    """Leave out a path, if the directory is there that it is in."""
+    """Leave out a path."""
     above, name = os.path.split(path)
-    if (folder := _id(above)) is not None:
-        found.setdefault(folder, set()).add(os.fsencode(name))
+    _in(found, above).names.add(os.fsencode(name))
 
 
-def _holds_more(folder: str, hidden: Hidden) -> bool:
+def _in(found: Hidden, folder: str) -> LeftOut:
+    """Give what is left out of a directory, which need not be there."""
+    there = _id(folder)
+    return LeftOut() if there is None else found.setdefault(there, LeftOut())
+
+
+def _holds_more(folder: str, left_out: LeftOut) -> bool:
     """Say whether a directory, which need not be there, holds anything that is not left out."""
-    found = _id(folder)
     try:
-        return found is not None and not hidden.get(found, set()).issuperset(map(os.fsencode, os.listdir(folder)))
+        with os.scandir(folder) as listing:
+            return any(os.fsencode(item.name) not in left_out and not _is_work(item) for item in listing)
+    except FileNotFoundError:
+        return False
     except OSError:
         return True
 
@@ -153,3 +184,8 @@ def _relative(path: str, folder: str) -> str | None:
         return ""
     above = folder.rstrip("/") + "/"
     return path.removeprefix(above) if path.startswith(above) else None
+
+
+def _is_work(item: os.DirEntry[str]) -> bool:
+    """Say whether something is what a build has for itself, for as long as it lasts."""
+    return OF_A_BUILD.fullmatch(os.fsencode(item.name)) is not None and item.is_dir(follow_symlinks=False)

@@ -14,9 +14,9 @@ from .places import OF_A_BUILD
 from .tree import Entry, of_overlay, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
-    from .places import Places
+    from .places import LeftOut, Places
 
 Found = tuple[bytes, bytes, os.stat_result]
 """The path below the top (``b""`` for the top itself), the path on disk, what lstat says."""
@@ -36,9 +36,9 @@ def walk(top: bytes, *, own: bool = False, left_out: Places | None = None) -> It
     is read without the places that are ``left_out`` of it, and without what builds are making there.
     Raises :class:`SourceError` for what cannot be read, naming it.
     """
-    hidden = None if left_out is None else left_out.hidden()
     with _reading(top):
         status = os.lstat(top)
+        hidden = None if left_out is None else left_out.hidden((status.st_dev, status.st_ino))
         yield b"", top, status
         folders = [(b"", top, status)] if stat.S_ISDIR(status.st_mode) else []
         while folders:
@@ -52,7 +52,7 @@ def walk(top: bytes, *, own: bool = False, left_out: Places | None = None) -> It
                     folders.append((relative + b"/", on_disk, status))
 
 
-def _children(folder: bytes, hidden: Collection[bytes] | None) -> Iterator[tuple[bytes, os.stat_result]]:
+def _children(folder: bytes, hidden: LeftOut | tuple[()] | None) -> Iterator[tuple[bytes, os.stat_result]]:
     descriptor = os.open(folder, _OPEN)
     try:
         # By its descriptor: the kernel then looks each name up where it is, not from the root.
