@@ -11,11 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import COMMAND, User
 
+from rootless_layer import LayerSpec, Script, build_layer
 from rootless_layer.cli.main import main
 from rootless_layer.errors import InputError
+from rootless_layer.image.open import open_image
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import load
 from rootless_layer.make.resolve import Recipes
+from rootless_layer.oci.descriptor import Platform
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
@@ -60,6 +63,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "an archive for a file of an image": ("nix-archive layer -o layer/layer.json", "layer/layer.json: lies in the input layer"),
     "a tar for the image itself": ("nix-export image.tar -o image.tar", "image.tar: is the input image.tar as well"),
+    "a base without its path": ("build --base #x -o out -- true", "'--base': #x: names no path"),
+    "a platform of no base": ("build --copy-to-root tree --platform linux/² -o out", "--platform: 'linux/²' is not a platform"),
     "a config by another name": ("image --layer layer --config graph -o same -f archive", "same: is the input graph as well"),
 }
 EMPTY = (
@@ -166,6 +171,15 @@ def test_the_command_itself_refuses(user: User) -> None:
     assert not (user.home / "-").exists()
 
 
+def test_a_layer_has_no_names(tmp_path: Path) -> None:
+    """The name behind the # of a layer's directory is not passed over: who writes it means something."""
+    layer = build_layer(LayerSpec(scripts=(Script.command(["true"]),), view="directory"), tmp_path / "layer")
+    for given in (f"{layer.directory}#x:1", "#x:1"):
+        with pytest.raises(InputError, match="x:1"):
+            open_image(given, Platform.host(), str)
+    assert len(open_image(str(layer.directory), Platform.host(), str).layers) == 1
+
+
 MADE = """\
 [layer.nothing]
 output = "out"
@@ -188,6 +202,8 @@ format = "archive"
 layers = ["layer"]
 output = "layer/layer.json"
 format = "archive"
+[image.nameless]
+base = "#x"
 [layer.holds]
 rootfs = "tree"
 rootfs-listing = "other/layer.mtree"
@@ -207,6 +223,7 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
         "layer.twice: base: nothing is given twice", f"image.twice-as-well: layers: {folder}/layer is given twice",
         "image.twice-as-well: output: wrong.toml is this file", "layer.reads: script: same is the output of image.takes",
         "image.within: layers: layer holds the output of image.within",
+        "image.nameless: base: #x names no path",
         "layer.holds: rootfs-listing: other/layer.mtree lies in the output of layer.holds",
     ):  # fmt: skip
         assert wanted in said

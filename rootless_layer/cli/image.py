@@ -87,6 +87,7 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
 def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
     from rootless_layer.image.image import BY_CLOSURE, Image  # noqa: PLC0415
+    from rootless_layer.image.open import open_image  # noqa: PLC0415
     from rootless_layer.image.read import Stored  # noqa: PLC0415
     from rootless_layer.layer.blob import open_layer  # noqa: PLC0415 - for a quick --help
     from rootless_layer.oci.config import check_config  # noqa: PLC0415
@@ -94,8 +95,10 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     from rootless_layer.oci.reference import tag_of  # noqa: PLC0415
 
     check_different(options["layers"], "--layer")
-    several = [*map(read_config, options["configs"]), flags(options)]
-    check_config(*several)
+    with as_written():
+        check_config(flagged := flags(options))
+        Image.empty(Platform.host()).configured({}, author=options["author"])
+    check_config(*(configs := [*map(read_config, options["configs"])]))
     with as_written("--tag"):
         names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = platform_of(options["platform"])
@@ -114,7 +117,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
         for layer in own:
             made = made.append(layer, created=created)
         new = None if options["base"] else platform
-        for changes in several:
+        for changes in (*configs, flagged):
             made = made.configured(changes)
         made = made.configured({}, created=created, platform=new, author=options["author"])
         _write([Stored(made, names)], options, show, several_platforms=False)
@@ -207,21 +210,9 @@ def spooling() -> Iterator[Callable[[], str]]:
         yield new
 
 
-def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
-    """Open the one image that is meant by PATH or PATH#NAME; of a layer's directory, an image of that layer."""
-    from rootless_layer.image.image import Image  # noqa: PLC0415
-    from rootless_layer.image.read import choose, read_images  # noqa: PLC0415
-    from rootless_layer.layer.blob import open_layer  # noqa: PLC0415
-    from rootless_layer.oci.reference import path_and_name  # noqa: PLC0415
-
-    path, name = path_and_name(given)
-    if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
-        return Image.empty(platform).append(open_layer(path))
-    return choose(read_images(path, spool), path, platform, name)
-
-
 def base_image(given: Sequence[str], platform: str | None, stack: contextlib.ExitStack) -> Image:
     """Read what a layer is to be built upon, the lowest first; it is there until the stack unwinds."""
+    from rootless_layer.image.open import open_image  # noqa: PLC0415
     from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
 
     wanted = platform_of(platform) or Platform.host()

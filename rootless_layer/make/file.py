@@ -137,6 +137,8 @@ class _Reader:
                     needs.append(each)
                     if key == "layers" and there[each][0] == "image":
                         self.blame(place, f"layers: {each} is an image: name it as base")
+                elif each and not path_and_name(each)[0]:
+                    self.blame(place, f"{key}: {each} names no path before the #")
                 elif not os.path.exists(path_and_name(os.path.join(folder, each))[0]):
                     known = [other for other, (its, _) in there.items() if other != name and (its == "layer" or key == "base")]
                     what = "layer, image or file" if key == "base" else "layer or directory"
