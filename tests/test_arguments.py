@@ -12,12 +12,14 @@ from click.testing import CliRunner, Result
 from conftest import COMMAND, User
 
 from rootless_layer import LayerSpec, Script, build_layer
+from rootless_layer.cli.config import read_config
 from rootless_layer.cli.main import main
 from rootless_layer.errors import InputError
 from rootless_layer.image.open import open_image
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import load
 from rootless_layer.make.resolve import Recipes
+from rootless_layer.oci.config import check_config
 from rootless_layer.oci.descriptor import Platform
 
 REFUSED: dict[str, tuple[str, str]] = {
@@ -231,3 +233,43 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
     faults = Faults("wrong.toml")
     Recipes(faults).read(load("wrong.toml").select(()))
     assert faults.problems == ["wrong.toml: layer.nothing: there is nothing to make a layer of"]
+
+
+HIDDEN = """\
+\ufeff[image.one]
+closure = "absent"
+layering = "absent-too"
+platform = "linux/²"
+base = "graph"
+layers = ["other"]
+[layer.two]
+copy-to-root = "tree"
+closure = ""
+output = ""
+"""
+
+
+def test_no_fault_hides_another_or_is_told_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a missing closure and a wrong platform, other keys' faults are told; an empty value is told once. A BOM is none."""
+    (folder / "hidden.toml").write_text(HIDDEN, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(main, ["make", "hidden.toml"])
+    problems = getattr(result.exception, "problems", ())
+    keys = [tuple(problem.split(": ")[1:3]) for problem in problems]
+    expected = [("image.one", key) for key in ("closure", "layering", "platform", "base", "layers")]
+    assert sorted(keys) == sorted([*expected, ("layer.two", "closure"), ("layer.two", "output")]), problems
+
+
+def test_a_config_that_is_none_is_told_shortly(tmp_path: Path) -> None:
+    """What is neither an object nor a file says what --config takes; a number that is too large is not told to be none."""
+    for given, said in (("[]", "not a JSON object"), ("absent", "begins with {"), ("x" * 5000, "begins with {")):
+        with pytest.raises(InputError, match=said) as raised:
+            read_config(given)
+        assert len(str(raised.value)) < 300
+    (tmp_path / "file").write_text('{"User": "me"}')
+    assert read_config(str(tmp_path / "file")) == {"User": "me"}
+    with pytest.raises(InputError, match=r"Memory is from -2\^63"):
+        check_config({"Memory": 10**22})
+    with pytest.raises(InputError) as raised:
+        check_config({"WorkingDir": "x" * 5000, "Env": ["x" * 5000], "y" * 5000: 1})
+    assert max(map(len, raised.value.problems)) < 200

@@ -49,6 +49,12 @@ class Foreign:
     _images: dict[tuple[str, Platform], Image] = attrs.field(factory=dict)
     _folder: str = ""
 
+    def look(self, given: str) -> None:
+        """See whether there are images, where nobody knows for which platform; raises as :meth:`read` does."""
+        path, _ = path_and_name(given)
+        if not os.path.isfile(f"{path}/layer.json"):
+            read_images(path, self._new)
+
     def read(self, given: str, platform: Platform) -> Image:
         """Read ``PATH`` or ``PATH#NAME`` for a platform; raises :class:`InputError`, as :func:`read_images` does."""
         if (given, platform) not in self._images:

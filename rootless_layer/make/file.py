@@ -37,8 +37,8 @@ def load(path: str) -> Graph:
 def read(path: str, faults: Faults) -> Graph:
     """Read a file as far as it is right, and add what is wrong; of what is no TOML that is raised as :class:`InputError`."""
     try:
-        with open(path, "rb") as file:
-            said = tomllib.load(file)
+        with open(path, encoding="utf-8-sig", newline="") as file:  # some editors begin a file with a byte order mark
+            said = tomllib.loads(file.read())
     except OSError as error:
         message = f"{path}: cannot be read: {error.strerror}"
         raise SourceError(message, hint=_HINT) from error

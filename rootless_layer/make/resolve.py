@@ -16,7 +16,7 @@ from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.time import created as created_at
 from rootless_layer.oci.time import environment_epoch
 from rootless_layer.plan.spec import LayerSpec, Script
-from rootless_layer.store.closure import closure_of_paths, load_closure
+from rootless_layer.store.closure import Closure, closure_of_paths, load_closure
 from rootless_layer.store.layering import MOST_LAYERS
 from rootless_layer.system.machine import of_reading
 from rootless_layer.tar.compression import MOST_BYTES, Compression
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.layer.of_closure import Splitting
     from rootless_layer.progress import Progress
-    from rootless_layer.store.closure import Closure
     from rootless_layer.system.temporary import Temporary
     from rootless_layer.tree.base import Base
 
@@ -89,10 +88,10 @@ class Recipes:
 
         asked = self._values(options, {name: name for name in ("uid", "gid")}, attempt)
         closure = self._closures("closure", options, attempt)
-        if closure is None:
-            return None
-        strategy = attempt("layering", read_strategy, options.get("layering", "popularity"), closure)
-        if strategy is None or asked is None:
+        strategy = None
+        if (name := options.get("layering", "popularity")) != "":  # which is known
+            strategy = attempt("layering", read_strategy, name, closure or Closure())
+        if closure is None or strategy is None or asked is None:
             return None
         return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, LayerSpec(**asked, allow_sparse=True))
 
@@ -123,7 +122,7 @@ class Recipes:
 
     def _closures(self, key: str, options: Mapping[str, Any], attempt: Attempt) -> Closure | None:
         """Give what the closures of a key come to, with what ``store-path`` adds to ``closure``; nothing where one is wrong."""
-        found = [attempt(key, self._closure, source, options) for source in options.get(key, ())]
+        found = [attempt(key, self._closure, source, options) for source in options.get(key, ()) if source]
         if key == "closure" and options.get("store-path"):
             found.append(attempt("store-path", closure_of_paths, options["store-path"], _root(options)))
         closures: list[Closure] = [closure for closure in found if closure is not None]

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rootless_layer.errors import InputError
+from rootless_layer.terminal import quoted
 
 from .descriptor import canonical
 
@@ -48,7 +49,7 @@ _SIGNALS = frozenset((
 
 
 def _refuse(name: str) -> None:
-    message = f"an object has {name!r} twice"
+    message = f"an object has {quoted(name)} twice"
     raise ValueError(message)
 
 
@@ -104,7 +105,8 @@ def form_problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
         return [f"{name}: {str(value)!a:.80} cannot be written as JSON: it is no UTF-8, no number or too deep"]
     kind = _TYPES[name]
     if not _is(value, kind):
-        return [f"{name} is {_NAMES[kind]}, and not {text:.80}"]
+        large = kind is int and isinstance(value, int) and not isinstance(value, bool)
+        return [f"{name} is {'from -2^63 to 2^63 - 1' if large else _NAMES[kind]}, and not {text:.80}"]
     if isinstance(value, list) and not all(isinstance(part, str) for part in value):
         return [f"{name} is a list of strings"]
     if isinstance(value, dict):
@@ -133,13 +135,13 @@ def _member(name: str) -> type:
 
 
 def _has(name: str, key: str) -> str:
-    return f"{name}: {key!r} has {_NAMES[_member(name)]}"
+    return f"{name}: {quoted(key)} has {_NAMES[_member(name)]}"
 
 
 def problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
     """Say all that is wrong with a property: its name, its type, and what no engine could run."""
     if not is_known(name):
-        return [f"there is no property {name!r}"]
+        return [f"there is no property {quoted(name)}"]
     found = form_problems(name, value)
     if found or value is None:
         return found
@@ -157,12 +159,12 @@ def _texts(value: Any) -> Iterable[str]:  # noqa: ANN401 - JSON
 
 
 def _env(pairs: list[str]) -> list[str]:
-    return [f"Env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair[1:]]
+    return [f"Env: {quoted(pair)} is not NAME=VALUE" for pair in pairs if "=" not in pair[1:]]
 
 
 def _exposed(ports: Mapping[str, Any]) -> list[str]:
     wrong = [port for port in ports if not _ports(port)]
-    return [f"ExposedPorts: {port!r} is not a port: write 1 to {_MOST_PORT}, with /tcp, /udp or /sctp" for port in wrong]
+    return [f"ExposedPorts: {quoted(port)} is not a port: write 1 to {_MOST_PORT}, with /tcp, /udp or /sctp" for port in wrong]
 
 
 def _ports(text: str) -> range:
@@ -176,7 +178,7 @@ def _ports(text: str) -> range:
 
 def _volumes(folders: Mapping[str, Any]) -> list[str]:
     wrong = [folder for folder in folders if not _ABSOLUTE.match(folder) or not folder.strip("/.")]
-    return [f"Volumes: {folder!r} is not an absolute path below /" for folder in wrong]
+    return [f"Volumes: {quoted(folder)} is not an absolute path below /" for folder in wrong]
 
 
 def _labels(labels: Mapping[str, str]) -> list[str]:
@@ -184,7 +186,7 @@ def _labels(labels: Mapping[str, str]) -> list[str]:
 
 
 def _folder(folder: str) -> list[str]:
-    return [] if not folder or _ABSOLUTE.match(folder) else [f"WorkingDir: {folder!r} is not an absolute path"]
+    return [] if not folder or _ABSOLUTE.match(folder) else [f"WorkingDir: {quoted(folder)} is not an absolute path"]
 
 
 def _signal(name: str) -> list[str]:
@@ -195,14 +197,14 @@ def _signal(name: str) -> list[str]:
         known = not name or name.upper().removeprefix("SIG") in _SIGNALS
     if known:
         return []
-    return [f"StopSignal: {name!r} is not a signal: write it as SIGTERM, SIGRTMIN+3 or a number up to {_MOST_SIGNAL}"]
+    return [f"StopSignal: {quoted(name)} is not a signal: write it as SIGTERM, SIGRTMIN+3 or a number up to {_MOST_SIGNAL}"]
 
 
 def _user(user: str) -> list[str]:
     parts = user.split(":")
     odd = len(parts) > 2 or not user.isprintable() or (" " in user and "\\" not in user)  # noqa: PLR2004 - Windows has DOMAIN\\a b
     if odd or any(part.isascii() and part.isdecimal() and int(part[:11]) > _MOST_ID for part in parts):
-        return [f"User: {user!r} is not USER or USER:GROUP: names, or numbers up to {_MOST_ID}"]
+        return [f"User: {quoted(user)} is not USER or USER:GROUP: names, or numbers up to {_MOST_ID}"]
     return []
 
 
