@@ -95,10 +95,14 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     from rootless_layer.oci.reference import tag_of  # noqa: PLC0415
 
     check_different(options["layers"], "--layer")
+    configs, flagged = [*map(read_config, options["configs"])], flags(options)
+    try:
+        check_config(*configs)
+    except InputError:
+        check_config(*configs, flagged)  # all that is wrong at once
     with as_written():
-        check_config(flagged := flags(options))
+        check_config(flagged)
         Image.empty(Platform.host()).configured({}, author=options["author"])
-    check_config(*(configs := [*map(read_config, options["configs"])]))
     with as_written("--tag"):
         names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = platform_of(options["platform"])
