@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import COMMAND, User
 
+from rootless_layer import LayerSpec, Script, build_layer
+from rootless_layer.cli.config import read_config
 from rootless_layer.cli.main import main
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.image import Image
@@ -25,6 +27,8 @@ from rootless_layer.make.resolve import Recipes, format_of
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.plan.plan import check_no_image
 from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.image.open import open_image
+from rootless_layer.oci.config import check_config
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
@@ -81,6 +85,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "an archive for a file of an image": ("nix-archive layer -o layer/layer.json", "layer/layer.json: lies in the input layer"),
     "a tar for the image itself": ("nix-export image.tar -o image.tar", "image.tar: is the input image.tar as well"),
+    "a base without its path": ("build --base #x -o out -- true", "'--base': #x: names no path"),
+    "a platform of no base": ("build --copy-to-root tree --platform linux/² -o out", "--platform: 'linux/²' is not a platform"),
     "a config by another name": ("image --layer layer --config graph -o same -f archive", "same: is the input graph as well"),
 }
 EMPTY = (
@@ -187,6 +193,15 @@ def test_the_command_itself_refuses(user: User) -> None:
     assert not (user.home / "-").exists()
 
 
+def test_a_layer_has_no_names(tmp_path: Path) -> None:
+    """The name behind the # of a layer's directory is not passed over: who writes it means something."""
+    layer = build_layer(LayerSpec(scripts=(Script.command(["true"]),), view="directory"), tmp_path / "layer")
+    for given in (f"{layer.directory}#x:1", "#x:1"):
+        with pytest.raises(InputError, match="x:1"):
+            open_image(given, Platform.host(), str)
+    assert len(open_image(str(layer.directory), Platform.host(), str).layers) == 1
+
+
 MADE = """\
 [layer.nothing]
 output = "out"
@@ -209,6 +224,8 @@ format = "archive"
 layers = ["layer"]
 output = "layer/layer.json"
 format = "archive"
+[image.nameless]
+base = "#x"
 [layer.holds]
 rootfs = "tree"
 rootfs-listing = "other/layer.mtree"
@@ -228,6 +245,7 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
         "layer.twice: base: nothing is given twice", f"image.twice-as-well: layers: {folder}/layer is given twice",
         "image.twice-as-well: output: wrong.toml is this file", "layer.reads: script: same is the output of image.takes",
         "image.within: layers: layer holds the output of image.within",
+        "image.nameless: base: #x names no path",
         "layer.holds: rootfs-listing: other/layer.mtree lies in the output of layer.holds",
     ):  # fmt: skip
         assert wanted in said
@@ -280,3 +298,43 @@ def test_a_root_filesystem_is_no_base(tmp_path: Path) -> None:
             read_images(name, str)
         assert wanted in missing.value.hint
         assert bool(wanted) == ("skopeo" in missing.value.hint)
+
+
+HIDDEN = """\
+\ufeff[image.one]
+closure = "absent"
+layering = "absent-too"
+platform = "linux/²"
+base = "graph"
+layers = ["other"]
+[layer.two]
+copy-to-root = "tree"
+closure = ""
+output = ""
+"""
+
+
+def test_no_fault_hides_another_or_is_told_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a missing closure and a wrong platform, other keys' faults are told; an empty value is told once. A BOM is none."""
+    (folder / "hidden.toml").write_text(HIDDEN, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(main, ["make", "hidden.toml"])
+    problems = getattr(result.exception, "problems", ())
+    keys = [tuple(problem.split(": ")[1:3]) for problem in problems]
+    expected = [("image.one", key) for key in ("closure", "layering", "platform", "base", "layers")]
+    assert sorted(keys) == sorted([*expected, ("layer.two", "closure"), ("layer.two", "output")]), problems
+
+
+def test_a_config_that_is_none_is_told_shortly(tmp_path: Path) -> None:
+    """What is neither an object nor a file says what --config takes; a number that is too large is not told to be none."""
+    for given, said in (("[]", "not a JSON object"), ("absent", "begins with {"), ("x" * 5000, "begins with {")):
+        with pytest.raises(InputError, match=said) as raised:
+            read_config(given)
+        assert len(str(raised.value)) < 300
+    (tmp_path / "file").write_text('{"User": "me"}')
+    assert read_config(str(tmp_path / "file")) == {"User": "me"}
+    with pytest.raises(InputError, match=r"Memory is from -2\^63"):
+        check_config({"Memory": 10**22})
+    with pytest.raises(InputError) as raised:
+        check_config({"WorkingDir": "x" * 5000, "Env": ["x" * 5000], "y" * 5000: 1})
+    assert max(map(len, raised.value.problems)) < 200

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rootless_layer.errors import InputError
+from rootless_layer.image import derived
 from rootless_layer.layer.blob import LayerBlob, Piece, open_layer
 from rootless_layer.layer.contents import read_contents
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
@@ -81,10 +82,13 @@ def test_devices_that_linux_cannot_have(tmp_path: Path, field: slice) -> None:
         "./x type=file mode=777777777777777777777777 uid=0 gid=0 time=1.0 size=0",
         "./x type=file mode=100644 uid=0 gid=0 time=1.0 size=0",
         "./x type=file mode=-1 uid=0 gid=0 time=1.0 size=0",
+        "./x type=file mode=0644 uid=0 gid=0 time=1.0 size=0 contents=a\\000b",
+        "./x\0 type=file mode=0644 uid=0 gid=0 time=1.0 size=0",
+        "./x type=link mode=0777 uid=0 gid=0 time=1.0 link=a\\000",
     ],
 )
 def test_lines_of_no_listing(line: str) -> None:
-    """A device without its numbers or with others than there are, and a mode that is none, are errors that name the line."""
+    """A device without its numbers or with others than there are, a mode that is none, and a NUL are errors that name the line."""
     with pytest.raises(InputError, match="name: line 2 is not one of a layer's listing"):
         read([b"#mtree\n", f"{line}\n".encode()], b"/", "name")
 
@@ -115,3 +119,5 @@ def test_a_listing_of_no_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "layer.json").write_text(json.dumps(said))
     with pytest.raises(InputError, match=re.escape(f"{tmp_path}/layer.json: does not describe a layer")):
         open_layer(str(tmp_path))
+    with pytest.raises(ValueError, match=r"codec|listing"):  # which whoever reads image.json tells as a damaged one
+        derived._layer(said | {"level": 0}, str(tmp_path))

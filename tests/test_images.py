@@ -589,8 +589,8 @@ def test_a_config_that_is_none(users: list[User], text: str) -> None:
     ],
 )
 def test_words_that_no_image_can_have(users: list[User], words: list[str]) -> None:
-    """What would not be JSON is refused: 65; what is no name or platform as it is written: 2."""
-    assert_said(image(users[-1], *words), 2 if words[0] in {"-t", "--platform"} else 65)
+    """What no image can have is a wrong argument as it is written: 2."""
+    assert_said(image(users[-1], *words), 2)
 
 
 def test_arguments_that_cannot_be(users: list[User]) -> None:

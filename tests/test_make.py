@@ -830,6 +830,7 @@ layer.b: base | a cycle: c needs d needs c | image.e: output | image.e: base | i
 layer.a: copy-to-root | layer.a: copy-to-root | layer.a: rootfs-listing | layer.a: output | layer.a: script | layer.a: uid
 layer.a: gid | layer.a: compression | layer.a: store-path | layer.b: base | layer.b: tools | layer.b: tools | layer.b: rootfs
 layer.b: output | layer.b: timeout | layer.b: source-date-epoch | image.e: layers | image.e: closure | image.e: closure | image.e: base | image.e: output
+image.e: base | image.e: layers
 """
 
 

@@ -241,6 +241,8 @@ def test_all_that_is_wrong_with_the_attributes_is_told_at_once(user: User) -> No
     assert "/absent: the script cannot be read" in done.err
     assert "Traceback" not in done.err
     assert not (user.home / "out").exists()
+    for absent in ("layerScripts", "layerBases"):
+        assert built(user, {absent: ["/absent"]}).status == 66
 
 
 def test_attributes_are_the_same_in_both_forms(user: User) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -63,9 +63,13 @@ class Strict(Verb):
     def _check_empty(ctx: click.Context, read: Iterable[click.Parameter]) -> None:
         for option in read:
             value = ctx.params.get(option.name or "")
-            if option.name not in _MAY_BE_EMPTY and "" in (value if isinstance(value, tuple) else (value,)):
+            if option.name not in _MAY_BE_EMPTY and "" in _values(value):
                 message = "an empty value names nothing"
                 raise click.BadParameter(message, ctx, option)
+            if option.name in _IMAGES:
+                for nameless in [each for each in _values(value) if not path_and_name(each)[0]]:
+                    message = f"{nameless}: names no path before the #"
+                    raise click.BadParameter(message, ctx, option)
 
     @staticmethod
     def _check_kept(ctx: click.Context) -> None:
@@ -73,8 +77,7 @@ class Strict(Verb):
         if not output or output == "-":
             return
         for name in _READ:
-            value = ctx.params.get(name) or ()
-            for given in value if isinstance(value, tuple) else (value,):
+            for given in _values(ctx.params.get(name) or ()):
                 path = path_and_name(given)[0] if name in _IMAGES else given
                 how = meets(path, output) if os.path.exists(path) else None
                 if how is not None and not (how == "is" and _UPDATED.get(ctx.info_name or "") == name):
@@ -89,6 +92,11 @@ class Strict(Verb):
         if isinstance(words, list | tuple) and words:  # click has a mark of its own for none
             message = f"{words[0]}: no option takes it. Repeat an option for each of its values; a command stands behind --"
             raise click.UsageError(message, ctx)
+
+
+def _values(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - as click has it
+    """Give the values of an option, which may take several."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _repeated(option: click.Parameter) -> click.Parameter:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from rootless_layer.errors import InputError, reason
 from rootless_layer.system.machine import of_reading
+from rootless_layer.terminal import quoted
 
 from .values import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_LONGEST_PATH = 255
 
 
 def read_config(given: str) -> dict[str, Any]:
@@ -21,14 +25,16 @@ def read_config(given: str) -> dict[str, Any]:
     from rootless_layer.oci.config import properties, read_json  # noqa: PLC0415
 
     text, where = given, "--config"
-    if not given.lstrip().startswith("{"):
-        where = given
+    start = given.lstrip()[:1]
+    if start != "{" and (start != "[" or os.path.exists(given)):
+        where = given if len(given) <= _LONGEST_PATH else quoted(given)
         try:
             with open(given, encoding="utf-8") as file:
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
             message = f"{where}: cannot be read: {reason(error)}"
-            raise of_reading(error)(message) from error
+            hint = "--config takes a JSON object, which begins with {, or a file of one."
+            raise of_reading(error)(message, hint=hint) from error
     try:
         said = read_json(text.encode())
     except ValueError as error:
@@ -70,7 +76,7 @@ def _words(text: str, option: str) -> list[str]:
     try:
         words = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{text}: is not JSON: {error}", param_hint=option) from error
+        raise click.BadParameter(f"{quoted(text)}: is not JSON: {error}", param_hint=option) from error
     return cast("list[str]", words)
 
 

@@ -88,6 +88,7 @@ def _with_output(command: Callable[..., None]) -> Callable[..., None]:
 def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     """Put an image together from a base and layers that were built apart."""
     from rootless_layer.image.image import BY_CLOSURE, Image  # noqa: PLC0415
+    from rootless_layer.image.open import open_image  # noqa: PLC0415
     from rootless_layer.image.read import Stored  # noqa: PLC0415
     from rootless_layer.layer.blob import open_layer  # noqa: PLC0415 - for a quick --help
     from rootless_layer.oci.config import check_config  # noqa: PLC0415
@@ -98,8 +99,14 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     if not (options["base"] or options["closures"] or options["layers"]):
         message = "there is nothing to make an image of: name a base, a closure or a layer"
         raise click.UsageError(message)
-    several = [*map(read_config, options["configs"]), flags(options)]
-    check_config(*several)
+    configs, flagged = [*map(read_config, options["configs"])], flags(options)
+    try:
+        check_config(*configs)
+    except InputError:
+        check_config(*configs, flagged)  # all that is wrong at once
+    with as_written():
+        check_config(flagged)
+        Image.empty(Platform.host()).configured({}, author=options["author"])
     with as_written("--tag"):
         names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = platform_of(options["platform"])
@@ -118,7 +125,7 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
         for layer in own:
             made = made.append(layer, created=created)
         new = None if options["base"] else platform
-        for changes in several:
+        for changes in (*configs, flagged):
             made = made.configured(changes)
         made = made.configured({}, created=created, platform=new, author=options["author"])
         _write([Stored(made, names)], options, show, several_platforms=False)
@@ -211,21 +218,9 @@ def spooling() -> Iterator[Callable[[], str]]:
         yield new
 
 
-def open_image(given: str, platform: Any, spool: Callable[[], str]) -> Any:  # noqa: ANN401 - imported late
-    """Open the one image that is meant by PATH or PATH#NAME; of a layer's directory, an image of that layer."""
-    from rootless_layer.image.image import Image  # noqa: PLC0415
-    from rootless_layer.image.read import choose, read_images  # noqa: PLC0415
-    from rootless_layer.layer.blob import open_layer  # noqa: PLC0415
-    from rootless_layer.oci.reference import path_and_name  # noqa: PLC0415
-
-    path, name = path_and_name(given)
-    if os.path.isfile(f"{path}/layer.json"):  # it is for any platform
-        return Image.empty(platform).append(open_layer(path))
-    return choose(read_images(path, spool), path, platform, name)
-
-
 def base_image(given: Sequence[str], platform: str | None, stack: contextlib.ExitStack) -> Image:
     """Read what a layer is to be built upon, the lowest first; it is there until the stack unwinds."""
+    from rootless_layer.image.open import open_image  # noqa: PLC0415
     from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
 
     wanted = platform_of(platform) or Platform.host()

@@ -22,7 +22,7 @@ from .nix import nix_archive, nix_build, nix_export, nix_image
 from .progress import Shower
 from .reports import diff, inspect, validate
 from .say import give
-from .values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cache_size, epoch
+from .values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cache_size, epoch, platform_of
 
 if TYPE_CHECKING:
     from rootless_layer.cache.build import Delivered
@@ -188,6 +188,7 @@ def _check(output: str, options: dict[str, Any]) -> None:
         message = "a layer is a directory, so it cannot go to stdout; `image --layer DIR -o -` writes an archive to a pipe"
         raise click.BadParameter(message, param_hint="--output")
     check_different(options["bases"], "--base")
+    platform_of(options["platform"])
 
 
 def _spec(options: dict[str, Any]) -> LayerSpec:

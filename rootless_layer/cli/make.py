@@ -59,7 +59,7 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     nodes = graph.select(targets)
     cache = cache_directory()
     os.chdir(os.path.dirname(file) or ".")
-    outputs = [node.options["output"] for node in graph.nodes.values() if "output" in node.options]
+    outputs = [output for node in graph.nodes.values() if (output := node.options.get("output"))]
     adopt_orphans()  # what tidies up after a child that was killed is waited for
     at_once = jobs or cores()
     board = Board.on_stderr(quiet=quiet)

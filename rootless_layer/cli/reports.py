@@ -10,7 +10,7 @@ from rootless_layer.errors import InputError, SourceError
 from rootless_layer.terminal import counted
 
 from .command import Strict
-from .image import open_image, spooling
+from .image import spooling
 from .say import give, give_json, say
 from .statuses import DIFFERENT, INVALID
 from .values import platform_of
@@ -116,6 +116,7 @@ def diff(left: str, right: str, *, as_json: bool, platform: str | None, ignore_t
     what differs. How files are spread over layers does not matter.
     """
     from rootless_layer.check.diff import compare  # noqa: PLC0415
+    from rootless_layer.image.open import open_image  # noqa: PLC0415
     from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
 
     wanted = platform_of(platform) or Platform.host()

@@ -108,10 +108,12 @@ def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
 
 def _layer(said: dict[str, Any], folder: str) -> LayerBlob:
     descriptor = Descriptor(layer_type(said["mediaType"]), said["digest"], said["size"])
+    place = os.path.join(folder, said["listing"] if "listing" in said else said["file"])
+    if b"\0" in os.fsencode(place):
+        raise ValueError(said)
     if "listing" in said:
-        listing = os.path.join(folder, said["listing"])
-        return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], listing, said["level"])
-    piece = Piece(os.path.join(folder, said["file"]), descriptor.size, said["offset"])
+        return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], place, said["level"])
+    piece = Piece(place, descriptor.size, said["offset"])
     return LayerBlob(descriptor, said["diffId"], piece, said["uncompressedSize"])
 
 

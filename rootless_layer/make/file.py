@@ -37,8 +37,8 @@ def load(path: str) -> Graph:
 def read(path: str, faults: Faults) -> Graph:
     """Read a file as far as it is right, and add what is wrong; of what is no TOML that is raised as :class:`InputError`."""
     try:
-        with open(path, "rb") as file:
-            said = tomllib.load(file)
+        with open(path, encoding="utf-8-sig", newline="") as file:  # some editors begin a file with a byte order mark
+            said = tomllib.loads(file.read())
     except OSError as error:
         message = f"{path}: cannot be read: {error.strerror}"
         raise SourceError(message, hint=_HINT) from error
@@ -137,6 +137,8 @@ class _Reader:
                     needs.append(each)
                     if key == "layers" and there[each][0] == "image":
                         self.blame(place, f"layers: {each} is an image: name it as base")
+                elif each and not path_and_name(each)[0]:
+                    self.blame(place, f"{key}: {each} names no path before the #")
                 elif not os.path.exists(path_and_name(os.path.join(folder, each))[0]):
                     known = [other for other, (its, _) in there.items() if other != name and (its == "layer" or key == "base")]
                     what = "layer, image or file" if key == "base" else "layer or directory"

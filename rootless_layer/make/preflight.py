@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from rootless_layer.system.replace import check_replaceable
 from .resolve import format_of, platform_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from rootless_layer.image.open import Foreign
 
@@ -43,7 +44,7 @@ class Preflight:
     def check(self, nodes: Iterable[Node], specs: Mapping[str, LayerSpec]) -> None:
         """Add all that is not as it has to be; ``specs`` has those of the layers with which nothing else is wrong."""
         nodes = list(nodes)
-        outputs = [os.path.realpath(node.options["output"]) for node in nodes if "output" in node.options]
+        outputs = [os.path.realpath(output) for node in nodes if (output := node.options.get("output"))]
         for node in nodes:
             self._bases(node)
             if node.options.get("output") not in {None, "", "-"}:
@@ -54,13 +55,14 @@ class Preflight:
     def _bases(self, node: Node) -> None:
         """Read the images and layers that are no nodes; those that are not there are known."""
         place, base = _place(node), node.options.get("base", ())
+        look: Callable[[str], object]
         try:
-            platform = platform_of(node.options)
-        except InputError:
-            return  # that is known
+            look = partial(self.foreign.read, platform=platform_of(node.options))
+        except InputError:  # which is known
+            look = self.foreign.look
         for name in (base,) if isinstance(base, str) else base:
             if name not in node.needs and os.path.exists(path_and_name(name)[0]):
-                self.faults.attempt(place, "base", self.foreign.read, name, platform)
+                self.faults.attempt(place, "base", look, name)
         for name in node.options.get("layers", ()):
             if name not in node.needs and os.path.exists(name):
                 self.faults.attempt(place, "layers", open_layer, name)

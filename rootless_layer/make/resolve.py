@@ -17,7 +17,7 @@ from rootless_layer.oci.time import created as created_at
 from rootless_layer.oci.time import environment_epoch
 from rootless_layer.options.output import image_format
 from rootless_layer.plan.spec import LayerSpec, Script
-from rootless_layer.store.closure import closure_of_paths, load_closure
+from rootless_layer.store.closure import Closure, closure_of_paths, load_closure
 from rootless_layer.store.layering import MOST_LAYERS
 from rootless_layer.system.machine import of_reading
 from rootless_layer.tar.compression import MOST_BYTES, Compression
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.layer.of_closure import Splitting
     from rootless_layer.progress import Progress
-    from rootless_layer.store.closure import Closure
     from rootless_layer.system.temporary import Temporary
     from rootless_layer.tree.base import Base
 
@@ -90,10 +89,10 @@ class Recipes:
 
         asked = self._values(options, {"uid": "uid", "gid": "gid", "allow-sparse": "allow_sparse"}, attempt)
         closure = self._closures("closure", options, attempt)
-        if closure is None:
-            return None
-        strategy = attempt("layering", read_strategy, options.get("layering", "popularity"), closure)
-        if strategy is None or asked is None:
+        strategy = None
+        if (name := options.get("layering", "popularity")) != "":  # which is known
+            strategy = attempt("layering", read_strategy, name, closure or Closure())
+        if closure is None or strategy is None or asked is None:
             return None
         return Splitting(closure, options.get("max-layers", MOST_LAYERS), strategy, LayerSpec(**asked))
 
@@ -124,7 +123,7 @@ class Recipes:
 
     def _closures(self, key: str, options: Mapping[str, Any], attempt: Attempt) -> Closure | None:
         """Give what the closures of a key come to, with what ``store-path`` adds to ``closure``; nothing where one is wrong."""
-        found = [attempt(key, self._closure, source, options) for source in options.get(key, ())]
+        found = [attempt(key, self._closure, source, options) for source in options.get(key, ()) if source]
         if key == "closure" and options.get("store-path"):
             found.append(attempt("store-path", closure_of_paths, options["store-path"], _root(options)))
         closures: list[Closure] = [closure for closure in found if closure is not None]

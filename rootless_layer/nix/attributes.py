@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from rootless_layer.errors import InputError, reason
+from rootless_layer.errors import InputError, SourceError, reason
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.system.machine import of_reading
 from rootless_layer.terminal import quoted
@@ -44,6 +44,7 @@ class Attributes:
     graphs: Mapping[str, Any]
     structured: bool
     problems: list[str] = attrs.field(factory=list)
+    _kinds: set[type[InputError]] = attrs.field(factory=set)
 
     @classmethod
     def of_build(cls, environment: Mapping[str, str], top: str) -> Self:
@@ -72,15 +73,25 @@ class Attributes:
 
     def blame(self, name: str, problem: str) -> None:
         """Note what is wrong with an attribute."""
-        self.problems.append(f"{name}: {problem}")
+        self.note(InputError(f"{name}: {problem}"))
+
+    def note(self, error: InputError) -> None:
+        """Note an error, with all that it says."""
+        self.problems += error.problems
+        self._kinds.add(SourceError if isinstance(error, SourceError) else InputError)
 
     def check(self, prefix: str) -> None:
-        """Raise one :class:`InputError` for all that is wrong, and for attributes with this prefix that nobody read."""
+        """Raise one :class:`InputError` for all that is wrong, and for attributes with this prefix that nobody read.
+
+        It is a :class:`SourceError` where all that is wrong is that something is not there.
+        """
         ours = re.compile(f"{prefix}[A-Z]")  # a derivation may have attributes of its own, such as layered
         unknown = [name for name in self.values if ours.match(name) and name not in self._read]
-        self.problems += [f"{name}: there is no such attribute" for name in sorted(unknown)]
+        for name in sorted(unknown):
+            self.blame(name, "there is no such attribute")
         if self.problems:
-            raise InputError(*self.problems, hint=_HINT)
+            kind = InputError if InputError in self._kinds else SourceError
+            raise kind(*self.problems, hint=_HINT)
 
     _read: set[str] = attrs.field(factory=set, init=False)
 

@@ -163,7 +163,7 @@ def _closure(read: Attributes, name: str, default: tuple[str, ...] = ()) -> Clos
         try:
             found.append(load_closure(file))
         except InputError as error:
-            read.problems += error.problems
+            read.note(error)
     return found[0].merge(*found[1:]) if found else None
 
 
@@ -199,7 +199,7 @@ def _noting(read: Attributes) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        read.problems += error.problems
+        read.note(error)
 
 
 def _seconds(read: Attributes, name: str) -> int:

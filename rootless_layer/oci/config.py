@@ -120,7 +120,8 @@ def form_problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
         return [f"{name}: {str(value)!a:.80} cannot be written as JSON: it is no UTF-8, no number or too deep"]
     kind = _TYPES[name]
     if not is_of(value, kind):
-        return [f"{name} is {_NAMES[kind]}, and not {text:.80}"]
+        large = kind is int and isinstance(value, int) and not isinstance(value, bool)
+        return [f"{name} is {'from -2^63 to 2^63 - 1' if large else _NAMES[kind]}, and not {text:.80}"]
     if isinstance(value, list) and not all(isinstance(part, str) for part in value):
         return [f"{name} is a list of strings"]
     if isinstance(value, dict):

@@ -91,7 +91,11 @@ _KINDS = {name: kind for kind, name in _TYPES.items()}
 
 
 def _plain(text: bytes) -> bytes:
-    return _ESCAPE.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), text)
+    """Undo :func:`_vis`; raise :class:`ValueError` for a NUL, which no path and no name of an attribute has."""
+    plain = _ESCAPE.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), text)
+    if b"\0" in plain:
+        raise ValueError(plain)
+    return plain
 
 
 def _path(name: bytes) -> bytes:
