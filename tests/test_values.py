@@ -9,10 +9,12 @@ import pytest
 
 from rootless_layer.cache.room import limit, parse_limit
 from rootless_layer.cli.main import main
+from rootless_layer.cli.values import SIZE
 from rootless_layer.errors import InputError
 from rootless_layer.make.file import load
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
+from rootless_layer.options.fields import LAYER, Wrong
 from rootless_layer.tar.compression import Compression
 
 ODD = ("", " 1", "1 ", "+1", "1_000", "²", "٣", "1e3", "0x1", "1.5", "9" * 5000)
@@ -29,11 +31,11 @@ def test_odd_numbers_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError):
         environment_epoch()
     for option in ("--uid", "--gid", "--most-bytes", "--source-date-epoch", "--cache-size", "--compression"):
-        with pytest.raises(click.BadParameter):
+        with pytest.raises(click.UsageError):
             main(["build", "-o", "never", option, f"gzip:{text}" if option == "--compression" else text], standalone_mode=False)
     for option in ("--max-layers", "--uid", "--gid", "--source-date-epoch", "--cache-size", "--compression"):
         words = ["image", "-o", "never", "--closure", "none", option, f"zstd:{text}" if option == "--compression" else text]
-        with pytest.raises(click.BadParameter):
+        with pytest.raises(click.UsageError):
             main(words, standalone_mode=False)
 
 
@@ -53,6 +55,17 @@ def test_numbers_are_read() -> None:
     for text, lowest, highest in (("4", 5, 9), ("10", 5, 9), ("-1", 0, 9), (str(2**63), 0, 2**63 - 1)):
         with pytest.raises(InputError, match=text):
             whole(text, lowest, highest)
+
+
+def test_a_size_of_make_is_one_of_the_commands() -> None:
+    """A size is bytes, or with a unit, in a file as on the command line; nothing is none."""
+    assert [LAYER["most-bytes"](given) for given in (5, "5", "2K", "1G")] == [5, 5, 2048, 1 << 30]
+    for given in (0, "0", "", "2X", True):
+        with pytest.raises(Wrong):
+            LAYER["most-bytes"](given)
+    assert [SIZE.convert(given, None, None) for given in ("2K", "7")] == [2048, 7]
+    with pytest.raises(click.BadParameter):
+        SIZE.convert("0K", None, None)
 
 
 def test_compressions_are_read() -> None:
@@ -77,7 +90,7 @@ def test_the_epoch_is_no_time_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match="now"):
             read()
     for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"]):
-        with pytest.raises(click.BadParameter, match="now"):
+        with pytest.raises(click.UsageError, match="now"):
             main(words, standalone_mode=False)
 
 
@@ -90,7 +103,7 @@ def test_the_caches_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         assert limit() == most
     monkeypatch.setenv("ROOTLESS_LAYER_CACHE_SIZE", "much")
     for words in (["build", "-o", "never"], ["image", "-o", "never"], ["make", "never"], ["cache", "ls"], ["cache", "gc"]):
-        with pytest.raises(click.BadParameter, match="much"):
+        with pytest.raises(click.UsageError, match="much"):
             main(words, standalone_mode=False)
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rootless_layer.cache.room import DEFAULT, VARIABLE
+from rootless_layer.cache.room import DEFAULT, VARIABLE, parse_limit
 from rootless_layer.terminal import counted
 
 from .help import Verbs
 from .say import give, give_json, say
 from .statuses import INVALID
-from .values import LIMIT, cache_limit
+from .values import as_written, cache_limit
 
 if TYPE_CHECKING:
     from rootless_layer.cache.room import Kept
@@ -44,21 +44,26 @@ def list_(*, as_json: bool) -> None:
     if as_json:
         give_json([kept.to_json() for kept in found])
         return
-    give(map(_line, found))
+    give(_line(kept, kept.digest) for kept in found)
     most = cache_limit()
     total = f"{len(found)} in all, {counted(sum(kept.size for kept in found), 'byte')}"
     say(f"{total}; the limit is {'none' if most is None else counted(most, 'byte')}")
 
 
+def _kept(_context: click.Context, _param: click.Parameter, given: str | None) -> int | None:
+    """Read the option, or the variable, each blamed by its own name."""
+    if given is None:
+        return cache_limit()
+    with as_written("--keep"):
+        return parse_limit(given)
+
+
 @cache.command()
 @click.option(
     "--keep",
-    type=LIMIT,
-    envvar=VARIABLE,
-    default=DEFAULT,
-    show_default=True,
+    callback=_kept,
     metavar="SIZE",
-    help="What may stay: bytes, or with K, M, G or T; none is all.",
+    help=f"What may stay: bytes, or with K, M, G or T; none is all.  [default: {VARIABLE}, else {DEFAULT}]",
 )
 @_as_json
 def gc(keep: int | None, *, as_json: bool) -> None:
@@ -67,14 +72,17 @@ def gc(keep: int | None, *, as_json: bool) -> None:
     What a running build uses stays.
     """
     from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.cache.room import entries  # noqa: PLC0415
     from rootless_layer.cache.upkeep import collect  # noqa: PLC0415
 
-    removed, used = collect(cache_directory(), keep)
+    place = cache_directory()
+    digests = {kept.path: kept.digest for kept in entries(place)}  # nobody can read them of what is gone
+    removed, used = collect(place, keep)
     if as_json:
-        said = {"removed": [kept.to_json() for kept in removed], "inUse": [kept.to_json() for kept in used]}
-        give_json(said)
+        gone = [kept.to_json() | {"digest": digests.get(kept.path, "")} for kept in removed]
+        give_json({"removed": gone, "inUse": [kept.to_json() for kept in used]})
         return
-    give(map(_line, removed))
+    give(_line(kept, digests.get(kept.path, "")) for kept in removed)
     stay = f"; {len(used)} more are in use" if used else ""
     say(f"removed {len(removed)}, {counted(sum(kept.size for kept in removed), 'byte')}{stay}")
 
@@ -105,6 +113,6 @@ def verify(context: click.Context, *, as_json: bool) -> None:
         context.exit(INVALID)
 
 
-def _line(kept: Kept) -> str:
+def _line(kept: Kept, digest: str) -> str:
     used = dt.datetime.fromtimestamp(kept.used, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{kept.kind:<8} {kept.size:>12} {used} {kept.digest or '-':<71} {kept.path}"
+    return f"{kept.kind:<8} {kept.size:>12} {used} {digest or '-':<71} {kept.path}"
