@@ -113,7 +113,9 @@ def test_one_word_has_no_blanks() -> None:
     assert word_problem("redis-server") == ""
     for text in ("echo hi there", "a\tb", " a", ""):
         assert "[" in word_problem(text)
-    assert '["/bin/sh", "-c", "echo hi there"]' in word_problem("echo hi there")
+    said = word_problem("echo 'hi there' 1")
+    assert said.index('["echo", "hi there", "1"]') < said.index('["/bin/sh", "-c", ')
+    assert all("for a program" not in word_problem(text) for text in ("a | b", "echo $HOME", "it's here"))
 
 
 NAMES = {

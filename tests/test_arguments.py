@@ -21,14 +21,12 @@ from rootless_layer.image.open import open_image
 from rootless_layer.image.read import Stored, read_images
 from rootless_layer.image.write import export_images
 from rootless_layer.layer.blob import open_layer
-from rootless_layer.layer.build import build_layer
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import load
 from rootless_layer.make.resolve import Recipes, format_of
 from rootless_layer.oci.config import check_config
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.plan.plan import check_no_image
-from rootless_layer.plan.spec import LayerSpec
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),

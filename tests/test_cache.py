@@ -454,10 +454,13 @@ def test_gc_removes_what_was_not_used_for_longest(user: User, accounts: Path) ->
     keep = listed[0]["bytes"] + listed[1]["bytes"]
     removed = json.loads(tidy(user, "gc", "--keep", str(keep), "--json").out)
     assert [kept["path"] for kept in removed["removed"]] == [listed[3]["path"], listed[2]["path"]]
+    assert [kept["digest"] for kept in removed["removed"]] == [listed[3]["digest"], listed[2]["digest"]]
     assert [kept["path"] for kept in json.loads(tidy(user, "ls", "--json").out)] == [kept["path"] for kept in listed[:2]]
     assert tidy(user, "gc", "--keep", "0").status == 0
     assert entries(user) == []
-    assert_said(tidy(user, "gc", "--keep", "some"), 2, "'some' is not a size")
+    assert_said(tidy(user, "gc", "--keep", "some"), 2, "--keep: 'some' is not a size")
+    lots = user.run([*COMMAND, "cache", "gc"], env={"ROOTLESS_LAYER_CACHE_SIZE": "lots"})
+    assert_said(lots, 2, "ROOTLESS_LAYER_CACHE_SIZE: 'lots' is not a size")
 
 
 def test_gc_leaves_what_a_running_build_uses(user: User, accounts: Path) -> None:

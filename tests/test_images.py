@@ -380,7 +380,7 @@ def test_stored_blobs_are_linked_into_a_layout(user: User, small: list[str]) -> 
 
 
 def config_by(user: User, *words: str | Path, **more: Any) -> dict[str, Any]:
-    """Make an image without layers and give its config."""
+    """Make an image and give its config."""
     good(image(user, *words, **more))
     return config_of(user.home / "image")
 
@@ -407,13 +407,13 @@ FLAGS: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(FLAGS))
-def test_each_flag_sets_its_property(users: list[User], name: str) -> None:
+def test_each_flag_sets_its_property(users: list[User], small: list[str], name: str) -> None:
     """Each option stands in the config under the name that image-spec gives it, and nothing else does."""
     words, expected = FLAGS[name]
-    assert config_by(users[-1], *words)["config"] == expected
+    assert config_by(users[-1], "--layer", small[1], *words)["config"] == expected
 
 
-def test_config_files_and_flags_are_merged_in_order(users: list[User]) -> None:
+def test_config_files_and_flags_are_merged_in_order(users: list[User], small: list[str]) -> None:
     """Of several --config the last wins, flags win over them all, and null takes away what stood there before."""
     user = users[-1]
     whole = {
@@ -423,7 +423,7 @@ def test_config_files_and_flags_are_merged_in_order(users: list[User]) -> None:
     }
     (user.home / "whole.json").write_text(json.dumps(whole))
     given = ["--config", "whole.json", "--config", '{"Env": ["B=2", "C=2"], "User": null, "Cmd": ["b"]}', "--env", "C=3"]
-    config = config_by(user, *given)
+    config = config_by(user, "--layer", small[1], *given)
     assert config["config"] == {"Env": ["A=1", "B=2", "C=3"], "Cmd": ["b"]}
     assert config["os"] == "linux"
 
@@ -588,17 +588,17 @@ def test_a_config_that_is_none(users: list[User], text: str) -> None:
         ["--label", "=x"],
     ],
 )
-def test_words_that_no_image_can_have(users: list[User], words: list[str]) -> None:
+def test_words_that_no_image_can_have(users: list[User], small: list[str], words: list[str]) -> None:
     """What no image can have is a wrong argument as it is written: 2."""
-    assert_said(image(users[-1], *words), 2)
+    assert_said(image(users[-1], "--layer", small[1], *words), 2)
 
 
 def test_arguments_that_cannot_be(users: list[User]) -> None:
     """A time that is none, a layout for stdout, and JSON beside an archive are wrong arguments: 2."""
     for words in (["--created", "soon"], ["--created", "9" * 30], ["--cmd", "[1"], ["--cmd", "echo hi"], ["--entrypoint", ""]):
         assert_said(image(users[-1], *words), 2, words[0])
-    assert_said(users[-1].run([*COMMAND, "image", "-o", "-", "-f", "layout"]), 2, "--format")
-    assert_said(users[-1].run([*COMMAND, "image", "-o", "-", "--json"]), 2, "--json")
+    assert_said(users[-1].run([*COMMAND, "image", "--layer", "x", "-o", "-", "-f", "layout"]), 2, "--format")
+    assert_said(users[-1].run([*COMMAND, "image", "--layer", "x", "-o", "-", "--json"]), 2, "--json")
 
 
 # Bases
@@ -889,11 +889,11 @@ def test_what_cannot_be_merged(users: list[User], small: list[str]) -> None:
     user = users[-1]
     for name in ("one", "two"):
         good(image(user, "--layer", small[1], "-t", "same:1", "--label", name, "-t", f"{name}:1", output=name))
-    good(image(user, "--platform", "linux/s390x", output="other"))
+    good(image(user, "--layer", small[1], "--platform", "linux/s390x", output="other"))
     both = [user.home / "one", user.home / "two"]
     for words, said, *status in (
         (both, ["same:1: several images have this name"]),
-        ([*both, "--index", "a"], ["several images are for this platform"]),
+        ([*both, "--index", "a"], [f"{both[1]} and {both[0]}: both are for linux/"]),
         ([both[0], user.home / "other", "--index", "a", "-f", "docker-archive"], ["docker-archive"]),
         ([f"{both[0]}#absent"], ["one", "absent", "same:1"]),
         ([user.home / "absent"], ["absent"], 66),

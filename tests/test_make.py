@@ -902,15 +902,16 @@ def test_nodes_come_after_what_they_need() -> None:
 
 
 def test_the_readmes_example_is_made(user: User, accounts: Path) -> None:
-    """The file that README shows is made as it stands there, twice, the second time by looking it up."""
+    """The file that README shows is made, of another store, twice, the second time by looking it up."""
     store = shared_store("bash", "coreutils", "passwd")
     readme = (HERE.parent / "README.md").read_text()
     example = re.search(r"```toml\n(.*?)```", readme, re.DOTALL)
     assert example is not None
-    shutil.copy(store.graph, user.home / "graph")
+    (user.home / "store").mkdir(mode=0o755)
+    shutil.copy(store.graph, user.home / "store/graph")
     shutil.copytree(accounts, user.home / "accounts")
     user.script("groupadd -r redis\nuseradd -r -g redis -d /data -M redis\nmkdir /data\nchown redis:redis /data\n", "redis")
-    text = example[1].replace("[defaults.layer]\n", f'[defaults.layer]\nstore-root = "{store.root}"\n')
+    text = example[1].replace('store-root = "store"', f'store-root = "{store.root}"')
     assert text != example[1]
     result = make(user, text)
     assert result.status == 0, result.err

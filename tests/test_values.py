@@ -10,12 +10,14 @@ import pytest
 
 from rootless_layer.cache.room import limit, parse_limit
 from rootless_layer.cli.main import main
+from rootless_layer.cli.values import SIZE
 from rootless_layer.errors import InputError
 from rootless_layer.make.file import load
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
 from rootless_layer.plan.spec import LayerSpec
 from rootless_layer.session.inside import keeper
+from rootless_layer.options.fields import LAYER, Wrong
 from rootless_layer.tar.compression import Compression
 
 ODD = ("", " 1", "1 ", "+1", "1_000", "²", "٣", "1e3", "0x1", "1.5", "9" * 5000)
@@ -70,6 +72,17 @@ def test_numbers_are_read() -> None:
     for text, lowest, highest in (("4", 5, 9), ("10", 5, 9), ("-1", 0, 9), (str(2**63), 0, 2**63 - 1)):
         with pytest.raises(InputError, match=text):
             whole(text, lowest, highest)
+
+
+def test_a_size_of_make_is_one_of_the_commands() -> None:
+    """A size is bytes, or with a unit, in a file as on the command line; nothing is none."""
+    assert [LAYER["most-bytes"](given) for given in (5, "5", "2K", "1G")] == [5, 5, 2048, 1 << 30]
+    for given in (0, "0", "", "2X", True):
+        with pytest.raises(Wrong):
+            LAYER["most-bytes"](given)
+    assert [SIZE.convert(given, None, None) for given in ("2K", "7")] == [2048, 7]
+    with pytest.raises(click.BadParameter):
+        SIZE.convert("0K", None, None)
 
 
 def test_compressions_are_read() -> None:

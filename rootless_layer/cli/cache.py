@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rootless_layer.cache.room import DEFAULT, VARIABLE
+from rootless_layer.cache.room import DEFAULT, VARIABLE, parse_limit
 from rootless_layer.terminal import counted
 
 from .command import Strict
 from .help import Verbs
 from .say import give, give_json, say
 from .statuses import INVALID
-from .values import LIMIT, cache_limit
+from .values import as_written, cache_limit
 
 if TYPE_CHECKING:
     from rootless_layer.cache.room import Kept
@@ -47,21 +47,26 @@ def list_(*, as_json: bool) -> None:
     if as_json:
         give_json([kept.to_json() for kept in found])
         return
-    give(map(_line, found))
+    give(_line(kept) for kept in found)
     most = cache_limit()
     total = f"{len(found)} in all, {counted(sum(kept.size for kept in found), 'byte')}"
     say(f"{total}; the limit is {'none' if most is None else counted(most, 'byte')}")
 
 
+def _kept(_context: click.Context, _param: click.Parameter, given: str | None) -> int | None:
+    """Read the option, or the variable, each blamed by its own name."""
+    if given is None:
+        return cache_limit()
+    with as_written("--keep"):
+        return parse_limit(given)
+
+
 @cache.command(cls=Strict)
 @click.option(
     "--keep",
-    type=LIMIT,
-    envvar=VARIABLE,
-    default=DEFAULT,
-    show_default=True,
+    callback=_kept,
     metavar="SIZE",
-    help="What may stay: bytes, or with K, M, G or T; none is all.",
+    help=f"What may stay: bytes, or with K, M, G or T; none is all.  [default: {VARIABLE}, else {DEFAULT}]",
 )
 @_as_json
 @click.pass_context
@@ -71,6 +76,7 @@ def gc(context: click.Context, keep: int | None, *, as_json: bool) -> None:
     What a running build uses stays. Where something may not be removed, the status is 73.
     """
     from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
+    from rootless_layer.cache.room import entries  # noqa: PLC0415
     from rootless_layer.cache.upkeep import collect  # noqa: PLC0415
 
     done = collect(cache_directory(), keep)

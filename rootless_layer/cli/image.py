@@ -96,9 +96,6 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
     from rootless_layer.oci.reference import tag_of  # noqa: PLC0415
 
     check_different(options["layers"], "--layer")
-    if not (options["base"] or options["closures"] or options["layers"]):
-        message = "there is nothing to make an image of: name a base, a closure or a layer"
-        raise click.UsageError(message)
     configs, flagged = [*map(read_config, options["configs"])], flags(options)
     try:
         check_config(*configs)
@@ -111,6 +108,9 @@ def image(**options: Any) -> None:  # noqa: ANN401 - click's own values
         names = tuple(dict.fromkeys(tag_of(name) for name in options["tags"]))
     platform = platform_of(options["platform"])
     created = created_at(options["created"])
+    if not (options["base"] or options["closures"] or options["layers"]):
+        message = "there is nothing to make an image of: name a base, a closure or a layer"
+        raise click.UsageError(message)
     _check_output(options)
     show = Shower(quiet=options["quiet"])
     with spooling() as spool, contextlib.ExitStack() as stack:
@@ -146,6 +146,7 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
         name = tag_of(name) if name else name
     with spooling() as spool:
         found: list[Stored] = []
+        holders: dict[str, tuple[str, str]] = {}
         for path in images:
             where, wanted = path_and_name(path)
             there = read_images(where, spool)
@@ -155,10 +156,23 @@ def merge(images: Sequence[str], name: str | None, **options: Any) -> None:  # n
                 names = ", ".join(name for stored in there for name in stored.names)
                 raise InputError(message, hint=f"There is: {names}." if names else "")
             found += chosen
+            if name:
+                for stored in chosen:
+                    _check_platform(path, stored, holders)
         if name:  # an image that has several names is there for each of them
             different = {stored.image.manifest_digest: stored.image for stored in found}
             found = [Stored(image, (name,)) for image in different.values()]
         _write(found, options, Shower(quiet=options["quiet"]), several_platforms=bool(name))
+
+
+def _check_platform(path: str, stored: Stored, holders: dict[str, tuple[str, str]]) -> None:
+    """Raise :class:`InputError` for the second image for a platform, with where both are; note the first."""
+    digest, platform = stored.image.manifest_digest, str(stored.image.platform)
+    other, its = holders.setdefault(platform, (path, digest))
+    if its != digest:
+        both = f"{path} and {other}: both are" if path != other else f"{path}: holds several images that are"
+        message = f"{both} for {platform}"
+        raise InputError(message, hint="An index has one image for a platform: leave one out, or name one as PATH#NAME.")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from .nix import nix_archive, nix_build, nix_export, nix_image
 from .progress import Shower
 from .reports import diff, inspect, validate
 from .say import give
-from .values import COMPRESSION, COUNT, ID, SECONDS, WHOLE, as_written, cache_size, epoch, platform_of
+from .values import COMPRESSION, ID, SECONDS, SIZE, WHOLE, as_written, cache_size, epoch, platform_of
 
 if TYPE_CHECKING:
     from rootless_layer.cache.build import Delivered
@@ -83,7 +83,7 @@ for _command in (make, cache, validate, inspect, diff, nix_build, nix_image, nix
     help="Build upon this image (PATH#NAME for one of several) or layer's directory; repeatable, lowest first.",
 )
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of the base's.  [default: this machine's]")
-@click.option("--most-bytes", type=COUNT, metavar="BYTES", help="What a base's layer may unpack to.  [default: 16 GiB]")
+@click.option("--most-bytes", type=SIZE, metavar="SIZE", help="What a base's layer may unpack to, as 20G.  [default: 16G]")
 @click.option("--rootfs", metavar="DIR|TAR", help="Start from this root filesystem.")
 @click.option("--rootfs-listing", metavar="MTREE", help="Owners, modes and devices of a --rootfs DIR, as an mtree file.")
 @click.option("--script", "scripts", multiple=True, metavar="FILE", help="Run this script; repeatable, in order.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rootless_layer.cache.room import VARIABLE, limit, parse_limit
+from rootless_layer.cache.room import VARIABLE, limit, parse_limit, parse_size
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import environment_epoch
@@ -44,11 +44,19 @@ def _compression(text: str) -> Compression:
     return Compression.parse(text)
 
 
+def _size(text: str) -> int:
+    size = parse_size(text)
+    if not size:
+        message = f"{text} is nothing: a size is above 0"
+        raise InputError(message)
+    return size
+
+
 WHOLE, COUNT = Value(whole, "integer"), Value(partial(whole, lowest=1), "integer")
 ID = Value(partial(whole, highest=2**32 - 2), "integer")
 SECONDS = Value(seconds, "float")
 COMPRESSION = Value(_compression, "text")
-LIMIT = Value(parse_limit, "text")
+SIZE = Value(_size, "text")
 
 
 @contextlib.contextmanager

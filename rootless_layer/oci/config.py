@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -296,14 +297,28 @@ def exposed(given: Iterable[str]) -> dict[str, dict[str, Any]]:
     return ports
 
 
+_OF_A_SHELL = frozenset("|&;<>()$`*?[]~\n")
+"""What a shell does something with, so that a line with one of them is hardly a program's arguments."""
+
+
 def word_problem(text: str) -> str:
     """Say why a text cannot be the one word of a command line; ``""`` where it can."""
     if not text:
         return "is empty: write [] for no word at all"
     if len(text.split()) > 1 or text != text.strip():
-        shell, own = (json.dumps(words, ensure_ascii=False) for words in (["/bin/sh", "-c", text], [text]))
-        return f"{quoted(text)} is one word, and has blanks: write {shell} for a shell's line, or {own} for one word"
+        parts = [] if _OF_A_SHELL & set(text) else _split(text)
+        split, shell, own = (json.dumps(words, ensure_ascii=False) for words in (parts, ["/bin/sh", "-c", text], [text]))
+        program = f"{split} for a program with its arguments, " if parts else ""
+        return f"{quoted(text)} is one word, and has blanks: write {program}{shell} for a shell's line, or {own} for one word"
     return ""
+
+
+def _split(text: str) -> list[str]:
+    """Give the words of a line as a shell has them; none where a quote is left open."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
 
 
 def properties(said: Any, where: str) -> dict[str, Any]:  # noqa: ANN401 - JSON

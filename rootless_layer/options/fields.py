@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from rootless_layer.cache.room import parse_size
+from rootless_layer.errors import InputError
 from rootless_layer.oci.config import word_problem
 from rootless_layer.terminal import quoted
 
@@ -63,6 +65,16 @@ def _above_zero(value: Any) -> int:  # noqa: ANN401 - TOML
     if _whole(value) < 1:
         raise Wrong(f"is a number above 0, and not {value}")
     return _whole(value)
+
+
+def _size(value: Any) -> int:  # noqa: ANN401 - TOML
+    """Take a number of bytes, or a size as the command takes it."""
+    if isinstance(value, str):
+        try:
+            value = parse_size(value)
+        except InputError as error:
+            raise Wrong(str(error)) from error
+    return _above_zero(value)
 
 
 def _number(value: Any) -> float:  # noqa: ANN401 - TOML
@@ -136,7 +148,7 @@ def _config(value: Any) -> Any:  # noqa: ANN401 - TOML
 
 
 LAYER: Mapping[str, Taking] = {
-    "base": texts, "platform": text, "most-bytes": _above_zero, "closure": texts, "store-path": texts, "store-root": text,
+    "base": texts, "platform": text, "most-bytes": _size, "closure": texts, "store-path": texts, "store-root": text,
     "copy-to-root": texts, "link": one_of("hard", "symbolic", "copy"), "keep-dirlinks": _flag,
     "follow-dirlinks": _flag, "conflict": one_of("error", "first", "last"), "tools": texts, "rootfs": text,
     "rootfs-listing": text, "script": _scripts, "run": text, "command": texts, "view": one_of("root", "directory"),
