@@ -15,9 +15,9 @@ from rootless_layer.errors import InputError
 from rootless_layer.make.file import load
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
+from rootless_layer.options.fields import LAYER, Wrong
 from rootless_layer.plan.spec import LayerSpec
 from rootless_layer.session.inside import keeper
-from rootless_layer.options.fields import LAYER, Wrong
 from rootless_layer.tar.compression import Compression
 
 ODD = ("", " 1", "1 ", "+1", "1_000", "²", "٣", "1e3", "0x1", "1.5", "9" * 5000)

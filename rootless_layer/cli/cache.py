@@ -76,7 +76,6 @@ def gc(context: click.Context, keep: int | None, *, as_json: bool) -> None:
     What a running build uses stays. Where something may not be removed, the status is 73.
     """
     from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-    from rootless_layer.cache.room import entries  # noqa: PLC0415
     from rootless_layer.cache.upkeep import collect  # noqa: PLC0415
 
     done = collect(cache_directory(), keep)
