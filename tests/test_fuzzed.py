@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import os
 import re
 import stat
 import tarfile
@@ -11,12 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 
+from rootless_layer.check.blob import read_blob
 from rootless_layer.errors import InputError
 from rootless_layer.image import derived
 from rootless_layer.layer.blob import LayerBlob, Piece, open_layer
 from rootless_layer.layer.contents import read_contents
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
+from rootless_layer.oci.findings import Finder
+from rootless_layer.tar.decompression import decompressed
 from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.mtree import lines, read
 from rootless_layer.tree.tree import Entry, Tree
@@ -121,3 +127,45 @@ def test_a_listing_of_no_name(tmp_path: Path, name: str) -> None:
         open_layer(str(tmp_path))
     with pytest.raises(ValueError, match=r"codec|listing"):  # which whoever reads image.json tells as a damaged one
         derived._layer(said | {"level": 0}, str(tmp_path))
+
+
+SKIPPABLE = b"\x50\x2a\x4d\x18\5\0\0\0hello"
+GZIP, ZSTD = gzip.compress(b"data" * 9), zstandard.ZstdCompressor().compress(b"data" * 9)
+
+
+@pytest.mark.parametrize(
+    "data", [GZIP, ZSTD, SKIPPABLE + ZSTD, SKIPPABLE * 2 + ZSTD + SKIPPABLE], ids=["gzip", "zstd", "one", "more"]
+)
+def test_frames_that_say_nothing(tmp_path: Path, data: bytes) -> None:
+    """What a reader is to skip before compressed data hides none of it."""
+    (tmp_path / "blob").write_bytes(data)
+    assert b"".join(decompressed(str(tmp_path / "blob"))) == b"data" * 9
+
+
+def test_members_of_a_gzip_file(tmp_path: Path) -> None:
+    """They are one stream, whatever their sizes are."""
+    parts = [b"", b"a", bytes(5 << 20), os.urandom(3 << 20), b"b"]
+    (tmp_path / "blob").write_bytes(b"".join(map(gzip.compress, parts)))
+    assert b"".join(decompressed(str(tmp_path / "blob"))) == b"".join(parts)
+
+
+BEHIND = {
+    "zeros": (GZIP + bytes(512), "has 512 bytes behind"),
+    "other bytes": (GZIP + b"garbage", "has 7 bytes behind"),
+    "one byte": (GZIP + b"\x1f", "has 1 bytes behind"),
+    "half a member": (GZIP + GZIP[:15], "ends in the middle"),
+    "no end": (GZIP[:-3], "ends in the middle"),
+    "lz4": (b"\x04\x22\x4d\x18" + bytes(20), "lz4"),
+    "lz4 behind what is skipped": (SKIPPABLE + b"\x04\x22\x4d\x18" + bytes(20), "lz4"),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), BEHIND.values(), ids=BEHIND)
+def test_what_stands_behind_compressed_data(tmp_path: Path, data: bytes, said: str) -> None:
+    """Engines refuse all that is no gzip member, so that it is an error that says how much there is; validate names it."""
+    (tmp_path / "blob").write_bytes(data)
+    with pytest.raises(InputError, match=f"blob: .*{said}"):
+        list(decompressed(str(tmp_path / "blob")))
+    finder = Finder()
+    read_blob(Piece(str(tmp_path / "blob"), len(data)), "layer", finder)
+    assert said in " ".join(map(str, finder.problems))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from rootless_layer.tree.tree import Entry
 UID, GID, SIZE, MTIME, TYPE = slice(108, 116), slice(116, 124), slice(124, 136), slice(136, 148), slice(156, 157)
 MAGIC, MAJOR, PREFIX = slice(257, 265), slice(329, 337), 345
 GNU, STAR = b"ustar  \0", b"ustar\x0000"
-OLD_SPARSE, REAL_SIZE = slice(386, 410), slice(483, 495)
+OLD_SPARSE, REAL_SIZE, OLD_SPARSE_MAP = slice(386, 410), slice(483, 495), slice(386, 482)
 DATA = b"just 14 bytes\n"
 
 
@@ -217,6 +218,64 @@ def test_an_attribute_that_bsdtar_wrote(tmp_path: Path, reader: Reader) -> None:
     keys = {"LIBARCHIVE.xattr.user.a%20b": "dg", "SCHILY.xattr.user.a%20b": "v", "SCHILY.xattr.user.c%20d": "w"}
     (tmp_path / "x.tar").write_bytes(member(pax=keys | {"LIBARCHIVE.xattr.user.p": "dg", "SCHILY.xattr.user.p": "v"}))
     assert reader(tmp_path / "x.tar").xattrs == ((b"user.a b", b"v"), (b"user.c%20d", b"w"), (b"user.p", b"v"))
+
+
+def pairs(*numbers: int) -> bytes:
+    """Write numbers as the map of an old sparse header has them."""
+    return b"".join(b"%011o\0" % number for number in numbers)
+
+
+V1 = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x", "GNU.sparse.realsize": "20"}
+S = (TYPE, b"S"), (MAGIC, GNU), (REAL_SIZE, b"%011o\0" % 20)
+MAPS: dict[str, tuple[list[tuple[slice, bytes]], dict[str, str], bytes]] = {
+    "overlapping": ([], {"GNU.sparse.size": "20", "GNU.sparse.map": "0,8,7,6"}, DATA),
+    "unordered": ([], {"GNU.sparse.size": "20", "GNU.sparse.map": "10,7,0,7"}, DATA),
+    "of other words": ([], {"GNU.sparse.size": "20", "GNU.sparse.map": "0,2,x,2"}, DATA),
+    "of an odd count": ([], {"GNU.sparse.size": "20", "GNU.sparse.map": "0,14,3"}, DATA),
+    "beyond the size": ([], {"GNU.sparse.size": "20", "GNU.sparse.map": "7,14"}, DATA),
+    "of more data": ([], {"GNU.sparse.size": "20", "GNU.sparse.map": "0,15"}, DATA),
+    "of less data": ([], {"GNU.sparse.size": "20", "GNU.sparse.map": "0,13"}, DATA),
+    "none": ([], {"GNU.sparse.size": "20"}, DATA),
+    "half of one": ([], {"GNU.sparse.size": "20", "GNU.sparse.offset": "0"}, DATA),
+    "of another form": ([], V1 | {"GNU.sparse.major": "2"}, b"1\n0\n14\n".ljust(512, b"\0") + DATA),
+    "before the data, of other words": ([], V1, b"1\n0\nx\n".ljust(512, b"\0") + DATA),
+    "before the data, beyond the size": ([], V1, b"1\n7\n14\n".ljust(512, b"\0") + DATA),
+    "old, overlapping": ([*S, (OLD_SPARSE_MAP, pairs(0, 8, 7, 6))], {}, DATA),
+    "old, beyond the size": ([*S, (OLD_SPARSE_MAP, pairs(7, 14))], {}, DATA),
+    "old, of other words": ([*S, (OLD_SPARSE_MAP, b"zero".ljust(12, b"\0") + pairs(14))], {}, DATA),
+}
+
+
+@READERS
+@pytest.mark.parametrize(("changes", "pax", "data"), MAPS.values(), ids=MAPS)
+def test_a_map_of_holes_that_is_none(
+    tmp_path: Path, reader: Reader, changes: list[tuple[slice, bytes]], pax: dict[str, str], data: bytes
+) -> None:
+    """Readers make different files of it, so that the error names the member and what is wrong."""
+    (tmp_path / "x.tar").write_bytes(member(*changes, data=data, pax=pax))
+    with pytest.raises(InputError) as caught:
+        reader(tmp_path / "x.tar")
+    assert re.search(r"/x: (it|the map of its holes)", str(caught.value))
+
+
+RIGHT_MAPS: dict[str, tuple[list[tuple[slice, bytes]], dict[str, str], bytes]] = {
+    "0.1": ([], {"GNU.sparse.size": "20", "GNU.sparse.map": "0,7,10,7,20,0"}, DATA),
+    "1.0": ([], V1, b"3\n0\n7\n10\n7\n20\n0\n".ljust(512, b"\0") + DATA),
+    "old": ([*S, (OLD_SPARSE_MAP, pairs(0, 7, 10, 7, 20, 0))], {}, DATA),
+}
+
+
+@READERS
+@pytest.mark.parametrize(("changes", "pax", "data"), RIGHT_MAPS.values(), ids=RIGHT_MAPS)
+def test_a_map_of_holes(
+    tmp_path: Path, reader: Reader, changes: list[tuple[slice, bytes]], pax: dict[str, str], data: bytes
+) -> None:
+    """Each of GNU tar's forms is a file with its data where the map has it, and zeros between."""
+    (tmp_path / "x.tar").write_bytes(member(*changes, data=data, pax=pax))
+    entry = reader(tmp_path / "x.tar")
+    assert entry.size == 20
+    if entry.source is not None:
+        assert Path(entry.source.decode()).read_bytes() == DATA[:7] + bytes(3) + DATA[7:] + bytes(3)
 
 
 def test_validate_lists_each_number(tmp_path: Path) -> None:

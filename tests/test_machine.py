@@ -28,7 +28,7 @@ from rootless_layer.errors import InputError, MachineError, OutputError, Rootles
 from rootless_layer.image.read import read_images
 from rootless_layer.oci.descriptor import MANIFEST, MEDIA_TYPES
 from rootless_layer.system.machine import failed, unreadable, unwritable
-from rootless_layer.tar import compression
+from rootless_layer.tar import compression, decompression
 from rootless_layer.tar.compression import Compression
 from rootless_layer.tar.unpack import read_tar
 
@@ -126,15 +126,15 @@ def test_a_disk_that_fails(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return whole(section, memoryview(buffer)[:1000])
 
-    whole = compression._Section.readinto
+    whole = decompression._Section.readinto
     with monkeypatch.context() as patched:
-        patched.setattr(compression._Section, "readinto", failing)
+        patched.setattr(decompression._Section, "readinto", failing)
         with pytest.raises(MachineError, match=r"blob: .*Input/output error"):
-            list(compression.decompressed(str(tmp_path / "blob"), size=len(data)))
+            list(decompression.decompressed(str(tmp_path / "blob"), size=len(data)))
     if kind != "none":  # each codec's own word for bytes that are none of its
         (tmp_path / "blob").write_bytes(data[:6] + b"\xff" * 1000)
         with pytest.raises(InputError, match="blob: ") as caught:
-            list(compression.decompressed(str(tmp_path / "blob")))
+            list(decompression.decompressed(str(tmp_path / "blob")))
         assert type(caught.value) is InputError
 
 

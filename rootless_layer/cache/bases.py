@@ -14,7 +14,7 @@ from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import make_folder
-from rootless_layer.tar.compression import MOST_BYTES
+from rootless_layer.tar.decompression import MOST_BYTES
 from rootless_layer.tree.places import SNAPSHOTS
 from rootless_layer.tree.tree import overlay_note
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rootless_layer.tar.compression import Compression
     from rootless_layer.tree.tree import Entry
 
-FORMAT = 2
+FORMAT = 3
 """Goes up when the same spec gives other bytes, or an entry of the cache has another form."""
 _STORE = "/nix/store"
 _TOLD_ENTRIES = 64

@@ -11,7 +11,7 @@ from rootless_layer.errors import RootlessLayerError, SourceError
 from rootless_layer.layer.contents import Contents
 from rootless_layer.layer.soundness import check_ending
 from rootless_layer.system.machine import NOBODYS_FAULT
-from rootless_layer.tar.compression import decompressed, kind_of
+from rootless_layer.tar.decompression import decompressed, kind_of
 from rootless_layer.tar.read import Member, read_members
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.files import clean, headers, in_archive, in_directory
 from rootless_layer.oci.findings import Finder
-from rootless_layer.tar.compression import decompress, kind_of
+from rootless_layer.tar.decompression import decompress, kind_of
 
 from .directory import check_derived, check_layer
 from .image import StoredImages

@@ -251,7 +251,7 @@ def find_base(image: Image, stack: contextlib.ExitStack, progress: Report, *, mo
     from rootless_layer.cache.bases import open_base  # noqa: PLC0415
     from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
     from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
-    from rootless_layer.tar.compression import MOST_BYTES  # noqa: PLC0415
+    from rootless_layer.tar.decompression import MOST_BYTES  # noqa: PLC0415
 
     temporary = stack.enter_context(Temporary())
     return open_base(image, cache_directory(), temporary, most_bytes=most_bytes or MOST_BYTES, progress=progress)

@@ -95,7 +95,7 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     from rootless_layer.image.write import write_archive  # noqa: PLC0415
     from rootless_layer.nix.image import images_of  # noqa: PLC0415
     from rootless_layer.oci.reference import path_and_name, tag_of  # noqa: PLC0415
-    from rootless_layer.tar.compression import kind_of  # noqa: PLC0415
+    from rootless_layer.tar.decompression import kind_of  # noqa: PLC0415
 
     if output == "-":
         check_stdout()

@@ -41,7 +41,7 @@ from rootless_layer.oci.descriptor import (
 from rootless_layer.oci.documents import DESCRIPTOR_NAMES, INDEX_NAMES, MANIFEST_NAMES, config_faults
 from rootless_layer.oci.reference import FULL_NAME, REF_NAME, fetching
 from rootless_layer.system.machine import unreadable
-from rootless_layer.tar.compression import decompress, kind_of
+from rootless_layer.tar.decompression import decompress, kind_of
 from rootless_layer.terminal import quoted
 
 from .derived import read_derived

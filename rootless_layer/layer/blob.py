@@ -13,7 +13,8 @@ from rootless_layer import given
 from rootless_layer.errors import InputError, SourceError, reason
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
 from rootless_layer.system.machine import of_reading, unreadable
-from rootless_layer.tar.compression import BlobWriter, Compression, decompressed
+from rootless_layer.tar.compression import BlobWriter, Compression
+from rootless_layer.tar.decompression import decompressed
 from rootless_layer.tar.parallel import Streams
 from rootless_layer.tree import mtree
 from rootless_layer.tree.tree import Tree

@@ -20,7 +20,8 @@ from rootless_layer.plan.spec import LayerSpec, Script
 from rootless_layer.store.closure import Closure, closure_of_paths, load_closure
 from rootless_layer.store.layering import MOST_LAYERS
 from rootless_layer.system.machine import of_reading
-from rootless_layer.tar.compression import MOST_BYTES, Compression
+from rootless_layer.tar.compression import Compression
+from rootless_layer.tar.decompression import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -74,7 +74,7 @@ def _writing(path: bytes) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place, doing = os.fsdecode(error.filename or path), "the tree for the scripts cannot be made"
+        place, doing = os.fsdecode(error.filename2 or error.filename or path), "the tree for the scripts cannot be made"
         if error.errno == errno.ENAMETOOLONG:
             message = f"{place}: {doing}: the path is too long by what Linux takes"
             raise UnrepresentableError(

@@ -1,4 +1,4 @@
-"""From the tar stream to the blob, and back: digests, and the codecs.
+"""From the tar stream to the blob: digests, and the codecs.
 
 A :class:`BlobWriter` takes the stream a part at a time. The diff ID is of the stream
 itself, the digest of what is stored; both are computed while the bytes pass, beside the
@@ -7,13 +7,9 @@ compression and the writing.
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import hashlib
-import io
-import lzma
 import re
-import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
@@ -22,10 +18,9 @@ import attrs
 from rootless_layer import given
 from rootless_layer.errors import InputError
 from rootless_layer.system.fork import cores, uninterrupted
-from rootless_layer.system.machine import NO_MEMORY, enough, unreadable, unwritable
+from rootless_layer.system.machine import enough
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
 
@@ -220,120 +215,3 @@ class BlobWriter:
             self._codec.close()
         self._stored.check()
         self.digest, self.size = f"sha256:{self._stored.hash.hexdigest()}", self._stored.size
-
-
-_MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00"}
-_LARGE_WINDOW = "too much memory for decoding"
-MOST_BYTES = 16 << 30
-"""More than this is not unpacked, unless the caller allows it: a small file may claim to be endless."""
-
-
-def kind_of(path: str, offset: int = 0) -> str:
-    """Tell from its first bytes how a file, or what begins at ``offset`` in it, is compressed; ``none`` for not at all.
-
-    Raises :class:`UnreadableError` and :class:`MachineError` for what this machine cannot read.
-    """
-    try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            begin = file.read(6)
-    except OSError as error:
-        raise unreadable(error, path) from error
-    return next((kind for kind, magic in _MAGIC.items() if begin.startswith(magic)), "none")
-
-
-def decompressed(path: str, *, offset: int = 0, size: int = -1) -> Iterator[bytes]:
-    """Give what a compressed file, or ``size`` bytes of one from ``offset``, holds, a part at a time.
-
-    What is not compressed comes as it is. Raises :class:`InputError` for what is damaged
-    or ends early, :class:`UnreadableError` and :class:`MachineError` for what this machine cannot read.
-    """
-    kind = kind_of(path, offset)
-    try:
-        with enough(f"{path}: cannot be read"), open(path, "rb") as file:
-            file.seek(offset)
-            with _reader(kind, file if size < 0 else _Section(file, size)) as reader:
-                while part := _next(kind, reader, path):
-                    yield part
-    except OSError as error:
-        raise unreadable(error, path) from error
-
-
-def _next(kind: str, reader: Any, path: str) -> bytes:  # noqa: ANN401 - each library's own type
-    """Read on; a codec says of damage what an :class:`OSError` of the kernel's says with a number."""
-    damage: tuple[type[BaseException], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, *_damage(kind))
-    try:
-        data: bytes = reader.read(_BLOCK)
-    except damage as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        if NO_MEMORY in str(error):
-            raise
-        message = f"{path}: {error}"
-        large = _LARGE_WINDOW in message
-        hint = "Compress it again with a window of 128 MiB or less." if large else "It is damaged: get it again."
-        raise InputError(message, hint=hint) from error
-    return data
-
-
-def decompress(path: str, target: str, most: int = MOST_BYTES) -> str:
-    """Decompress a file into another, of ``most`` bytes at the most, and give its path.
-
-    Raises :class:`InputError` for what is damaged or larger, :class:`OutputError` where
-    it cannot be written.
-    """
-    written = 0
-    try:
-        with open(target, "xb") as file:
-            for part in decompressed(path):
-                written += len(part)
-                if written > most:
-                    message = f"{path}: unpacks to more than {most} bytes"
-                    raise InputError(message, hint="If it is to be trusted, allow more with --most-bytes.")
-                file.write(part)
-    except OSError as error:
-        raise unwritable(error, target, f"{path} cannot be unpacked", hint="Set TMPDIR to a directory that is there.") from error
-    return target
-
-
-class _Section(io.RawIOBase):
-    """A run of a file's bytes, as a file."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file, self.remaining = file, size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any buffer
-        part = self.file.read(min(self.remaining, len(buffer)))
-        buffer[: len(part)] = part
-        self.remaining -= len(part)
-        return len(part)
-
-
-def _reader(kind: str, source: Any) -> Any:  # noqa: ANN401 - each library's own type
-    if kind == "gzip":
-        from isal import igzip  # noqa: PLC0415 - slow to import
-
-        return igzip.IGzipFile(fileobj=source)  # type: ignore[no-untyped-call]
-    if kind == "zstd":
-        import zstandard  # noqa: PLC0415 - slow to import
-
-        return zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
-    if kind == "bzip2":
-        return bz2.BZ2File(source)
-    return lzma.LZMAFile(source) if kind == "xz" else contextlib.nullcontext(source)
-
-
-def _damage(kind: str) -> tuple[type[BaseException], ...]:
-    """Give what a codec's library raises of its own."""
-    if kind == "gzip":
-        from isal import isal_zlib  # noqa: PLC0415
-
-        return (isal_zlib.error,)  # type: ignore[return-value]
-    if kind == "zstd":
-        import zstandard  # noqa: PLC0415
-
-        return (zstandard.ZstdError,)
-    return ()

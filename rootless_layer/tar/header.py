@@ -13,8 +13,10 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
+from .holes import MapError, check_regions, old_regions, pax_regions
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 BLOCK = 512
 _FIELDS = {
@@ -41,7 +43,7 @@ XATTR = b"SCHILY.xattr."
 _XATTR_ENCODED = b"LIBARCHIVE.xattr."
 _ACL = b"SCHILY.acl."
 _GLOBAL, _COUNTS = ord("g"), (*_PAX_FIELDS, b"path", b"linkpath", b"GNU.sparse.", XATTR, _XATTR_ENCODED, _ACL)
-_SPARSE = ord("S")
+_SPARSE, _SPARSE_KEY = ord("S"), b"GNU.sparse."
 _DEVICES, _LINKS = frozenset(b"34"), frozenset(b"12")
 
 
@@ -80,12 +82,13 @@ class Header:
     acl: bool
 
 
-def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
-    """Read a member's own header, and the pax records that stand before it.
+def read_header(block: bytes, records: Sequence[tuple[bytes, bytes]], behind: bytes) -> Header:
+    """Read a member's own header, with the pax records that stand before it and what is read ``behind`` it.
 
     Raises :class:`HeaderError`, which names the field, for a number that is none, and for a
-    sparse file of another form than GNU tar's.
+    sparse file of another form than GNU tar's, or of a map that is none.
     """
+    pax = _taken(records)
     numbers = {name: _number(block[place], name) for name, place in _FIELDS.items()}
     if block[257:265] == _GNU_MAGIC and b"path" not in pax and not all(map(_is_time, (block[345:357], block[357:369]))):
         message = "its name has a prefix, which stands where GNU tar has times"
@@ -94,15 +97,9 @@ def read_header(block: bytes, pax: Mapping[bytes, bytes]) -> Header:
         numbers |= {name: _number(block[place], name) for name, place in _DEVICE.items()}
     if pax:
         numbers |= {name: _pax_number(pax[key], name) for key, name in _PAX_FIELDS.items() if key in pax}
-    sparse = block[156] == _SPARSE
-    if sparse and block[257:265] != _GNU_MAGIC:
-        message = "it is sparse, and not as GNU tar writes that"
-        raise HeaderError(message)
+    sparse = block[156] == _SPARSE or any(key.startswith(_SPARSE_KEY) for key in pax)
     if sparse:
-        numbers["size"] = _number(block[_REAL_SIZE], "size")
-    for key in _SPARSE_SIZES:
-        if key in pax:
-            numbers["size"], sparse = _pax_number(pax[key], "size"), True
+        numbers["size"] = _sparse_size(block, records, behind, numbers["size"])
     for name in ("size", *_DEVICE):
         if numbers.get(name, 0) < 0:
             message = f"its {name} is {numbers[name]}"
@@ -159,9 +156,28 @@ def pax_records(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         at = end
 
 
-def read_pax(data: bytes) -> dict[bytes, bytes]:
+def _taken(records: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Take pax records together; one without a value takes an earlier one away."""
-    return {name: value for name, value in {name: value for _, name, value in pax_records(data)}.items() if value}
+    return {name: value for name, value in dict(records).items() if value}
+
+
+def _sparse_size(block: bytes, records: Sequence[tuple[bytes, bytes]], behind: bytes, stored: int) -> int:
+    """Give the size of a sparse file of whose data so many bytes are ``stored``, its map being one."""
+    size, taken = stored, 0
+    try:
+        if block[156] == _SPARSE:
+            if block[257:265] != _GNU_MAGIC:
+                message = "it is sparse, and not as GNU tar writes that"
+                raise HeaderError(message)
+            size, regions = _number(block[_REAL_SIZE], "size"), old_regions(block, behind, _number)
+        else:
+            for key in _SPARSE_SIZES:
+                size = _pax_number(dict(records)[key], "size") if key in dict(records) else size
+            regions, taken = pax_regions(records, behind)
+        check_regions(regions, size, stored - taken)
+    except MapError as error:
+        raise HeaderError(str(error)) from error
+    return size
 
 
 def _check_global(pax: Mapping[bytes, bytes]) -> None:
@@ -176,16 +192,16 @@ def _check_global(pax: Mapping[bytes, bytes]) -> None:
 def own_header(blocks: bytes) -> Header:
     """Read the headers of one member, from the first of its extended ones on; raises :class:`HeaderError`."""
     at = 0
-    pax: dict[bytes, bytes] = {}
+    records: list[tuple[bytes, bytes]] = []
     while blocks[at + 156] in EXTENSIONS:
         size = _number(blocks[at : at + BLOCK][_FIELDS["size"]], "size")
         at += BLOCK
         if blocks[at - BLOCK + 156] in PAX:
-            pax |= read_pax(blocks[at : at + size])
+            records += ((key, value) for _, key, value in pax_records(blocks[at : at + size]))
         elif blocks[at - BLOCK + 156] == _GLOBAL:
-            _check_global(read_pax(blocks[at : at + size]))
+            _check_global(_taken((key, value) for _, key, value in pax_records(blocks[at : at + size])))
         at += size + -size % BLOCK
         if size < 0 or at + BLOCK > len(blocks):
             message = "its extended headers cannot be read"
             raise HeaderError(message)
-    return read_header(blocks[at : at + BLOCK], pax)
+    return read_header(blocks[at : at + BLOCK], records, blocks[at + BLOCK :])

@@ -54,9 +54,12 @@ _slow = ctypes.CDLL(ffi.libarchive._name, handle=ffi.libarchive._handle)  # noqa
 _fast = ctypes.PyDLL(ffi.libarchive._name, handle=ffi.libarchive._handle)  # noqa: SLF001
 
 
+NO_REASON = "no reason given"
+
+
 def message(archive: int) -> str:
     """Give libarchive's own words for the last thing that went wrong with ``archive``."""
-    return (_error_string(archive) or b"no reason given").decode("utf-8", "replace")
+    return (_error_string(archive) or NO_REASON.encode()).decode("utf-8", "replace")
 
 
 def check(archive: int, code: int, doing: str) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer.tar import libarchive
-from rootless_layer.tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, unrepresentable
+from rootless_layer.tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, shown, unrepresentable
 
 from .feed import Feed
 from .stream import ACL_LEFT_OUT, TarStream
@@ -107,7 +107,7 @@ def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tupl
         for record in stream:
             member = _member(record, stream)
             if len(member.entry.path) > MOST_PATH or len(member.entry.link or b"") > MOST_PATH:  # each look at it would take long
-                return Ending(damage=member.fault), 0
+                return Ending(damage=f"{shown(member.entry.path[:200])}…: {member.fault}"), 0
             if member.entry.size > 0:
                 digest, sparse, code = _digest(stream.archive, member.entry.size)
                 take(attrs.evolve(member, digest=digest, sparse=sparse))

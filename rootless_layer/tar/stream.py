@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rootless_layer.system.machine import failed, is_of_machine
 from rootless_layer.tar import libarchive
+from rootless_layer.tree.tree import shown
 
 from .feed import READ_BYTES
 from .header import BLOCK, Header, HeaderError, is_plain, own_header
@@ -84,6 +85,9 @@ class TarStream:
         message = libarchive.message(self.archive)
         # umoci leaves out even what fills the last block of data: all data is there, and no end marker.
         self.unended = message.startswith(_NO_MORE) and message.endswith(_NOTHING)
+        if message == libarchive.NO_REASON:
+            name = libarchive.entry_pathname(self.record)
+            message = f"{shown(name)}: its header cannot be read" if name else "a header cannot be read"
         self.damage = self.damage or ("" if self.unended else message)
 
     @property

@@ -18,7 +18,7 @@ from rootless_layer.tar import libarchive
 from rootless_layer.tree.changes import Added, Changes
 from rootless_layer.tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
 
-from .compression import decompressed, kind_of
+from .decompression import decompressed, kind_of
 from .feed import READ_BYTES, Feed
 from .stream import ACL_LEFT_OUT, TarStream
 

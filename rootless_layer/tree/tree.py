@@ -29,7 +29,9 @@ WHITEOUT_PREFIX = b".wh."
 
 MOST_ID = 2**32 - 2
 """chown(2) and fakeroot know ids of 32 bits, of which the last means "as it was"."""
-MOST_PATH = 4094  # linux/limits.h, without the slash that begins a path in a root and the byte that ends it
+_MOST_TARGET = 4095  # linux/limits.h, without the byte that ends a path
+MOST_PATH = _MOST_TARGET - 255
+"""What is left for a path where the directory that a tree is unpacked or staged in takes some of it."""
 MOST_NAME = 255  # linux/limits.h, of each part of a path
 _MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
 _MOST_TIME = 1 << 55
@@ -94,9 +96,10 @@ def unrepresentable(entry: Entry) -> str:
 
 def _unnameable(entry: Entry) -> str:
     names = [entry.path, entry.target or b"", entry.link or b""]
+    for name, most in zip(names, (MOST_PATH, _MOST_TARGET, MOST_PATH), strict=True):
+        if len(name) > most:
+            return f"it has a name of {len(name)} bytes, and {most} are the most that Linux takes wherever a tree lies"
     longest = max(map(len, names))
-    if longest > MOST_PATH:
-        return f"it has a name of {longest} bytes, and Linux takes {MOST_PATH}"
     if longest > MOST_NAME:
         part = max((part.removeprefix(WHITEOUT_PREFIX) for name in names for part in name.split(b"/")), key=len)
         if len(part) > MOST_NAME:  # a whiteout is no file anywhere
