@@ -68,7 +68,7 @@ def build_layer(
         tree, work = _tree(spec, stage, temporary, tell, stack)
         tree = tree.replacing(_cleaned(tree, tell))
         if spec.rootfs and spec.base is None:
-            for note in unusual(tree.entries.get, spec.rootfs):
+            for note in unusual(tree.entries.get, spec.rootfs, is_tar=not os.path.isdir(spec.rootfs)):
                 tell(Progress("scan", note=f"warning: {note}"))
         if not spec.allow_sparse:
             check_holes(tree)
