@@ -80,10 +80,10 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type checker reads the 
     if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    if isinstance(value, FunctionType):
-        from .border import guarded  # noqa: PLC0415 - when something is called
+    from .system.border import guarded  # noqa: PLC0415 - when something is used
 
+    value = getattr(guarded(import_module)(f".{_HOMES[name]}", __name__), name)
+    if isinstance(value, FunctionType):
         value = guarded(value)
     globals()[name] = value
     return value

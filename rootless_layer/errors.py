@@ -28,7 +28,10 @@ next. ``exit_code`` is what the command ends with: :data:`FAULTS` has a sentence
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FAULTS = {
     65: "an input's content cannot be used",
@@ -160,6 +163,13 @@ class DaemonError(SessionError):
     """The fakeroot daemon died or could not be started."""
 
     exit_code = 71
+
+
+def raise_told(answer: Mapping[str, Any]) -> None:
+    """Raise the error of which another process tells the name, the problems and the hint, if it tells one."""
+    if "error" in answer:
+        name, problems, hint = answer["error"]
+        raise globals()[name](*problems, hint=hint)
 
 
 def reason(error: BaseException) -> str:

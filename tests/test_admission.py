@@ -27,10 +27,13 @@ from rootless_layer.image.admission import admit
 from rootless_layer.image.image import Image
 from rootless_layer.image.read import Stored, read_images
 from rootless_layer.image.write import export_images
+from rootless_layer.layer.attributes import unsettable
 from rootless_layer.layer.blob import LayerBlob, open_layer
 from rootless_layer.oci.config import check_config, exposed, problems, word_problem
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import is_reference, path_and_name, tag_of
+from rootless_layer.tree.hiding import unusual
+from rootless_layer.tree.tree import Entry
 
 
 @pytest.fixture
@@ -320,6 +323,45 @@ def test_build_says_what_is_unusual(user: User) -> None:
     top.chmod(0o755)
     (top / "tmp").chmod(0o1777)
     assert "warning" not in user.build("--rootfs", top).err
+
+
+def test_what_is_unusual_in_a_tar_is_mended_there() -> None:
+    """A file of a tar has no path that chmod takes."""
+    entries = {b"": Entry(path=b"", mode=0o40700)}
+    [of_tar], [of_folder] = (list(unusual(entries.get, "root.tar", is_tar=is_tar)) for is_tar in (True, False))
+    assert "mend it in the tar" in of_tar
+    assert "chmod" not in of_tar
+    assert "chmod 755 root.tar" in of_folder
+
+
+CAPABILITY, DEFAULT_ACL = b"security.capability", b"system.posix_acl_default"
+NONE = "00000000"
+ATTRIBUTES: list[tuple[int, bytes, bytes, str]] = [
+    (0o100755, CAPABILITY, bytes.fromhex("0100000200200000" + NONE * 3), ""),
+    (0o100755, CAPABILITY, bytes.fromhex("0100000300200000" + NONE * 4), ""),
+    (0o100755, CAPABILITY, bytes.fromhex("0100000200200000"), "no set of capabilities"),
+    (0o100755, CAPABILITY, b"garbage", "no set of capabilities"),
+    (0o40755, DEFAULT_ACL, bytes.fromhex("0200000001000700ffffffff"), ""),
+    (0o40755, DEFAULT_ACL, b"garbage", "no access control list"),
+    (0o40755, DEFAULT_ACL, bytes.fromhex("0200000003000700ffffffff"), "no access control list"),
+    (0o100644, DEFAULT_ACL, bytes.fromhex("0200000001000700ffffffff"), "only a directory"),
+    (0o100644, b"user.a", bytes(65536), ""),
+    (0o100644, b"user.a", bytes(65537), "65537 bytes"),
+    (0o100644, b"user." + b"a" * 250, b"", ""),
+    (0o100644, b"user." + b"a" * 251, b"", "256 bytes"),
+]
+
+
+def test_attributes_that_no_engine_can_set(folder: Path) -> None:
+    """The kernel refuses some names, sizes and forms, wherever the layer is unpacked: it is a note, as some readers pass over them."""
+    for mode, name, value, expected in ATTRIBUTES:
+        found = list(unsettable(Entry(path=b"a", mode=mode, xattrs=((name, value),))))
+        assert (len(found) == 1) == bool(expected), (name, value)
+        assert expected in "".join(found)
+    upon(folder, tar(("a", FILE, b"", {"pax_headers": {"SCHILY.xattr.security.capability": "garbage"}})))
+    found_here = validate(str(folder / "base"), no_spool)
+    assert found_here.valid
+    assert "/a: the attribute security.capability cannot be set" in "\n".join(map(str, found_here.notes))
 
 
 # --- bases that are odd ---

@@ -27,6 +27,7 @@ from programs.aftermath import assert_said
 from rootless_layer.errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
 from rootless_layer.image.read import read_images
 from rootless_layer.oci.descriptor import MANIFEST, MEDIA_TYPES
+from rootless_layer.system.border import guarded
 from rootless_layer.system.machine import failed, unreadable, unwritable
 from rootless_layer.tar import compression, decompression
 from rootless_layer.tar.compression import Compression
@@ -151,6 +152,53 @@ def test_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1)
     with compression.BlobWriter(Compression("gzip"), io.BytesIO()) as writer, pytest.raises(MachineError, match="thread"):
         writer.write(memoryview(bytes(1000)))
+
+
+SHORT: list[tuple[BaseException, int, str]] = [
+    (MemoryError(), 74, "ulimit -v"),
+    (RuntimeError("can't start new thread"), 74, "ulimit -u"),
+    (ImportError("libx.so.1: failed to map segment from shared object"), 74, "ulimit -v"),
+    (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), 74, "ulimit -u"),
+    (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), 74, "ulimit -n"),
+    (OSError(errno.EFBIG, os.strerror(errno.EFBIG), "/a/path"), 74, "ulimit -f"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "hint"), SHORT, ids=[repr(row[0]) for row in SHORT])
+def test_what_there_is_not_enough_of_is_told_at_the_border(error: BaseException, status: int, hint: str) -> None:
+    """Nobody foresees where memory, threads or files run out: the library's functions say so, with what to do."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(MachineError) as caught:
+        guarded(fail)()
+    assert caught.value.exit_code == status
+    assert hint in caught.value.hint
+    assert getattr(error, "filename", None) is None or caught.value.problems[0].startswith("/a/path: ")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("x"), ImportError("no module x"), ValueError("x"), InputError("x"), BrokenPipeError()]
+)
+def test_what_is_no_shortage_stays_what_it_is(error: BaseException) -> None:
+    """A fault of this program's is none of the machine's, and an error that says what it is stays."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        guarded(fail)()
+    assert caught.value is error
+
+
+def test_memory_that_runs_out_anywhere_is_no_traceback(user: User) -> None:
+    """Below what Python or libarchive needs, the command says memory: 74, and never a fault of its own."""
+    user.build("--view", "directory", "--script", user.script("touch a"))
+    for kilobytes in (30_000, 50_000):
+        result = user.run(["sh", "-c", f'ulimit -v {kilobytes}; exec "$@"', "sh", *COMMAND, "validate", "layer"])
+        assert_said(result, 74, "(?i)memory|failed to map", "ulimit -v")
+        assert "Traceback" not in result.err
 
 
 def test_a_base_that_may_not_be_read(user: User) -> None:

@@ -27,9 +27,11 @@ from programs.aftermath import CLOSED, assert_said
 from rootless_layer.check.diff import compare
 from rootless_layer.check.inspect import inspect
 from rootless_layer.check.validate import validate
+from rootless_layer.cli.statuses import INVALID
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.image.read import read_images
 from rootless_layer.oci.findings import Findings
+from rootless_layer.oci.reference import REF_NAME
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 FILE, DIRECTORY, LINK, SYMBOLIC = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE
@@ -221,11 +223,40 @@ def test_notes_do_not_fail(user: User, folder: Path) -> None:
 def test_what_is_no_image_is_an_error(user: User, folder: Path) -> None:
     """A directory without an image, and a path that is not there, are errors that say what to give."""
     for path, status in ((folder, 65), (folder / "absent", 66)):
-        assert_said(user.run([*COMMAND, "validate", path]), status, str(path), "Give an image layout")
+        done = user.run([*COMMAND, "validate", path])
+        assert_said(done, status, str(path), "Give an image layout")
+        assert done.out == ""
     made = Made(folder / "layout").write()
     done = user.run([*COMMAND, "validate", "--json", folder / "absent", made.folder])
     assert_said(done, 66, "absent: no such image")
     assert [row["valid"] for row in json.loads(done.out)] == [False, True]
+
+
+def test_one_image_of_several_is_meant(folder: Path) -> None:
+    """PATH#NAME is checked alone, as every other verb reads it; a name that is not there is an error."""
+
+    def change(document: Any) -> None:
+        [row] = document["manifests"]
+        bad = {**row, "size": 1}
+        document["manifests"] = [{**one, "annotations": {REF_NAME: name}} for one, name in ((row, "good:1"), (bad, "bad:1"))]
+
+    made = Made(folder / "layout", change={"index": change}).write()
+    for path in (made.folder, made.archive(folder / "archive.tar")):
+        assert [validate(f"{path}{name}", no_spool).valid for name in ("", "#good:1", "#bad:1")] == [False, True, False]
+        with pytest.raises(InputError, match="no image of the name absent"):
+            validate(f"{path}#absent", no_spool)
+
+
+def test_a_changed_blob_is_one_fault_everywhere(folder: Path) -> None:
+    """Whoever reads a blob that is not what its digest says calls the content wrong, 65: validate, and all that copy it."""
+    made = Made(folder).write()
+    flip(made.layer(0))
+    assert not validate(str(folder), no_spool).valid
+    layer = read_images(str(folder), no_spool)[0].image.layers[0]
+    for read in (layer.copy, layer.copy_plain):
+        with pytest.raises(InputError) as caught:
+            read(len)
+        assert caught.value.exit_code == INVALID
 
 
 # --- documents ---

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rootless_layer.errors import InputError
 from rootless_layer.image.admission import MOST_FOR_DOCKER, Accidents
 from rootless_layer.image.files import clean
-from rootless_layer.image.read import MOST_READ
+from rootless_layer.image.read import MOST_READ, is_among
 from rootless_layer.layer.soundness import Soundness
 from rootless_layer.oci.descriptor import is_layer_type, layer_type
 from rootless_layer.oci.documents import (
@@ -50,9 +50,10 @@ def _check_platform(config: Document, platform: dict[str, Any]) -> None:
 class StoredImages:
     """An image layout or an archive, and what of it was looked at already."""
 
-    def __init__(self, find: Callable[[str], Piece | None], finder: Finder) -> None:
-        """Take what finds a file by its name, and what keeps the findings."""
-        self.find, self.finder = find, finder
+    def __init__(self, find: Callable[[str], Piece | None], finder: Finder, name: str = "") -> None:
+        """Take what finds a file by its name, and what keeps the findings; ``name`` is of the one image that is meant."""
+        self.find, self.finder, self.name = find, finder, name
+        self.named = False
         self.hashed: set[str] = set()
         self.entered: set[str] = set()
         self.readings: dict[Piece, Reading] = {}
@@ -72,7 +73,10 @@ class StoredImages:
             self._index(index, "index.json")
         if docker is not None:
             self._docker(docker)
-        for name in names:
+        if self.name and not self.named:
+            message = f"{path}: holds no image of the name {self.name}"
+            raise InputError(message, hint="`rootless-layer inspect` says which there are.")
+        for name in () if self.name else names:
             blob = _BLOB.fullmatch(name)
             piece = self.find(name)
             if blob and name not in self.hashed and piece is not None:
@@ -140,6 +144,8 @@ class StoredImages:
         rows = given.documents("manifests", required=True)
         if not rows:
             self.finder.note(name, "lists no image")
+        if name == "index.json":
+            rows = [row for row in rows if self._is_meant(_names(row))]
         some = any(self._is_here(row) for row in rows)
         for row in rows:
             _check_name(row)
@@ -156,6 +162,11 @@ class StoredImages:
                     _check_platform(config, platform)
             else:
                 self.finder.note(blob[1], f"{quoted(blob[0])} is not an image's media type: it was not looked into")
+
+    def _is_meant(self, names: Iterable[str]) -> bool:
+        meant = not self.name or is_among(self.name, names)
+        self.named = self.named or meant
+        return meant
 
     def _is_here(self, row: Document) -> bool:
         digest = row.given.get("digest")
@@ -213,6 +224,8 @@ class StoredImages:
         for number, value in enumerate(given):
             row = Document(value, "manifest.json", self.finder, f"[{number}]")
             row.spelled(("Config", "RepoTags", "Layers", "Parent", "LayerSources"))
+            if not self._is_meant(row.strings("RepoTags")):
+                continue
             config = self._named(row, row.get("Config", str, required=True))
             names = row.strings("Layers", required=True)
             if len(names) > MOST_READ:
@@ -304,13 +317,16 @@ def _other_than_image(given: Document, config: str, *, runs: bool) -> str:
 
 def _check_name(row: Document) -> None:
     """Check the name under which an index lists an image."""
-    names = row.given.get("annotations")
-    for key in (FULL_NAME, REF_NAME):
-        name = names.get(key) if isinstance(names, dict) else None
-        if isinstance(name, str):
-            _check_text(row, "annotations", name)
-            if name.isprintable() and not is_ref_name(name):
-                row.finder.note(row.where, f"{quoted(name)} is no name that other tools take")
+    for name in _names(row):
+        _check_text(row, "annotations", name)
+        if name.isprintable() and not is_ref_name(name):
+            row.finder.note(row.where, f"{quoted(name)} is no name that other tools take")
+
+
+def _names(row: Document) -> list[str]:
+    given = row.given.get("annotations")
+    names = [given.get(key) for key in (FULL_NAME, REF_NAME)] if isinstance(given, dict) else []
+    return [name for name in names if isinstance(name, str)]
 
 
 def _check_text(row: Document, where: str, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.files import clean, headers, in_archive, in_directory
 from rootless_layer.oci.findings import Finder
+from rootless_layer.oci.reference import path_and_name
 from rootless_layer.tar.decompression import decompress, kind_of
 
 from .directory import check_derived, check_layer
@@ -25,17 +26,23 @@ _NO_IMAGE = "Give an image layout, an OCI archive, a docker-archive, or a layer'
 def validate(path: str, spool: Callable[[], str]) -> Findings:
     """Check an image layout, an archive of one, a docker-archive, a derived image, or a layer's directory.
 
+    PATH#NAME is one image of several.
+
     ``spool`` gives the path of a new file, where an archive has to be decompressed.
     Raises :class:`InputError` only for what is none of these, or no readable archive.
     """
     finder = Finder()
+    path, name = path_and_name(path)
     if os.path.isdir(path):
+        if name and any(os.path.lexists(f"{path}/{described}") for described in ("layer.json", "image.json")):
+            message = f"{path}: is a single layer or image, which has no name in it"
+            raise InputError(message, hint=f"Leave out #{name}.")
         if os.path.lexists(f"{path}/layer.json"):
             check_layer(path, finder)
         elif os.path.lexists(f"{path}/image.json"):
             check_derived(path, finder)
         else:
-            StoredImages(in_directory(path), finder).check(_blobs_of(path), path)
+            StoredImages(in_directory(path), finder, name).check(_blobs_of(path), path)
         return finder.found()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
@@ -43,10 +50,10 @@ def validate(path: str, spool: Callable[[], str]) -> Findings:
     archive = path if kind_of(path) == "none" else decompress(path, spool())
     find = in_archive(archive)
     names = Counter(clean(header.name) for header in headers(archive) if not header.isdir())
-    for name, count in names.items():
+    for stored, count in names.items():
         if count > 1:
-            finder.problem(repr(name)[1:-1], "is in the archive more than once: readers take one or the other")
-    StoredImages(find, finder).check(names, path)
+            finder.problem(repr(stored)[1:-1], "is in the archive more than once: readers take one or the other")
+    StoredImages(find, finder, name).check(names, path)
     return finder.found()
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rootless_layer.border import of_machine
 from rootless_layer.errors import OutputError, RootlessLayerError, ScriptError
+from rootless_layer.system.border import of_machine
 from rootless_layer.system.fork import ENDING, abandon
 from rootless_layer.system.replace import PLACED
 from rootless_layer.terminal import is_live
@@ -53,15 +53,18 @@ def run(main: click.Group) -> NoReturn:
 def _status(main: click.Group) -> int:
     try:
         ended = main(prog_name="rootless-layer", standalone_mode=False)
-    except (click.ClickException, RootlessLayerError, OSError) as error:
+    except (click.ClickException, RootlessLayerError) as error:
         return _fail(error)
+    except Exception as error:
+        told = of_machine(error)
+        if told is None:
+            raise
+        return _fail(told)
     return ended if isinstance(ended, int) else 0  # click gives the status of its own Exit
 
 
-def _fail(error: click.ClickException | RootlessLayerError | OSError) -> int:
+def _fail(error: click.ClickException | RootlessLayerError) -> int:
     """Say what is wrong to a person, and to a program where --json asks for it."""
-    if isinstance(error, OSError):
-        error = of_machine(error)
     kind, hint = type(error).__name__, ""
     problems: tuple[str, ...]
     if isinstance(error, RootlessLayerError):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rootless_layer.errors import InputError, OutputError
+from rootless_layer.errors import InputError
 from rootless_layer.options.output import image_format
+from rootless_layer.system.machine import unwritable
 
 from .closure import closure_layers, with_closure
 from .command import Strict, check_different
@@ -204,8 +205,7 @@ def _spooled(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{place}: nothing can be written there: {error.strerror or error}"
-        raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
+        raise unwritable(error, place, "nothing can be written there", hint="Set TMPDIR to a directory that is there.") from error
 
 
 def _kind(options: Mapping[str, Any]) -> Format:

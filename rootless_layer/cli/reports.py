@@ -30,6 +30,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     """Check every claim of an image layout, an archive, a docker-archive, or a layer's directory.
 
+    PATH#NAME is one image of several.
+
     All that is wrong is on stderr, a line each; the exit status is 0 where nothing is, else
     65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
     """
@@ -38,6 +40,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     from rootless_layer.system.machine import NOBODYS_FAULT  # noqa: PLC0415
 
     found = {}
+    unread: set[str] = set()
     missing = False
     with spooling() as spool:
         for path in outputs:
@@ -47,6 +50,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
                 raise
             except InputError as error:
                 missing = missing or isinstance(error, SourceError)
+                unread.add(path)
                 say(error)
                 found[path] = Findings(tuple(Finding(path, problem.removeprefix(f"{path}: ")) for problem in error.problems))
                 continue
@@ -57,7 +61,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
         rows = [{"path": path} | findings.to_json() for path, findings in found.items()]
         give_json(rows)
     elif not quiet:
-        give(f"{path}: {_summary(findings)}" for path, findings in found.items())
+        give(f"{path}: {_summary(findings)}" for path, findings in found.items() if path not in unread)
     if missing:
         raise click.exceptions.Exit(SourceError.exit_code)
     if not all(findings.valid for findings in found.values()):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rootless_layer.errors import InputError
 from rootless_layer.layer.blob import Piece
-from rootless_layer.system.machine import is_of_machine, unreadable
+from rootless_layer.system.machine import is_of_machine, shortage, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +79,8 @@ def headers(path: str, where: str = "") -> list[tarfile.TarInfo]:
                 if header.size < 0:  # the next one would stand before it, for ever
                     problem = f"{header.name} has a size of {header.size}"
         except Exception as error:
+            if shortage(error) and not isinstance(error, OSError):
+                raise
             if isinstance(error, OSError) and is_of_machine(error.errno):
                 raise unreadable(error, where or path) from error
             problem = error

@@ -11,6 +11,7 @@ import attrs
 from rootless_layer.errors import InputError
 from rootless_layer.oci.config import check_config, merged
 from rootless_layer.oci.descriptor import CONFIG, MANIFEST, Descriptor, Platform, canonical, chain_ids, sha256
+from rootless_layer.terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,7 @@ class Image:
         """Give what the config says; raises :class:`InputError` where it is no object."""
         said = json.loads(self.config)
         if not isinstance(said, dict):
-            message = f"the config of an image is a JSON object, and not {str(said)[:40]!r}"
+            message = f"the config of an image is a JSON object, and not {quoted(said)}"
             raise InputError(message)
         return said
 

@@ -115,10 +115,15 @@ def choose(found: list[Stored], where: str, platform: Platform, name: str = "") 
 
 
 def is_named(stored: Stored, name: str) -> bool:
-    """Say whether an image has a name, of which the registry and the tag may be left out, or all but the tag."""
+    """Say whether an image has a name."""
+    return is_among(name, stored.names)
+
+
+def is_among(name: str, names: Iterable[str]) -> bool:
+    """Say whether a name is among those of an image; the registry and the tag may be left out, or all but the tag."""
     full = {name, f"docker.io/library/{name}", f"docker.io/{name}"}
     full |= {f"{one}:latest" for one in full if ":" not in one.rpartition("/")[2]}
-    return any(one in full or one.rpartition(":")[2] == name for one in stored.names)
+    return any(one in full or one.rpartition(":")[2] == name for one in names)
 
 
 class _Files:

@@ -95,8 +95,8 @@ class LayerBlob:
         """Give the blob's bytes to ``consume``, a part at a time, and check them on their way.
 
         A derived layer's tar is the next of ``streams``, where there are some (:func:`ahead`).
-        Raises :class:`SourceError` where the bytes are not what the descriptor says; the last
-        part may have been given by then.
+        Where the bytes are not what the descriptor says, it raises :class:`InputError` for a stored blob, and
+        :class:`SourceError` where a source changed; the last part may have been given by then.
         """
         if self.trusted and self.piece is not None:
             self.piece.copy(consume)
@@ -152,8 +152,9 @@ class LayerBlob:
             return
         where = self.listing if self.piece is None else self.piece.name
         message = f"{where}: the layer is {writer.digest} of {writer.size} bytes, and should be {digest} of {size}"
-        hint = "A source changed since the layer was built: build it again."
-        raise SourceError(message, hint=hint if self.piece is None else "It is damaged: get or build it again.")
+        if self.piece is None:
+            raise SourceError(message, hint="A source changed since the layer was built: build it again.")
+        raise InputError(message, hint="It is damaged: get or build it again.")
 
 
 def ahead(layers: Iterable[LayerBlob], *, processes: int | None = None) -> Streams:

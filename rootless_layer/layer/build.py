@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer import given
-from rootless_layer.errors import OutputError, OverlayError, SourceError, UnavailableError
+from rootless_layer.errors import OverlayError, SourceError, UnavailableError
 from rootless_layer.plan.locate import StoreLocation
 from rootless_layer.plan.plan import check_no_image, check_rootfs, plan, read_directory
 from rootless_layer.plan.spec import Blob, LayerSpec, Stage
@@ -20,6 +20,7 @@ from rootless_layer.progress import Progress, silent
 from rootless_layer.session.scaffold import ToolStager
 from rootless_layer.session.scan import check_sources, scan, scan_above
 from rootless_layer.session.session import Session
+from rootless_layer.system.machine import unwritable
 from rootless_layer.system.replace import aside, check_replaceable, make_folder, writing
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tree.base import Delta
@@ -67,7 +68,7 @@ def build_layer(
         tree, work = _tree(spec, stage, temporary, tell, stack)
         tree = tree.replacing(_cleaned(tree, tell))
         if spec.rootfs and spec.base is None:
-            for note in unusual(tree.entries.get, spec.rootfs):
+            for note in unusual(tree.entries.get, spec.rootfs, is_tar=not os.path.isdir(spec.rootfs)):
                 tell(Progress("scan", note=f"warning: {note}"))
         if not spec.allow_sparse:
             check_holes(tree)
@@ -106,8 +107,8 @@ def _work_directory(spec: LayerSpec, temporary: Temporary, *, overlay: bool) -> 
     try:
         return temporary.make(folder, prefix)
     except OSError as error:
-        message = f"{folder}: no directory for the build can be made there: {error.strerror}"
-        raise OutputError(message, hint="Set TMPDIR to a directory with room that you may write to.") from error
+        hint = "Set TMPDIR to a directory that is there."
+        raise unwritable(error, folder, "no directory for the build can be made there", hint=hint) from error
 
 
 def _beside(base: Base, folder: str) -> bool:

@@ -10,6 +10,8 @@ from rootless_layer.tree.changes import parents
 from rootless_layer.tree.hiding import resolve
 from rootless_layer.tree.tree import legible, shown
 
+from .attributes import unsettable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -72,6 +74,8 @@ class Soundness:
             self._problem(member, member.fault)
         if member.warning:
             self._note(member, member.warning)
+        for note in unsettable(member.entry) if member.entry.xattrs else ():
+            self._note(member, note)
         if member.sparse:
             self._note(member, "the file is sparse, which not every reader of layers knows")
 

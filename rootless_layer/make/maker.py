@@ -24,12 +24,13 @@ from rootless_layer.image.image import Image
 from rootless_layer.image.read import Stored
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.descriptor import chain_ids, sha256
+from rootless_layer.system.border import of_machine
 from rootless_layer.system.temporary import Temporary
 
 from .chain import Made, Placed, missing, placed
 from .resolve import assemble, format_of, open_below, platform_of
 from .task import Task
-from .worker import IO_ERROR, Job, Teller
+from .worker import Job, Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -108,14 +109,12 @@ class Maker:
             return
         try:
             task = self._layer(node) if node.kind == "layer" else self._image(node)
-        except RootlessLayerError as error:
-            kind = type(error).__name__
-            said = {"error": kind, "problems": list(error.problems), "hint": error.hint, "exitStatus": error.exit_code}
-            self._fail(node, said)
-            return
-        except OSError as error:
-            problem = f"{error.filename or node.name}: {error.strerror}"
-            self._fail(node, {"error": "MachineError", "problems": [problem], "hint": "", "exitStatus": IO_ERROR})
+        except Exception as error:
+            told = error if isinstance(error, RootlessLayerError) else of_machine(error, node.name)
+            if told is None:
+                raise
+            kind = type(told).__name__
+            self._fail(node, {"error": kind, "problems": [*told.problems], "hint": told.hint, "exitStatus": told.exit_code})
             return
         if task is not None:
             self._tasks.append(task)

@@ -12,6 +12,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rootless_layer.errors import RootlessLayerError, ScriptError
+from rootless_layer.system.border import of_machine
 from rootless_layer.system.fork import Child, uninterrupted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rootless_layer.progress import Progress
 
 _PAUSE_SECONDS = 0.1
-IO_ERROR, _OUR_ERROR = 74, 70
+_OUR_ERROR = 70
 Report = dict[str, Any]
 
 
@@ -88,9 +89,11 @@ def _run(work: Callable[[Teller], object], teller: _Teller, words: int) -> None:
         teller.fail(error.problems, error.hint, error.status, "ScriptError")
     except RootlessLayerError as error:
         teller.fail(error.problems, error.hint, error.exit_code, type(error).__name__)
-    except OSError as error:
-        teller.fail([f"{error.filename or 'the build'}: {error.strerror}; nothing was kept"], "", IO_ERROR, "MachineError")
-    except Exception as error:  # noqa: BLE001 - it is a fault of this program's, and said to be one
+    except Exception as error:  # noqa: BLE001 - it is this machine's, or a fault of this program's, and said to be one
+        told = of_machine(error, "the build")
+        if told is not None:
+            teller.fail([f"{problem}; nothing was kept" for problem in told.problems], told.hint, told.exit_code, "MachineError")
+            return
         traceback.print_exc()
         teller.fail([f"a fault of this program: {type(error).__name__}: {error}"], "Report it, with the lines above.", _OUR_ERROR)
 

@@ -81,6 +81,7 @@ class Session:
         reasons: list[str] = []
         isolations: list[Isolation] = ["namespaces", "chroot" if os.geteuid() == 0 else "none"]
         while "ready" not in (answer := self._receive()):
+            errors.raise_told(answer)
             reasons.append(str(answer.get("unavailable", "the session's process ended")))
             if not isolations:
                 message = f"no session can be started here: {'; '.join(reasons)}"
@@ -225,9 +226,7 @@ class Session:
                 *bypasses,
                 hint="Use programs that libfakeroot is loaded into: dynamic ones, with LD_PRELOAD left as it is.",
             )
-        if "error" in result:
-            name, problems, hint = result["error"]
-            raise getattr(errors, name)(*problems, hint=hint)
+        errors.raise_told(result)
         if failure is not None:
             raise failure
         with open(saved, "rb") as file:

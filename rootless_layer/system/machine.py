@@ -36,6 +36,8 @@ _NO_THREAD = "can't start new thread"
 """What Python says in a mere :class:`RuntimeError`."""
 NO_MEMORY = "not enough memory"
 """What zstd says in an exception of its own, also where its threads cannot be started."""
+_NOT_LOADED = ("Cannot allocate memory", "failed to map segment from shared object")
+"""What the dynamic linker says of a library for which there is no memory."""
 NOBODYS_FAULT = (MachineError, UnreadableError)
 """What says nothing of an input: it may be right."""
 
@@ -88,6 +90,27 @@ def failed(number: int, path: str, doing: str) -> RootlessLayerError:
     return unwritable(error, path, doing) if writing else unreadable(error, path, doing)
 
 
+def shortage(error: BaseException) -> int:
+    """Give the kernel's number for what there was not enough of, 0 where an error says nothing of the kind.
+
+    Memory and threads run out without a number: in exceptions of Python's, of codecs', of the dynamic linker's.
+    """
+    if isinstance(error, RootlessLayerError):
+        return 0
+    if isinstance(error, OSError) and error.errno is not None:  # the dynamic linker's has none
+        return error.errno if error.errno in _EXHAUSTED else 0
+    text = str(error)
+    if isinstance(error, RuntimeError) and _NO_THREAD in text:
+        return errno.EAGAIN
+    told = NO_MEMORY in text or (isinstance(error, OSError | ImportError) and any(words in text for words in _NOT_LOADED))
+    return errno.ENOMEM if told or isinstance(error, MemoryError) else 0
+
+
+def advice(number: int | None) -> str:
+    """Say what to do about an error number that is not of the file at hand, ``""`` where nobody knows."""
+    return _EXHAUSTED.get(number or 0) or _FULL.get(number or 0, "")
+
+
 @contextlib.contextmanager
 def enough(doing: str) -> Iterator[None]:
     """Raise :class:`MachineError` where there is not enough for what is done: memory, or a thread that can be started.
@@ -99,8 +122,8 @@ def enough(doing: str) -> Iterator[None]:
     except RootlessLayerError:
         raise
     except Exception as error:
-        number = errno.EAGAIN if _NO_THREAD in str(error) else errno.ENOMEM
-        if number == errno.ENOMEM and not isinstance(error, MemoryError) and NO_MEMORY not in str(error):
+        number = 0 if isinstance(error, OSError) else shortage(error)
+        if not number:
             raise
         message = f"{doing}: {str(error) or os.strerror(number)}"
         raise MachineError(message, hint=_EXHAUSTED[number]) from error

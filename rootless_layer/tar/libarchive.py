@@ -16,7 +16,8 @@ from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rootless_layer.errors import ArchiveError, UnavailableError
+from rootless_layer.errors import ArchiveError, MachineError, UnavailableError
+from rootless_layer.system.machine import advice, shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,8 +35,10 @@ def _import_ffi() -> Any:  # noqa: ANN401 - a module without types
     os.environ["LIBARCHIVE"] = given or _SONAME
     try:
         return import_module("libarchive.ffi")
-    except (OSError, AttributeError) as error:
+    except (OSError, AttributeError, MemoryError) as error:
         message = f"libarchive cannot be loaded: {error}"
+        if number := shortage(error):
+            raise MachineError(message, hint=advice(number)) from error
         raise UnavailableError(
             message, hint="Install it (Debian: apt install libarchive13), or set LIBARCHIVE to its path."
         ) from error

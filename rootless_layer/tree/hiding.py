@@ -200,7 +200,7 @@ def hidden_by_plan(base: Base, planned: Tree) -> list[str]:
 _USUAL = {b"": 0o755, b"tmp": 0o1777, b"var/tmp": 0o1777}
 
 
-def unusual(there: Lookup, where: str) -> Iterator[str]:
+def unusual(there: Lookup, where: str, *, is_tar: bool = False) -> Iterator[str]:
     """Say which directories of a root filesystem have a mode or an owner by which programs cannot use them."""
     for path, mode in _USUAL.items():
         entry = there(path)
@@ -208,5 +208,5 @@ def unusual(there: Lookup, where: str) -> Iterator[str]:
             own = f"{where.rstrip('/')}/{path.decode()}".rstrip("/")
             yield (
                 f"{shown(path)} is {_told(entry)} in {where}, and {mode:04o} 0:0 everywhere else:"
-                f" if that is not meant, chmod {mode:o} {own}, or have a script do it"
+                f" if that is not meant, {'mend it in the tar' if is_tar else f'chmod {mode:o} {own}'}, or have a script do it"
             )

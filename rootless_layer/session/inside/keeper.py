@@ -36,6 +36,7 @@ from .faked import Daemon
 from .listener import Watch
 from .overlay import Overlay
 from .script import STARTED, be_script, forget_signals, mount_proc
+from .words import first_line, native, told
 
 TIMED_OUT = 124
 _GRACE_SECONDS = 10
@@ -57,7 +58,7 @@ def main() -> NoReturn:
     """Be the keeper; never return."""
     os.umask(0o022)
     forget_signals({signal.SIGPIPE, signal.SIGXFSZ})  # else no child's end may be seen, and faked may not end; these are Python's
-    plan = _native(json.loads(_first_line()))
+    plan = native(json.loads(first_line()))
     try:
         if plan["isolation"] == "namespaces":
             namespaces.become_root_of_own_namespace(
@@ -70,7 +71,11 @@ def main() -> NoReturn:
         os._exit(1)
     keeper = os.getpid()
     orders, relay = os.pipe()
-    init = os.fork()
+    try:
+        init = os.fork()
+    except OSError as error:
+        _report({"error": told(error, plan["work"], "no process for the scripts can be started")})
+        os._exit(1)
     if init == 0:
         os.close(relay)
         os.close(0)
@@ -104,28 +109,6 @@ def _wait(relay: int, init: int) -> bool:
                 words = words[os.write(relay, words) :]
 
 
-def _first_line() -> bytes:
-    """Read stdin up to the end of a line, and not a byte further."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            os._exit(1)
-        line += byte
-    return line
-
-
-def _native(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Undo what the caller does to bytes so that JSON can carry them in any locale."""
-    if isinstance(value, str):
-        return os.fsdecode(value.encode("latin-1"))
-    if isinstance(value, list):
-        return [_native(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _native(part) for name, part in value.items()}
-    return value
-
-
 def _report(result: Plan) -> None:
     data = json.dumps(result).encode() + b"\n"
     with contextlib.suppress(BrokenPipeError):  # the caller has gone, and the keeper knows
@@ -146,12 +129,11 @@ def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
             line = file.readline()
         if not line.endswith(b"\n"):
             os._exit(1)
-        result = _Session(plan | _native(json.loads(line))).run()
+        result = _Session(plan | native(json.loads(line))).run()
     except RootlessLayerError as error:
         result = {"error": [type(error).__name__, list(error.problems), error.hint]}
-    except OSError as error:
-        problem = f"{plan['work']}: the session cannot keep its files there: {error.strerror or error}"
-        result = {"error": ["OutputError", [problem], "Set TMPDIR to a directory with room."]}
+    except (OSError, MemoryError) as error:
+        result = {"error": told(error, plan["work"], "the session cannot keep its files there")}
     except _Aborted:
         os._exit(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
