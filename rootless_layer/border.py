@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from .errors import MachineError
@@ -16,7 +17,18 @@ T = TypeVar("T")
 
 def of_machine(error: OSError) -> MachineError:
     """Put an error of the system's that nobody foresaw in words."""
+    if error.filename is None and is_adrift():
+        return MachineError("the working directory is gone", hint="Change to one that is there, or give absolute paths.")
     return MachineError(f"{error.filename or 'this machine'}: {error.strerror or error}")
+
+
+def is_adrift() -> bool:
+    """Say whether the working directory, from which relative paths lead, was removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def guarded(function: Callable[P, T]) -> Callable[P, T]:

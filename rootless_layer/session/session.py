@@ -15,7 +15,7 @@ import attrs
 
 from rootless_layer import errors
 from rootless_layer.errors import BypassError, DaemonError, ScriptError, UnavailableError
-from rootless_layer.session.inside.script import DEVICES
+from rootless_layer.session.inside.script import DEVICES, NOT_FOUND
 from rootless_layer.session.inside.xattr_agent import HELD
 from rootless_layer.system.temporary import start_python
 
@@ -304,6 +304,8 @@ def _failed(script: Script, end: list[Any], spec: LayerSpec, variables: Environm
     match kind:
         case "exit":
             problem = f"the script failed with exit status {number}"
+            if number == NOT_FOUND and variables.left_out:
+                hint = f"Is it a program that was not found? {variables.without}"
         case "signal":
             name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
             problem = f"the script was killed by the signal {name}"
@@ -321,4 +323,4 @@ def _failed(script: Script, end: list[Any], spec: LayerSpec, variables: Environm
         case _:
             return ScriptError(about, status=number)
     status = 128 + number if kind == "signal" else number
-    return ScriptError(f"{script.name}: {problem}", status=status, hint=hint)
+    return ScriptError(f"{script.name or 'the script without a name'}: {problem}", status=status, hint=hint)
