@@ -393,6 +393,16 @@ def test_a_stdout_that_takes_nothing_is_73(users: list[User]) -> None:
         assert_said(done, 73, "stdout: ")
 
 
+def test_a_working_directory_that_is_gone_is_named(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the working directory was removed, a relative path's error says so, whatever else it says."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for words, status in ((["build", "--copy-to-root", "t", "-o", "l"], 74), (["diff", "a", "b"], 66)):
+        found = ran(*words)
+        assert (found[0], "working directory is gone" in found[2]) == (status, True), found
+
+
 @pytest.mark.parametrize("verb", ["image", "nix-archive", "nix-export", "inspect"])
 def test_a_reader_that_goes_away_is_141_in_every_verb(users: list[User], verb: str) -> None:
     """Where the reader of stdout has gone away the status is 141, without a word, whichever verb writes."""

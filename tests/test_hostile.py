@@ -466,6 +466,21 @@ def test_the_machines_nodes_stay_as_they_are(user: User, store: Store) -> None:
     assert result.status == 0, result.err
 
 
+def test_what_stands_for_the_view_only_stays_in_its_place(user: User, big_store: Store) -> None:
+    """Nothing that is mounted for the scripts gets into the layer under another name; an attribute of a device does under its own."""
+    script = user.script(
+        "! mv /dev /d\n! mv /.rootless-layer /r\n! touch /.rootless-layer/x\n! mv /proc /p\n"
+        "mkdir /dev/own\nmv /dev/own /own\nmknod /dev/other c 1 3\nmv /dev/other /dev/mine\n"
+        "setfattr -n user.a -v b /dev/null\n"
+    )
+    result = user.build(*big_store.options, "--script", script)
+    assert result.status == 0, result.err
+    found = members(user)
+    made = {path for path in found if not path.startswith("nix")}
+    assert made == {"dev", "dev/mine", "dev/null", "own"}, made
+    assert found["dev/null"].pax_headers == {"SCHILY.xattr.user.a": "b"}
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_no_disk_of_the_machine_can_be_opened(user: User, python_stores: Stores, view: str) -> None:
     """No block device, nor the machine's memory, can be opened by a script: found in /dev, or made by mknod."""

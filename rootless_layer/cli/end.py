@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from rootless_layer.errors import OutputError, RootlessLayerError, ScriptError
-from rootless_layer.system.border import of_machine
+from rootless_layer.system.border import is_adrift, of_machine
 from rootless_layer.system.fork import ENDING, abandon
 from rootless_layer.system.replace import PLACED
 from rootless_layer.terminal import is_live
@@ -70,6 +70,8 @@ def _fail(error: click.ClickException | RootlessLayerError) -> int:
     if isinstance(error, RootlessLayerError):
         status, problems, hint = error.exit_code, error.problems, error.hint
         status = error.status if isinstance(error, ScriptError) else status
+        if is_adrift() and not any("working directory" in problem for problem in problems):
+            problems += ("the working directory is gone, from which relative paths lead",)
     else:
         kind, status, problems = "UsageError", USAGE, (error.format_message(),)
         context = getattr(error, "ctx", None)

@@ -57,6 +57,13 @@ class Environment:
         shown = path if len(path) <= _MOST_SHOWN else f"{path[:_MOST_SHOWN]}… of {path.count(':') + 1} directories"
         return f"PATH={shown}" + (f", which has no room for those of {self.left_out} store paths" if self.left_out else "")
 
+    @property
+    def without(self) -> str:
+        """Say what ``PATH`` does not have, and what to do then; it says nothing where that has all."""
+        if not self.left_out:
+            return ""
+        return f"PATH has no room for the programs of {self.left_out} store paths: name such a program by its absolute path."
+
 
 def _program_folders(spec: LayerSpec) -> tuple[list[str], int]:
     """Give the ``bin`` directories in the order in which they are searched, and how many store paths have no room.

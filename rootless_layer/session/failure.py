@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rootless_layer.errors import ScriptError
 
+from .inside.script import NOT_FOUND
+
 if TYPE_CHECKING:
     from rootless_layer.plan.spec import LayerSpec, Script
 
@@ -20,6 +22,8 @@ def failed(script: Script, end: list[Any], spec: LayerSpec, variables: Environme
     match kind:
         case "exit":
             problem = f"the script failed with exit status {number}"
+            if number == NOT_FOUND and variables.left_out:
+                hint = f"Is it a program that was not found? {variables.without}"
         case "signal":
             name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
             problem = f"the script was killed by the signal {name}"
@@ -43,4 +47,4 @@ def failed(script: Script, end: list[Any], spec: LayerSpec, variables: Environme
         case _:
             return ScriptError(about, status=number)
     status = 128 + number if kind == "signal" else number
-    return ScriptError(f"{script.name}: {problem}", status=status, hint=hint)
+    return ScriptError(f"{script.name or 'the script without a name'}: {problem}", status=status, hint=hint)

@@ -39,8 +39,9 @@ def find_programs(path: str | None = None) -> Programs:
     if wrapper is not None and os.path.realpath(wrapper).endswith("fakeroot-tcp"):  # Debian's alternative may be that
         wrapper = shutil.which("fakeroot-sysv", path=path) or wrapper
     if wrapper is None:
-        message = "the program fakeroot is not installed"
-        raise UnavailableError(message, hint=_HINT)
+        searched = os.environ.get("PATH", os.defpath) if path is None else path
+        message = f"the program fakeroot is not in PATH ({searched or 'which is empty'})"
+        raise UnavailableError(message, hint=_HINT if searched else "Set PATH to the directories of programs, as /usr/bin:/bin.")
     text = Path(wrapper).read_text(encoding="utf-8", errors="replace")
     variables: dict[str, str] = {}
     for name, quoted, bare in _ASSIGNMENT.findall(text):

@@ -225,8 +225,11 @@ class _Scan:
 
     def _given(self, path: bytes, source: bytes) -> Entry | None:
         node = os.stat(source)
-        row = self.record.rows.get((node.st_dev, node.st_ino))
-        return None if row is None or path.startswith(SCAFFOLD + b"/") else self._device(path, row)
+        inode = node.st_dev, node.st_ino
+        row = self.record.rows.get(inode)
+        if row is None or path.startswith(SCAFFOLD + b"/"):
+            return None
+        return attrs.evolve(self._device(path, row), xattrs=self.record.xattrs.get(inode, ()))
 
     def _device(self, path: bytes, row: Row) -> Entry:
         return Entry(path=path, mode=row.mode, uid=row.uid, gid=row.gid, mtime=self.epoch, rdev=row.rdev)

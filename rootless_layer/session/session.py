@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import attrs
 
 from rootless_layer import errors
-from rootless_layer.errors import BypassError, DaemonError, UnavailableError
-from rootless_layer.session.inside.script import DEVICES
+from rootless_layer.errors import BypassError, DaemonError, ScriptError, UnavailableError
+from rootless_layer.session.inside.script import DEVICES, NOT_FOUND
 from rootless_layer.session.inside.xattr_agent import HELD
 from rootless_layer.system.temporary import start_python
-from rootless_layer.tree.base import Delta
 
+from .beginning import overlay, staged_xattrs
 from .environment import Environment
 from .failure import failed
 from .fakeroot import find_programs
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from rootless_layer.plan.spec import LayerSpec, Script
     from rootless_layer.tree.base import Base
-    from rootless_layer.tree.tree import Entry
 
     from .ownership import Inode
     from .stage import Staged, Stager
@@ -144,17 +143,19 @@ class Session:
         self._send({
             "view": spec.view,
             "tree": staged.tree,
-            "overlay": None if base is None else _overlay(base, staged),
+            "overlay": None if base is None else overlay(base, staged),
             "binds": [list(mount) for mount in staged.mounts],
             "scripts": scripts,
             "preload": self._library(spec, stager),
             "scaffold": [[source, path] for path, source in stager.scaffold.items() if source is not None],
+            "own": SCAFFOLD,
+            "nodes": [source for path, source in stager.scaffold.items() if source and path.startswith(b"dev/")],
             "tools": [[source, path] for path, source in stager.scaffold.items() if source and path in stager.points],
             "environment": variables.variables,
             "timeout": spec.timeout,
             "load": load if staged.rows or base is not None else None,
             "save_file": saved,
-            "xattrs": _staged_xattrs(staged, base),
+            "xattrs": staged_xattrs(staged, base),
             "faked": self.programs[0],
             "library": self.programs[1],
         })  # fmt: skip
@@ -273,33 +274,6 @@ def _portable(value: Any) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, dict):
         return {name: _portable(part) for name, part in value.items()}
     return value
-
-
-def _staged_xattrs(staged: Staged, base: Base | None) -> list[list[object]]:
-    entries = [entry for entry in staged.plan.tree if entry.path in staged.stamps]
-    return [
-        [staged.tree + b"/" + entry.path, name, base64.b64encode(value)]
-        for entry in entries + _special(base, staged)
-        for name, value in entry.xattrs
-        if entry.link is None
-    ]
-
-
-def _special(base: Base | None, staged: Staged) -> list[Entry]:
-    """Give the base's entries of which the disk does not say all, as far as the staged tree leaves them."""
-    if base is None:
-        return []
-    staged_there = staged.plan.tree.entries
-    delta = Delta(staged_there)
-    return [base.entries[path] for path in base.special if path not in staged_there and delta.leaves(path)]
-
-
-def _overlay(base: Base, staged: Staged) -> dict[str, object]:
-    work = os.path.dirname(staged.tree)
-    placed = [[path, row.mode, row.uid, row.gid, row.rdev] for path, row in staged.placed.items()]
-    placed += [[entry.path, entry.mode, entry.uid, entry.gid, entry.rdev] for entry in _special(base, staged)]
-    places = {name: work + b"/" + name.encode() for name in ("lowers", "scratch")}
-    return {"tree": staged.tree, "upper": staged.top, "placed": placed, **places}
 
 
 def _whole(given: dict[bytes, bytes], held: list[list[tuple[str, str]]]) -> tuple[tuple[bytes, bytes], ...]:

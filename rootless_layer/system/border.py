@@ -24,9 +24,20 @@ def of_machine(error: BaseException, what: str = "this machine") -> MachineError
     this program's.
     """
     number = shortage(error)
+    if isinstance(error, OSError) and error.filename is None and is_adrift():
+        return MachineError("the working directory is gone", hint="Change to one that is there, or give absolute paths.")
     if isinstance(error, OSError):
         return MachineError(f"{error.filename or what}: {error.strerror or error}", hint=advice(error.errno))
     return MachineError(f"{what}: {os.strerror(number)}", hint=advice(number)) if number else None
+
+
+def is_adrift() -> bool:
+    """Say whether the working directory, from which relative paths lead, was removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def guarded(function: Callable[P, T]) -> Callable[P, T]:

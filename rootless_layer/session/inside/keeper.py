@@ -183,7 +183,7 @@ class _Session:
 
     def _collect(self, daemon: Daemon, upper: str = "", known: Plan | None = None) -> Plan:
         """Have the extended attributes read, where they are the daemon's."""
-        tops = [self.plan["tree"], *(source for source, _ in self.plan["binds"])]
+        tops = [self.plan["tree"], *(source for source, _ in self.plan["binds"]), *self.plan["nodes"]]
         tools = [source for source, _ in self.plan["tools"]]
         return self._agent(daemon, "collect", {"tops": tops, "tools": tools, "upper": upper, "known": known or {}})
 

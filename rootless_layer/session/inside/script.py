@@ -130,6 +130,9 @@ def _mount_store(plan: dict[str, Any], tree: bytes) -> None:
 
 def _mount_root_view(plan: dict[str, Any], tree: bytes) -> None:
     _mount_store(plan, tree)
+    for path, read_only in ((tree + b"/dev", False), (tree + b"/" + os.fsencode(plan["own"]), True)):
+        # A mount point cannot be renamed (rename(2)): elsewhere what is mounted in it would be left as empty files.
+        namespaces.bind(path, path, read_only=read_only)
     for source, target in plan["scaffold"]:
         namespaces.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
     if plan["pid_namespace"]:
