@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import attrs
 
 from rootless_layer import errors
-from rootless_layer.errors import BypassError, DaemonError, ScriptError, UnavailableError
-from rootless_layer.session.inside.script import DEVICES, NOT_FOUND
+from rootless_layer.errors import BypassError, DaemonError, UnavailableError
+from rootless_layer.session.inside.script import DEVICES
 from rootless_layer.session.inside.xattr_agent import HELD
 from rootless_layer.system.temporary import start_python
 
