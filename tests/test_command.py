@@ -313,7 +313,7 @@ def test_an_output_takes_its_place_before_a_signal_is_heard(tmp_path: Path) -> N
 
 ENDINGS = """\
 import os, sys
-from rootless_layer import cli_end, output
+from rootless_layer.cli import end
 import click
 with click.Context(click.Command("x"), info_name=sys.argv[1]) as context:
     context.params = {"output": sys.argv[2] or None}
