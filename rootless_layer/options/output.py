@@ -25,5 +25,5 @@ def image_format(output: str, given: Format | None) -> Format:
         return "archive"
     if _ARCHIVE.fullmatch(output):
         message = f"{output}: is the name of an archive that is not written here, as none is compressed as a whole"
-        raise InputError(message, hint="Name it *.tar, or say which form is meant by --format (`format` in a file of make).")
+        raise InputError(message, hint="Name it *.tar, or say which form is meant by -f (`format` in a file of make).")
     return "layout"
