@@ -476,7 +476,7 @@ PERMISSIONS = st.integers(0, 0o7777)
 ATTRIBUTE_NAME = st.one_of(
     st.from_regex(rb"user\.[a-z.]{1,20}", fullmatch=True), st.from_regex(rb"user\.[^=\0]{1,20}", fullmatch=True)
 )
-ATTRIBUTE = st.tuples(ATTRIBUTE_NAME, st.binary(min_size=1, max_size=300))
+ATTRIBUTE = st.tuples(ATTRIBUTE_NAME, st.binary(max_size=300))
 
 
 def kind_of(kind: int) -> st.SearchStrategy[int]:

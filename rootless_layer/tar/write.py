@@ -245,6 +245,8 @@ def _name_xattrs(memory: mmap.mmap, begin: int, entry: Entry) -> None:
 
     libarchive writes a name in the encoding of URLs, and whoever unpacks a layer takes that for the name.
     """
+    if entry.link is not None:
+        return  # the attributes stand with the first name
     names = [name for name, _ in reversed(entry.xattrs)]  # libarchive's order
     size = int(memory[begin + 124 : begin + 135], 8)
     for place, key, _ in pax_records(memory[begin + BLOCK : begin + BLOCK + size]):
