@@ -987,7 +987,7 @@ def test_flipped_bytes(users: list[User], archives: dict[str, bytes], kind: str)
 
 
 def test_a_changed_blob_in_a_layout(user: User, small: list[str]) -> None:
-    """A layout or a layer's directory whose blob is not what its digest says is refused, although it would be linked: 66."""
+    """A layout or a layer's directory whose blob is not what its digest says is refused, although it would be linked: 65."""
     tree = Path(small[1]).parent / "two-tree"
     layer = user.build("--copy-to-root", tree, "--compression", "gzip").layer
     good(image(user, "--layer", user.home / "layer", "--platform", "linux/amd64"))
@@ -996,13 +996,10 @@ def test_a_changed_blob_in_a_layout(user: User, small: list[str]) -> None:
     data[100] ^= 1
     blob.write_bytes(data)  # it is a link of the layer's own
     for words in ((), ("-f", "archive"), ("-f", "docker-archive")):
-        expected = 65 if words[1:] == ("docker-archive",) else 66
         result = image(user, "--layer", user.home / "layer", *words, output="refused")
-        assert result.status in {expected, 66}, result.err
-        assert_said(result, result.status, re.escape(str(blob_of(user.home / "layer", layer["digest"]))))
+        assert_said(result, 65, re.escape(str(blob_of(user.home / "layer", layer["digest"]))))
         result = image(user, "--base", user.home / "image", "--platform", "linux/amd64", *words, output="refused")
-        assert_said(result, result.status, re.escape(str(blob)))
-        assert result.status in {expected, 66}
+        assert_said(result, 65, re.escape(str(blob)))
         assert not (user.home / "refused").exists()
     blob.write_bytes(data[:-1])
     assert_said(image(user, "--layer", user.home / "layer", output="refused"), 65, "should hold")
@@ -1228,7 +1225,7 @@ def test_what_is_wrong_within_a_compressed_archive(users: list[User], archives: 
     user, whole = users[-1], archives["archive"]
     position = whole.index(b"a" * 600)
     (user.home / "base.tar.gz").write_bytes(gzip.compress(whole[:position] + b"b" + whole[position + 1 :]))
-    refused(user, user.home / "base.tar.gz", "the layer is sha256:", status=66)
+    refused(user, user.home / "base.tar.gz", "the layer is sha256:")
     (user.home / "base.tar.gz").write_bytes(gzip.compress(whole[: position + 10]))
     refused(user, user.home / "base.tar.gz")
 

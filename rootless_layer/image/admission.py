@@ -45,7 +45,7 @@ def admit(images: Sequence[Stored], tell: Callable[[str], object]) -> None:
     """Check images that are to be written; ``tell`` is told what a person should know, a line each.
 
     Raises :class:`InputError` with all that is wrong with configs, names and diff IDs, or where
-    layers hide what the image needs to start; :class:`SourceError` for a layer whose bytes are not
+    layers hide what the image needs to start; :class:`InputError` also for a layer whose bytes are not
     what is said of them.
     """
     problems = list(dict.fromkeys(problem for stored in images for problem in image_problems(stored.image, stored.names)))

@@ -62,7 +62,7 @@ def write_layout(
 ) -> None:
     """Write an image layout into an empty directory; blobs are hard-linked where that is possible.
 
-    Raises :class:`SourceError` for a layer whose bytes are not what its digest says.
+    Raises :class:`InputError` for a layer whose bytes are not what its digest says.
     """
     blobs = folder / BLOBS
     make_folder(blobs)
@@ -290,7 +290,7 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
 
     An image layout takes the place of an earlier one only, a file that of a file. Raises
     :class:`InputError` for names that clash or platforms that an output cannot hold,
-    :class:`SourceError` for a layer that is not what its digest says, :class:`OutputError`
+    :class:`InputError` also for a layer that is not what its digest says, :class:`OutputError`
     where it cannot be written. ``progress`` may be called by a thread of a codec.
     """
     given.one_of("kind", kind, Format)
