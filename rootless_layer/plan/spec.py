@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -172,7 +172,7 @@ def _timeout(_spec: object, attribute: attrs.Attribute[float | None], value: flo
     if value is None:
         return
     seconds = given.instance(attribute.name, value, int | float, "a number of seconds")
-    if not (seconds > 0 and math.isfinite(seconds)):
+    if not 0 < seconds <= sys.float_info.max:
         given.refuse(attribute.name, value, "a number of seconds above 0")
 
 
@@ -240,6 +240,8 @@ class LayerSpec:
 
         Raises :class:`OutputError` for an input that is an output, or lies in one.
         """
+        outputs = tuple(given.path(f"outputs[{n}]", output) for n, output in enumerate(outputs))
+        caches = tuple(given.path(f"caches[{n}]", cache) for n, cache in enumerate(given.several("caches", caches, "paths")))
         places = self.left_out.and_(outputs, caches)
         places.check(self.inputs())
         return attrs.evolve(self, left_out=places)
