@@ -28,6 +28,7 @@ next. ``exit_code`` is what the command ends with: :data:`FAULTS` has a sentence
 
 from __future__ import annotations
 
+import copyreg
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class RootlessLayerError(Exception):
         super().__init__(*problems)
         self.problems = problems
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what was kept, whatever else a kind of error takes."""
+        return copyreg.__newobj__, (type(self), *self.problems), self.__dict__  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         """Give the problems a line each, then the hint."""

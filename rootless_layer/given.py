@@ -30,6 +30,10 @@ def text(name: str, value: object, takes: str = "a string") -> str:
         refuse(name, value, takes)
     if "\0" in value:
         refuse(name, value, f"{takes} without a NUL")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        refuse(name, value, f"{takes} without a lone surrogate")
     return value
 
 
@@ -57,6 +61,18 @@ def whole(name: str, value: int, least: int, most: int) -> int:
     """Take a whole number between two."""
     if not least <= instance(name, value, int, "a whole number") <= most:
         refuse(name, value, f"a whole number from {least} to {most}")
+    return value
+
+
+def items(name: str, value: Iterable[T], kind: type[T], takes: str) -> tuple[T, ...]:
+    """Take any iterable of values of a type, as a tuple."""
+    return tuple(instance(f"{name}[{number}]", each, kind, takes) for number, each in enumerate(several(name, value, takes)))
+
+
+def function(name: str, value: T) -> T:
+    """Take what can be called."""
+    if not callable(value):
+        refuse(name, value, "a function")
     return value
 
 

@@ -323,6 +323,8 @@ def test_build_says_what_is_unusual(user: User) -> None:
     top.chmod(0o755)
     (top / "tmp").chmod(0o1777)
     assert "warning" not in user.build("--rootfs", top).err
+    made = user.build("--rootfs", top, "--view", "directory", "--", "chmod", "700", ".")
+    assert (made.status, "warning" in made.err) == (0, False), made.err
 
 
 def test_what_is_unusual_in_a_tar_is_mended_there() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from rootless_layer import (
     ByList,
     Closure,
     Compression,
+    Image,
     LayerSpec,
     RootlessLayerError,
     Script,
+    StorePath,
     Tree,
     build_cached,
     build_layer,
@@ -23,11 +27,12 @@ from rootless_layer import (
     closure_of_paths,
     export_images,
     load_closure,
+    open_base,
     open_layer,
     read_images,
     read_strategy,
 )
-from rootless_layer.errors import InputError
+from rootless_layer.errors import InputError, ScriptError
 from rootless_layer.store.layering import split
 
 ANY: Any = None
@@ -51,6 +56,22 @@ def test_a_spec_may_be_hashed_and_takes_what_is_iterable() -> None:
     assert Script.command(["sh", "-c"]).arguments == ("sh", "-c")
 
 
+class ByBytes:
+    """A path of bytes."""
+
+    def __fspath__(self) -> bytes:
+        """Give it."""
+        return b"/a"
+
+
+def cached(**more: Any) -> object:
+    """Build what cannot be built."""
+    return build_cached(LayerSpec(), "/no/such/out", "/no/cache", **more)
+
+
+EMPTY = Image(b"{}")
+PATH = StorePath(TREE)
+
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     **{
         f"{field}={value!r}": (lambda field=field, value=value: LayerSpec(**{field: value}), field)
@@ -58,13 +79,13 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
             "base": ["x"],
             "closure": ["/a", [TREE]],
             "tools": [["x"]],
-            "contents": ["/a/b", b"/a", Path("/a"), None, {"/a": 1}, [""], [None], ["/a\0"], [["/a"]]],
+            "contents": ["/a/b", b"/a", Path("/a"), None, {"/a": 1}, [""], [None], ["/a\0"], [["/a"]], ["/\ud800"], [ByBytes()]],
             "rootfs": ["", "/a\0b", 3, b"/a"],
             "rootfs_listing": ["", 3],
             "scripts": ["x", Script.text("x"), ["x"], None],
             "view": ["rot", None, ["root"]],
             "environment": [{"": "x"}, {"A=": "x"}, {"A": 1}, {"A": "\0"}, [("A", "b")], {1: "x"}, None],
-            "timeout": [0, -1, float("nan"), float("inf"), "3", True],
+            "timeout": [0, -1, float("nan"), float("inf"), "3", True, 10**400],
             "writable_closure": ["no", 1, None],
             "link": ["soft"],
             "keep_dirlinks": [1],
@@ -107,6 +128,40 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "layer": (lambda: open_layer(""), "folder"),
     "images": (lambda: read_images("", ANY), "path"),
     "strategy": (lambda: read_strategy(ANY, Closure()), "name"),
+    "a strategy's closure": (lambda: read_strategy("size", ANY), "closure"),
+    "layers' strategy": (lambda: build_layers(Closure(), 3, "/no/such/out", strategy=ANY), "strategy"),
+    "layers' times": (lambda: build_layers(Closure(), 3, "/no/such/out", set_times=ANY), "set_times"),
+    "references": (lambda: Closure(ANY), "references"),
+    "a reference": (lambda: Closure({PATH: ["x"]}), "references"),  # type: ignore[list-item]
+    "references of a string": (lambda: Closure({TREE: []}), "references"),  # type: ignore[dict-item]
+    "sizes": (lambda: Closure({}, "/", ANY), "sizes"),
+    "a size": (lambda: Closure({PATH: []}, "/", {PATH: "3"}), "sizes"),  # type: ignore[dict-item]
+    "a root of bytes": (lambda: Closure({}, ByBytes()), "store_root"),  # type: ignore[arg-type]
+    "a closure of bytes": (lambda: load_closure(ByBytes()), "source"),  # type: ignore[arg-type]
+    "merged": (lambda: Closure().merge("x"), "others"),  # type: ignore[arg-type]
+    "located": (lambda: Closure().location(TREE), "path"),  # type: ignore[arg-type]
+    "only": (lambda: Closure().only([TREE]), "paths"),  # type: ignore[list-item]
+    "only a string": (lambda: Closure().only(TREE), "paths"),  # type: ignore[arg-type]
+    "containing": (lambda: StorePath.containing(ANY), "path"),
+    "compression": (lambda: Compression.parse(ANY), "compression"),
+    "apart": (lambda: LayerSpec().apart_from(ANY), "outputs"),
+    "caches": (lambda: LayerSpec().apart_from(caches=ANY), "caches"),
+    "a base's image": (lambda: open_base(ANY, "/no/cache", ANY), "image"),
+    "a base's temporary": (lambda: open_base(EMPTY, "/no/cache", ANY), "temporary"),
+    "exported": (lambda: export_images(ANY, "/no/such/out", "archive"), "images"),
+    "an image by itself": (lambda: export_images([EMPTY], "/no/such/out", "archive"), "images"),  # type: ignore[list-item]
+    "stream": (lambda: export_images([], "-", "archive", stream=ANY or 3), "stream"),
+    "progress": (lambda: build_layer(LayerSpec(), "/no/such/out", progress=ANY or 5), "progress"),
+    "cached progress": (lambda: cached(progress=5), "progress"),
+    "chain ID": (lambda: cached(chain_id=b"x"), "chain_id"),
+    "a base that is no function": (lambda: cached(open_base=3), "open_base"),
+    "platform": (lambda: Image.empty(ANY), "platform"),
+    "created": (lambda: EMPTY.configured({}, created=["x"]), "created"),  # type: ignore[arg-type]
+    "changes": (lambda: EMPTY.configured(ANY), "changes"),
+    "appended": (lambda: EMPTY.append(ANY), "layers"),
+    "a config": (lambda: Image(b"nope").described, "config"),
+    "a config of text": (lambda: Image("{}"), "config"),  # type: ignore[arg-type]
+    "spool": (lambda: read_images("/no/such/image", ANY), "spool"),
     "groups": (lambda: ByList("abc"), "groups"),
     "group": (lambda: ByList(["abc"]), r"groups\[0\]"),
 }
@@ -120,3 +175,19 @@ def test_what_is_wrong_is_refused_by_name(case: str) -> None:
         attempt()
     assert isinstance(caught.value, RootlessLayerError)
     assert len(str(caught.value)) < 300
+
+
+def test_an_image_of_an_empty_config_may_be_configured() -> None:
+    """What a config does not have is added to it."""
+    assert EMPTY.configured({}).described["rootfs"] == {"type": "layers", "diff_ids": []}
+
+
+def test_values_and_errors_can_be_copied_and_pickled() -> None:
+    """A copy of a spec or a closure is equal to it, in whatever way it is made; of an error all is kept."""
+    spec = LayerSpec(closure=Closure({PATH: ()}, "/", {PATH: 3}), environment={"A": "1"})
+    for copied in (copy.deepcopy(spec), pickle.loads(pickle.dumps(spec))):
+        assert copied == spec
+        assert copied.closure.sizes == {PATH: 3}
+    error = ScriptError("a", "b", status=3, hint="c")
+    for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (type(again), str(again), again.problems, again.status) == (ScriptError, "a\nb\nc", ("a", "b"), 3)

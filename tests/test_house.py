@@ -16,7 +16,7 @@ import rootless_layer
 from rootless_layer.session.session import _KEEPER
 
 PACKAGE = Path(rootless_layer.__file__).parent
-GROUND = {"errors", "given", "progress", "terminal", "version"}
+GROUND = {"errors", "frozen", "given", "progress", "terminal", "version"}
 """Modules that stand on the ground: every package may use them."""
 PACKAGES = (
     "system", "oci", "tree", "store", "tar", "plan", "session", "layer", "image", "cache", "check", "options", "make", "nix", "cli",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rootless_layer import given
 from rootless_layer.errors import OutputError
+from rootless_layer.image.image import Image
 from rootless_layer.image.snapshot import Merged, is_whole, unpack
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import make_folder
+from rootless_layer.system.temporary import Temporary
 from rootless_layer.tar.decompression import MOST_BYTES
 from rootless_layer.tree.places import SNAPSHOTS
 from rootless_layer.tree.tree import overlay_note
@@ -23,8 +26,6 @@ from .room import keeping, making_room, using
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rootless_layer.image.image import Image
-    from rootless_layer.system.temporary import Temporary
     from rootless_layer.tree.base import Base
 
 
@@ -45,6 +46,10 @@ def open_base(
     :class:`InputError` for a layer that is damaged, is not what its digest says or names paths outside of the root,
     :class:`OutputError` where the cache cannot be written.
     """
+    given.instance("image", image, Image, "an Image")
+    given.instance("temporary", temporary, Temporary, "a Temporary")
+    given.whole("most_bytes", most_bytes, 1, sys.maxsize)
+    given.function("progress", progress)
     place = Path(given.path("cache", cache)) / SNAPSHOTS
     folders = [place / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
     merged = Merged()

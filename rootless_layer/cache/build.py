@@ -88,7 +88,11 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     given.one_of("stage", stage, Stage)
     given.one_of("blob", blob, Blob)
     output, cache = given.path("output", output), Path(given.path("cache", cache))
-    tell = progress or silent
+    tell = given.function("progress", silent if progress is None else progress)
+    if chain_id is not None:
+        given.text("chain_id", chain_id)
+    if open_base is not None:
+        given.function("open_base", open_base)
 
     def while_built(step: Progress) -> None:
         if step.stage not in {"publish", "done"}:  # that is when it takes its place in the output

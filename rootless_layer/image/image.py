@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from rootless_layer.errors import InputError
+from rootless_layer import given
+from rootless_layer.errors import InputError, reason
+from rootless_layer.layer.blob import LayerBlob
 from rootless_layer.oci.config import check_config, merged
 from rootless_layer.oci.descriptor import CONFIG, MANIFEST, Descriptor, Platform, canonical, chain_ids, sha256
 from rootless_layer.terminal import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rootless_layer.layer.blob import LayerBlob
+    from collections.abc import Iterable
 
 EPOCH = "1970-01-01T00:00:01Z"
 """When an image was created of which nobody says when: as SOURCE_DATE_EPOCH=1 has it."""
 BY_CLOSURE = "rootless-layer image --closure"
 """What made a layer of an image's own closure, as its history says."""
+
+
+def _layers(value: Iterable[LayerBlob]) -> tuple[LayerBlob, ...]:
+    return given.items("layers", value, LayerBlob, "a LayerBlob")
 
 
 @attrs.frozen(slots=True)
@@ -31,13 +36,17 @@ class Image:
     ``below`` is how many of the layers were there before any was appended: those of the base.
     """
 
-    config: bytes
-    layers: tuple[LayerBlob, ...] = ()
+    config: bytes = attrs.field(
+        validator=lambda _image, _field, value: given.instance("config", value, bytes, "a config's bytes")
+    )
+    layers: tuple[LayerBlob, ...] = attrs.field(default=(), converter=_layers)
     below: int = attrs.field(default=attrs.Factory(lambda image: len(image.layers), takes_self=True), eq=False)
 
     @classmethod
     def empty(cls, platform: Platform, created: str = EPOCH) -> Self:
         """Begin an image without layers; ``created`` is as RFC 3339 writes a time."""
+        given.instance("platform", platform, Platform, "a Platform")
+        given.text("created", created)
         config = {"created": created, **platform.to_json(), "config": {}, "rootfs": {"type": "layers", "diff_ids": []}}
         return cls(canonical(config | {"history": []}))
 
@@ -50,7 +59,11 @@ class Image:
     @property
     def described(self) -> dict[str, Any]:
         """Give what the config says; raises :class:`InputError` where it is no object."""
-        said = json.loads(self.config)
+        try:
+            said = json.loads(self.config)
+        except (ValueError, RecursionError) as error:
+            message = f"the config of an image is JSON: {reason(error)}"
+            raise InputError(message) from error
         if not isinstance(said, dict):
             message = f"the config of an image is a JSON object, and not {quoted(said)}"
             raise InputError(message)
@@ -68,6 +81,9 @@ class Image:
 
     def append(self, *layers: LayerBlob, created: str = EPOCH, created_by: str = "rootless-layer build") -> Image:
         """Put layers on top, the lowest first, with a row of the history for each."""
+        layers = _layers(layers)
+        given.text("created", created)
+        given.text("created_by", created_by)
         said = self.described
         rootfs = said.setdefault("rootfs", {"type": "layers"})
         rootfs["diff_ids"] = [*(rootfs.get("diff_ids") or ()), *(layer.diff_id for layer in layers)]
@@ -84,13 +100,15 @@ class Image:
         :func:`rootless_layer.oci.config.merged` says. Raises :class:`InputError`, with all that is
         wrong, for what :func:`rootless_layer.oci.config.problems` names.
         """
+        given.instance("changes", changes, Mapping, "a mapping")
         check_config(changes)
+        given.text("author", author)
         said = self.described
         said["config"] = merged(said.get("config") or {}, changes)
         if created is not None:
-            said["created"] = created
+            said["created"] = given.text("created", created)
         if platform is not None:
-            said |= platform.to_json()
+            said |= given.instance("platform", platform, Platform, "a Platform").to_json()
         if author:
             try:
                 author.encode()
@@ -98,7 +116,7 @@ class Image:
                 message = f"author: {author!a} is not UTF-8"
                 raise InputError(message) from error
             said["author"] = author
-        said["rootfs"] = {**said["rootfs"], "type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]}
+        said["rootfs"] = {**(said.get("rootfs") or {}), "type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]}
         if rows := said.get("history"):
             said["history"] = _fitting(rows, len(self.layers))
         return attrs.evolve(self, config=canonical(said))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from rootless_layer.errors import InputError, SourceError, reason
+from rootless_layer.given import function
 from rootless_layer.given import path as given_path
 from rootless_layer.layer.blob import LayerBlob, Piece, open_layer
 from rootless_layer.layer.made import IMAGE_JSON
@@ -77,6 +78,7 @@ def read_images(path: str | os.PathLike[str], spool: Callable[[], str]) -> list[
     :class:`MachineError` for what cannot be read.
     """
     path = given_path("path", path)
+    function("spool", spool)
     try:
         return _read(path, spool)
     except OSError as error:

@@ -38,13 +38,12 @@ from rootless_layer.system.temporary import Temporary
 
 from .admission import admit
 from .index import docker_manifest, index
+from .read import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rootless_layer.layer.blob import LayerBlob, Piece
-
-    from .read import Stored
 
 Format = Literal["layout", "archive", "docker-archive"]
 
@@ -293,7 +292,12 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
     :class:`InputError` also for a layer that is not what its digest says, :class:`OutputError`
     where it cannot be written. ``progress`` may be called by a thread of a codec.
     """
+    images = given.items("images", images, Stored, "a Stored")
     given.one_of("kind", kind, Format)
+    given.instance("several_platforms", several_platforms, bool, "True or False")
+    given.function("progress", progress)
+    if stream is not None and not callable(getattr(stream, "write", None)):
+        given.refuse("stream", stream, "a file to write bytes to")
     _check_names(images, several_platforms=several_platforms, kind=kind)
     admit(images, lambda note: progress(Progress("check", note=note)))
     if stream is not None:

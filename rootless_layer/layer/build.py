@@ -60,16 +60,13 @@ def build_layer(
     given.one_of("stage", stage, Stage)
     given.one_of("blob", blob, Blob)
     output = given.path("output", output)
-    tell = progress or silent
+    tell = given.function("progress", silent if progress is None else progress)
     spec = spec.apart_from(output)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
     check_replaceable(Path(output).absolute(), LAYER)
     with Temporary() as temporary, aside(target, temporary, LAYER) as folder, contextlib.ExitStack() as stack:
         tree, work = _tree(spec, stage, temporary, tell, stack)
         tree = tree.replacing(_cleaned(tree, tell))
-        if spec.rootfs and spec.base is None:
-            for note in unusual(tree.entries.get, spec.rootfs, is_tar=not os.path.isdir(spec.rootfs)):
-                tell(Progress("scan", note=f"warning: {note}"))
         if not spec.allow_sparse:
             check_holes(tree)
         with writing(target):
@@ -133,7 +130,10 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
         planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values(), tell)
         for note in hidden_by_plan(base, planned.tree) if base is not None else ():
             tell(Progress("plan", note=f"warning: {note}"))
+        odd = _odd(spec, planned.tree)
         if session is None:
+            for note in odd:
+                tell(Progress("plan", note=f"warning: {note}"))
             tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.epoch)
             return tree, work
         session.ready()
@@ -145,8 +145,16 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
                 check_holes(tree)  # what of the base is copied
             planned = attrs.evolve(planned, tree=tree, store=(*planned.store, *shown))
         tree = _run(spec, planned, session, stage, tell, overlay=overlay)
+        for note in _odd(spec, tree) if odd else ():
+            if note in odd:  # neither mended by a script, nor made by one
+                tell(Progress("scan", note=f"warning: {note}"))
         outer.push(stack.pop_all())
     return tree, work
+
+
+def _odd(spec: LayerSpec, tree: Tree) -> list[str]:
+    """Say what is odd about a tree that began as a root filesystem."""
+    return list(unusual(tree.entries.get, spec.rootfs)) if spec.rootfs and spec.base is None else []
 
 
 def _run(  # noqa: PLR0913 - as above

@@ -79,8 +79,16 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     output = given.path("output", output)
     target = Path(os.path.realpath(output))
     check_replaceable(Path(output).absolute(), CLOSURE_LAYERS)
+    if not callable(getattr(strategy, "parts", None)):
+        given.refuse("strategy", strategy, "a strategy, as read_strategy gives it")
     given.instance("set_times", set_times, bool, "True or False")
-    asked = LayerSpec(epoch=epoch, uid=uid, gid=gid, compression=compression or Compression(), allow_sparse=allow_sparse)
+    asked = LayerSpec(
+        epoch=epoch,
+        uid=uid,
+        gid=gid,
+        compression=Compression() if compression is None else compression,
+        allow_sparse=allow_sparse,
+    )
     closure.check()
     specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
     with Temporary() as temporary, aside(target, temporary, CLOSURE_LAYERS) as folder, writing(target):
@@ -218,6 +226,7 @@ def read_strategy(name: str, closure: Closure) -> Strategy:
     measured. Raises :class:`InputError` for what is neither, and what the strategies raise.
     """
     name = given.path("name", name)
+    given.instance("closure", closure, Closure, "a Closure")
     if name == "popularity":
         return POPULAR
     if name == "size":

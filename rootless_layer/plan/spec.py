@@ -242,6 +242,8 @@ class LayerSpec:
 
         Raises :class:`OutputError` for an input that is an output, or lies in one.
         """
+        outputs = tuple(given.path(f"outputs[{n}]", output) for n, output in enumerate(outputs))
+        caches = tuple(given.path(f"caches[{n}]", cache) for n, cache in enumerate(given.several("caches", caches, "paths")))
         places = self.left_out.and_(outputs, caches)
         places.check(self.inputs())
         return attrs.evolve(self, left_out=places)

@@ -20,17 +20,18 @@ import os
 import posixpath
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from rootless_layer import given
 from rootless_layer.errors import ClosureError, MissingClosureError, reason
+from rootless_layer.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
 # Nix base 32 has no e, o, t and u; a name has 1 to 211 characters (checkName and
 # MaxPathLen in Nix's src/libstore/path.cc and .hh). The store directory ends at the
@@ -85,6 +86,7 @@ class StorePath:
         ``path`` is absolute. ``..`` is resolved in the text: no link is followed.
         """
         # normpath keeps two leading slashes, to which POSIX allows a meaning.
+        given.instance("path", path, str, "a string")
         match = _STORE_PATH.fullmatch(re.sub("^//", "/", posixpath.normpath(path)))
         return cls(match[1]) if match else None
 
@@ -109,20 +111,32 @@ class StorePath:
         return self.base[33:]
 
 
+def _known(name: str, path: StorePath) -> StorePath:
+    return given.instance(name, path, StorePath, "a StorePath")
+
+
 def _freeze(
     graph: Mapping[StorePath, Iterable[StorePath]],
 ) -> Mapping[StorePath, frozenset[StorePath]]:
-    ordered = {path: frozenset(graph[path]) - {path} for path in sorted(graph)}
-    return MappingProxyType(ordered)
+    given.instance("references", graph, Mapping, "a mapping of store paths to those that each refers to")
+    for path, others in graph.items():
+        _known("references", path)
+        for other in others if isinstance(others, frozenset) else given.several("references", others, "StorePath"):
+            _known("references", other)
+    return Frozen({path: frozenset(graph[path]) - {path} for path in sorted(graph)})
 
 
 def _freeze_sizes(sizes: Mapping[StorePath, int]) -> Mapping[StorePath, int]:
-    return MappingProxyType(dict(sizes))
+    given.instance("sizes", sizes, Mapping, "a mapping of store paths to their sizes")
+    for path, size in sizes.items():
+        given.instance("sizes", size, int, "whole numbers of bytes")
+        _known("sizes", path)
+    return Frozen(sizes)
 
 
 def _clean_root(root: StrPath) -> str:
-    given.instance("store_root", root, str | os.PathLike, "a path")
-    if not (text := os.fspath(root)).startswith("/") or "\0" in text:
+    text = given.instance("store_root", root.__fspath__() if isinstance(root, os.PathLike) else root, str, "a path")
+    if not text.startswith("/") or "\0" in text:
         raise ClosureError(f"the store root {_show(text)} is not an absolute path")
     return text.rstrip("/") or "/"
 
@@ -167,10 +181,11 @@ class Closure:
 
     def location(self, path: StorePath) -> str:
         """Give where ``path`` lies on this machine."""
-        return self.store_root.rstrip("/") + path.path
+        return self.store_root.rstrip("/") + _known("path", path).path
 
     def merge(self, *others: Closure) -> Closure:
         """Unite closures; raise ClosureError if they are not of one store and root."""
+        others = given.items("others", others, Closure, "a Closure")
         parts = [part for part in (self, *others) if part.references] or [self]
         if len(roots := sorted({part.store_root for part in parts})) > 1:
             raise ClosureError(f"paths under several roots: {', '.join(roots)}")
@@ -184,7 +199,7 @@ class Closure:
 
     def only(self, paths: Collection[StorePath]) -> Closure:
         """Give the part that these paths are, with the references among them."""
-        kept = frozenset(paths)
+        kept = frozenset(given.items("paths", paths, StorePath, "a StorePath"))
         graph = {path: references & kept for path, references in self.references.items() if path in kept}
         return Closure(graph, self.store_root, {path: size for path, size in self.sizes.items() if path in kept})
 
@@ -226,7 +241,8 @@ def load_closure(source: StrPath, *, store_root: StrPath = "/") -> Closure:
     from the working directory. Raises one ClosureError that has every problem, each with
     its file and its place there.
     """
-    name = os.fspath(given.instance("source", source, str | os.PathLike, "a path"))
+    name = source.__fspath__() if isinstance(source, os.PathLike) else source
+    given.instance("source", name, str, "a path")
     is_dir = os.path.isdir(name)
     reader = _Reader()
     for part in ("/store-paths", "/registration") if is_dir else ("",):

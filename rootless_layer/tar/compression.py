@@ -57,7 +57,7 @@ class Compression:
     @classmethod
     def parse(cls, text: str) -> Compression:
         """Read ``KIND`` or ``KIND:LEVEL``; raises :class:`InputError`."""
-        kind, colon, level = text.partition(":")
+        kind, colon, level = given.text("compression", text).partition(":")
         if colon and not _LEVEL.fullmatch(level):
             message = f"{text!r} is not a compression: write it as KIND or KIND:LEVEL"
             raise InputError(message)
