@@ -154,7 +154,11 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
 
 def _odd(spec: LayerSpec, tree: Tree) -> list[str]:
     """Say what is odd about a tree that began as a root filesystem."""
-    return list(unusual(tree.entries.get, spec.rootfs)) if spec.rootfs and spec.base is None else []
+    return (
+        list(unusual(tree.entries.get, spec.rootfs, is_tar=not os.path.isdir(spec.rootfs)))
+        if spec.rootfs and spec.base is None
+        else []
+    )
 
 
 def _run(  # noqa: PLR0913 - as above
