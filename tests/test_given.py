@@ -63,6 +63,10 @@ class ByBytes:
         """Give it."""
         return b"/a"
 
+    def __repr__(self) -> str:
+        """Name it the same in each process."""
+        return "ByBytes()"
+
 
 def cached(**more: Any) -> object:
     """Build what cannot be built."""
