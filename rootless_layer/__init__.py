@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from .layer.layer import Layer
     from .layer.of_closure import build_layers, read_strategy
     from .plan.spec import LayerSpec, Script
-    from .store.closure import Closure, StorePath, closure_of_paths, load_closure
+    from .store.closure import Closure, StorePath
     from .store.layering import ByList, ByPopularity, BySize
     from .store.layering_pipeline import Pipeline
+    from .store.read import closure_of_paths, load_closure
     from .tar.compression import Compression
     from .tree.base import Base
     from .tree.tree import Entry, Tree
@@ -60,9 +61,9 @@ _HOMES = {
     "build_layer": "layer.build",
     "build_layers": "layer.of_closure",
     "cache_directory": "cache.place",
-    "closure_of_paths": "store.closure",
+    "closure_of_paths": "store.read",
     "export_images": "image.write",
-    "load_closure": "store.closure",
+    "load_closure": "store.read",
     "open_base": "cache.bases",
     "open_layer": "layer.blob",
     "read_images": "image.read",

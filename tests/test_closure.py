@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootless_layer.errors import ClosureError, MissingClosureError
-from rootless_layer.store.closure import Closure, StorePath, closure_of_paths, load_closure
+from rootless_layer.store.closure import Closure, StorePath
 from rootless_layer.store.nar_size import nar_sizes
+from rootless_layer.store.read import closure_of_paths, load_closure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -153,7 +153,7 @@ def test_a_machine_without_a_place_for_the_cache(
     (tmp_path / "make.toml").write_text('[layer.a]\ncopy-to-root = "tree"\n')
     for words in (
         [*build, "--cache"],
-        [*build, "--base", "out"],
+        [*build[:-1], "new", "--base", "out"],
         ["make", "make.toml"],
         *(["cache", verb] for verb in ("ls", "gc", "verify")),
     ):
@@ -172,10 +172,11 @@ def test_a_cache_that_may_not_be_read_is_named(tmp_path: Path, tree: Path, monke
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     monkeypatch.setattr(Lease, "shared", refuse)
+    temporary = object.__new__(Temporary)  # nothing is made
     for use in (
         lambda: verify(cache),
         lambda: build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "again", cache),
-        lambda: open_base(image, cache, None),  # type: ignore[arg-type]  # nothing is made
+        lambda: open_base(image, cache, temporary),
     ):
         with pytest.raises(OutputError, match="ROOTLESS_LAYER_CACHE") as caught:
             use()

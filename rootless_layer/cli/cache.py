@@ -55,7 +55,7 @@ def list_(*, as_json: bool) -> None:
 
 def _kept(_context: click.Context, _param: click.Parameter, given: str | None) -> int | None:
     """Read the option, or the variable, each blamed by its own name."""
-    if given is None:
+    if not given:  # that an empty one names nothing is said of all options alike
         return cache_limit()
     with as_written("--keep"):
         return parse_limit(given)

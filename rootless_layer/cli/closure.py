@@ -89,7 +89,7 @@ def closure_layers(  # noqa: PLR0913 - it is called from one place
         return ()
     from rootless_layer.layer.of_closure import Splitting, make_layers, read_strategy  # noqa: PLC0415
     from rootless_layer.plan.spec import LayerSpec  # noqa: PLC0415
-    from rootless_layer.store.closure import load_closure  # noqa: PLC0415
+    from rootless_layer.store.read import load_closure  # noqa: PLC0415
     from rootless_layer.tar.compression import Compression  # noqa: PLC0415
 
     root = os.path.abspath(options["store_root"])

@@ -193,7 +193,7 @@ def _check(output: str, options: dict[str, Any]) -> None:
 
 def _spec(options: dict[str, Any]) -> LayerSpec:
     from rootless_layer.plan.spec import LayerSpec, Script  # noqa: PLC0415
-    from rootless_layer.store.closure import closure_of_paths, load_closure  # noqa: PLC0415
+    from rootless_layer.store.read import closure_of_paths, load_closure  # noqa: PLC0415
 
     root = options["store_root"]
     root = os.path.abspath(root)

@@ -17,8 +17,9 @@ from rootless_layer.oci.time import created as created_at
 from rootless_layer.oci.time import environment_epoch
 from rootless_layer.options.output import image_format
 from rootless_layer.plan.spec import LayerSpec, Script
-from rootless_layer.store.closure import Closure, closure_of_paths, load_closure
+from rootless_layer.store.closure import Closure
 from rootless_layer.store.layering import MOST_LAYERS
+from rootless_layer.store.read import closure_of_paths, load_closure
 from rootless_layer.system.machine import of_reading
 from rootless_layer.tar.compression import Compression
 from rootless_layer.tar.decompression import MOST_BYTES

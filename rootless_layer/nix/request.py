@@ -11,7 +11,8 @@ import attrs
 from rootless_layer.errors import InputError
 from rootless_layer.oci.time import parse_time, rfc3339
 from rootless_layer.plan.spec import LayerSpec, Script
-from rootless_layer.store.closure import Closure, StorePath, load_closure
+from rootless_layer.store.closure import Closure, StorePath
+from rootless_layer.store.read import load_closure
 from rootless_layer.tar.compression import Compression
 
 if TYPE_CHECKING:

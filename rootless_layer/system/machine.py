@@ -26,11 +26,13 @@ _EXHAUSTED = {
     errno.EIO: "A disk or a network file system fails: see the kernel's log.",
 }
 _FULL = {
-    errno.ENOSPC: "Make room there, or name a place with room: by -o, TMPDIR or ROOTLESS_LAYER_CACHE.",
-    errno.EDQUOT: "The disk quota is used up: make room, or name another place: by -o, TMPDIR or ROOTLESS_LAYER_CACHE.",
-    errno.EFBIG: "Raise the limit of a file's size (ulimit -f), or name a place on another file system.",
+    errno.ENOSPC: "Make room there.",
+    errno.EDQUOT: "The disk quota is used up: make room there.",
+    errno.EFBIG: "Raise the limit of a file's size (ulimit -f).",
 }
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_PERMIT = "Give the user who builds the permission to write there."
+_ELSEWHERE = "Name another place, by -o, TMPDIR or ROOTLESS_LAYER_CACHE."
 
 _NO_THREAD = "can't start new thread"
 """What Python says in a mere :class:`RuntimeError`."""
@@ -78,9 +80,10 @@ def unwritable(error: OSError, path: str, doing: str = "cannot be written", *, h
     exhausted = _exhausted(error, path, doing)
     if exhausted is not None:
         return exhausted
-    if error.errno in _FORBIDDEN:
-        hint = f"{hint or 'Name another place.'} Or give the user who builds the permission to write there."
-    return OutputError(_message(error, path, doing), hint=_FULL.get(error.errno or 0, hint))
+    mend = _FULL.get(error.errno or 0, _PERMIT if error.errno in _FORBIDDEN else "")
+    if mend:
+        hint = f"{mend} Or: {hint or _ELSEWHERE}"
+    return OutputError(_message(error, path, doing), hint=hint)
 
 
 def failed(number: int, path: str, doing: str) -> RootlessLayerError:
