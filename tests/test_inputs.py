@@ -771,7 +771,7 @@ def test_what_is_no_archive_is_refused(user: User, data: bytes) -> None:
     path = user.home / "odd"
     path.write_bytes(data)
     refused(user.build("--rootfs", path), path)
-    refused(user.build("--rootfs", user.home / "absent"), user.home / "absent")
+    refused(user.build("--rootfs", user.home / "absent"), user.home / "absent", status=66)
     nothing_left(user)
 
 
