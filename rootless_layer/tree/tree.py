@@ -99,11 +99,8 @@ def _unnameable(entry: Entry) -> str:
     for name, most in zip(names, (MOST_PATH, _MOST_TARGET, MOST_PATH), strict=True):
         if len(name) > most:
             return f"it has a name of {len(name)} bytes, and {most} are the most that Linux takes wherever a tree lies"
-    longest = max(map(len, names))
-    if longest > MOST_NAME:
-        part = max((part.removeprefix(WHITEOUT_PREFIX) for name in names for part in name.split(b"/")), key=len)
-        if len(part) > MOST_NAME:  # a whiteout is no file anywhere
-            return f"{legible(part[:20])}… in it is a name of {len(part)} bytes, and Linux takes {MOST_NAME}"
+        if len(name) > MOST_NAME and (long := _long_part(name)):
+            return f"{legible(long[:20])}… in it is a name of {len(long)} bytes, and Linux takes {MOST_NAME}"
     if entry.target == b"":
         return "it is a link to nothing"
     if any(b"\0" in name for name in names):
@@ -112,6 +109,12 @@ def _unnameable(entry: Entry) -> str:
         if not attribute or b"=" in attribute or b"\0" in attribute:
             return f"it has an extended attribute {legible(attribute)!r}, which no tar can name"
     return ""
+
+
+def _long_part(name: bytes) -> bytes:
+    """Give a part of a path that no file can be called; a whiteout, which is none anywhere, is called as what it hides."""
+    longest = max(name.split(b"/"), key=len).removeprefix(WHITEOUT_PREFIX)
+    return longest if len(longest) > MOST_NAME else b""
 
 
 def stamp(status: object) -> Stamp:
