@@ -122,16 +122,15 @@ class Needed:
 
 
 def _lost(name: str, before: Iterable[Entry], there: Lookup) -> str:
+    told = f"{name} is in the layers below, and cannot be found or run any more"
     for was in before:
         now = there(was.path)
         if now is None or (now.target, now.is_dir, _is_program(now)) != (was.target, was.is_dir, _is_program(was)):
             become = "is not there" if now is None else f"is {_kind(now)}"
             if now is not None and now.is_regular and not _is_program(now):
                 become += f" that cannot be run ({stat.S_IMODE(now.mode):04o})"
-            return (
-                f"{name} is in the layers below, and cannot be found any more: {shown(was.path)} was {_kind(was)}, and {become}"
-            )
-    return f"{name} is in the layers below, and cannot be found any more"
+            return f"{told}: {shown(was.path)} was {_kind(was)}, and {become}"
+    return told
 
 
 def unmeant(entries: Iterable[Entry], below: Lookup, above: Lookup, gone: Collection[bytes] = ()) -> Iterator[str]:
@@ -181,7 +180,7 @@ def _kind(entry: Entry) -> str:
 def hidden_by_plan(base: Base, planned: Tree) -> list[str]:
     """Say what trees that are put upon a base do to it by accident; what scripts do afterwards they mean to do.
 
-    Raises :class:`InputError` where a shell cannot be found any more.
+    Raises :class:`InputError` where a shell cannot be found or run any more.
     """
     delta = Delta(planned.entries)
 
