@@ -466,6 +466,18 @@ def test_the_machines_nodes_stay_as_they_are(user: User, store: Store) -> None:
     assert result.status == 0, result.err
 
 
+def test_a_store_path_is_not_changed_by_its_place_on_the_machine(user: User) -> None:
+    """In the directory view the sources of the closure and of the tools are seen; a wish to change one there is 77, however staged."""
+    path = "/nix/store/00000000000000000000000000000001-a"
+    root = user.home / "elsewhere"
+    (root / path[1:]).mkdir(parents=True)
+    (root / path[1:] / "x").touch()
+    (user.home / "graph").write_text(path + "\n")
+    given = ["--store-root", root, "--view", "directory"]
+    for words in (["--closure", "graph", "--stage", "bind"], ["--closure", "graph", "--stage", "copy"], ["--tools", "graph"]):
+        assert_said(user.build(*words, *given, "--", "chown", "5", root / path[1:] / "x"), 77, f"{path}/x: ")
+
+
 def test_what_stands_for_the_view_only_stays_in_its_place(user: User, big_store: Store) -> None:
     """Nothing that is mounted for the scripts gets into the layer under another name; an attribute of a device does under its own."""
     script = user.script(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer.errors import SourceError, StoreChangedError
+from rootless_layer.plan.locate import store_locations
 from rootless_layer.tree.base import Delta
 from rootless_layer.tree.tree import Entry, Tree, shown, stamp
 from rootless_layer.tree.walk import entry_of, same_data, walk
@@ -34,13 +35,13 @@ def scan(staged: Staged, record: OwnershipRecord, spec: LayerSpec) -> tuple[Tree
     they were. Raises :class:`StoreChangedError` where they changed a store path, or
     wished to; :class:`RecordError` where the record and the tree contradict each other.
     """
-    scanning = _Scan(staged, record, spec.epoch, writable_store=spec.writable_closure)
+    scanning = _Scan(staged, record, spec)
     return scanning.tree(), scanning.notes
 
 
 def scan_above(base: Base, staged: Staged, record: OwnershipRecord, spec: LayerSpec) -> tuple[Delta, list[str]]:
     """Read what an overlay has above a base, as :func:`scan` does: what was written, what is gone, and who owns what was not."""
-    scanning = _Scan(staged, record, spec.epoch, writable_store=spec.writable_closure)
+    scanning = _Scan(staged, record, spec)
     tree = scanning.tree()
     there = {path: entry for path, entry in tree.entries.items() if entry is not base.entries.get(path)}
     gone = {path for path in scanning.gone if path in base.entries}
@@ -97,12 +98,13 @@ def check_sources(staged: Staged) -> None:
 
 
 class _Scan:
-    def __init__(self, staged: Staged, record: OwnershipRecord, epoch: int, *, writable_store: bool) -> None:
+    def __init__(self, staged: Staged, record: OwnershipRecord, spec: LayerSpec) -> None:
         self.staged = staged
         self.record = record
-        self.epoch = epoch
+        self.epoch = spec.epoch
+        self.unseen_tools = spec.tools if spec.view == "directory" else None
         self.planned = staged.plan.tree.entries
-        self.store_prefixes = () if writable_store else tuple(location.path for location in staged.plan.store)
+        self.store_prefixes = () if spec.writable_closure else tuple(location.path for location in staged.plan.store)
         self.used: set[Inode] = set()
         self.groups: dict[Inode, list[bytes]] = {}
         self.notes: list[str] = []
@@ -268,19 +270,20 @@ class _Scan:
                 self.changed.append(f"{shown(path)}: a script added a file to the store path")
 
     def _check_store_rows(self) -> None:
-        """Find wishes to change a mounted store path: the kernel refused them, the record has them."""
+        """Find wishes to change a store path where it is mounted, or lies on this machine: only the record has them."""
         foreign = {
             inode: row
             for inode, row in self.record.rows.items()
             if (inode not in self.used and self.staged.rows.get(inode) != row) or inode in self.record.xattrs
         }
-        if not foreign or not self.staged.points:
+        if not foreign:
             return
-        inodes = dict(self.staged.private) or {
+        self._check_unseen_tools(foreign)
+        inodes = {
             entry.stamp[:2]: path
             for path, entry in self.planned.items()
             if entry.stamp is not None and self.staged.plan.in_store(path)
-        }
+        } | (dict(self.staged.private) if self.staged.points else {})  # else a script may have removed a copy of its own
         for inode, row in foreign.items():
             path = inodes.get(inode)
             if path is None or inode in self.used:
@@ -290,6 +293,14 @@ class _Scan:
             owner = (row.uid, row.gid) != (entry.uid, entry.gid)
             if wished or owner or self.record.xattrs.get(inode, ()) != entry.xattrs:
                 self.changed.append(_wished(path, row))
+
+    def _check_unseen_tools(self, foreign: Mapping[Inode, Row]) -> None:
+        """Find wishes to change tools where they lie: the directory view shows all of this machine."""
+        for tool in store_locations(self.unseen_tools):
+            for below, _, status in walk(os.fsencode(tool.source)):
+                inode = status.st_dev, status.st_ino
+                if inode in foreign and inode not in self.used:
+                    self.changed.append(_wished(tool.path + (b"/" + below if below else b""), foreign[inode]))
 
     def _check_tool_rows(self) -> None:
         """Find wishes to change what the scripts only see: it is not in the layer, so they would be lost."""
