@@ -19,6 +19,7 @@ from rootless_layer.cli.main import main
 from rootless_layer.errors import OutputError
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.system.lease import Lease
+from rootless_layer.system.temporary import Temporary
 
 
 @pytest.fixture
