@@ -53,10 +53,12 @@ def list_(*, as_json: bool) -> None:
     say(f"{total}; the limit is {'none' if most is None else counted(most, 'byte')}")
 
 
-def _kept(_context: click.Context, _param: click.Parameter, given: str | None) -> int | None:
+def _kept(_context: click.Context, _param: click.Parameter, given: str | None) -> int | str | None:
     """Read the option, or the variable, each blamed by its own name."""
-    if not given:  # that an empty one names nothing is said of all options alike
+    if given is None:
         return cache_limit()
+    if not given:
+        return given  # that an empty one names nothing is said of all options alike
     with as_written("--keep"):
         return parse_limit(given)
 
