@@ -1037,7 +1037,7 @@ NONSENSE: dict[str, tuple[list[str], set[int], str]] = {
     "a variable": (["--env", "NOTHING"], {2}, "NOTHING"),
     "a variable without a name": (["--env", "=x"], {2}, "env"),
     "a closure": (["--closure", "/no/such/graph"], {66}, "/no/such/graph"),
-    "a closure that never ends": (["--closure", "/"], {66}, "/"),
+    "a closure that never ends": (["--closure", "/"], {2}, "/"),
     "a store path": (["--store-path", "/etc"], {2}, "/etc"),
     "a store path that is not there": (["--store-path", "/nix/store/00000000000000000000000000000000-none"], {66}, "none"),
     "a store": (

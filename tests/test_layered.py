@@ -272,6 +272,8 @@ def listed(user: User, *paths: str) -> Path:
 def test_arguments_that_do_not_go_together(users: list[User], store: Store) -> None:
     """Options of a closure without one, and a closure for which no layer is left, are errors that say what to do."""
     user = users[-1]
+    (user.home / "tree").mkdir()
+    assert user.build("--copy-to-root", user.home / "tree", output="custom").status == 0
     for words in (
         ["--max-layers", "3"],
         ["--layering", "size"],
@@ -280,9 +282,7 @@ def test_arguments_that_do_not_go_together(users: list[User], store: Store) -> N
         ["--allow-sparse"],
         ["--cache"],
     ):
-        assert_said(image(user, *words), 2, f"{words[0]} goes with --closure")
-    (user.home / "tree").mkdir()
-    assert user.build("--copy-to-root", user.home / "tree", output="custom").status == 0
+        assert_said(image(user, *words, "--layer", user.home / "custom"), 2, f"{words[0]} goes with --closure")
     full = image(user, *store.options, "--layer", user.home / "custom", "--max-layers", "1")
     assert_said(full, 65, "of 1 layers, 0 are the base's and 1 are put on top", "--max-layers")
     wrong = image(user, *store.options, "--layering", "popular")

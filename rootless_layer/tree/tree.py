@@ -99,7 +99,8 @@ def _unnameable(entry: Entry) -> str:
     for name, most in zip(names, (MOST_PATH, _MOST_TARGET, MOST_PATH), strict=True):
         if len(name) > most:
             return f"it has a name of {len(name)} bytes, and {most} are the most that Linux takes wherever a tree lies"
-        if len(name) > MOST_NAME and (long := _long_part(name)):
+        # A symbolic link may lead anywhere, also where nothing can be.
+        if len(name) > MOST_NAME and name is not entry.target and (long := _long_part(name)):
             return f"{legible(long[:20])}… in it is a name of {len(long)} bytes, and Linux takes {MOST_NAME}"
     if entry.target == b"":
         return "it is a link to nothing"
