@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import select
 import signal
 import sys
@@ -19,6 +20,7 @@ from rootless_layer.terminal import is_live, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import FrameType
 
 
 class Stdout(io.FileIO):
@@ -83,4 +85,8 @@ def reader_is_gone() -> bool:
 def _let_end() -> None:
     for number in ENDING:
         if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)
