@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,7 +77,7 @@ def test_cycles_are_cycles(needs: dict[str, list[str]]) -> None:
     for ring in found:
         assert ring[0] == ring[-1]
         assert len(set(ring[:-1])) == len(ring) - 1
-        assert all(after in needs[name] for name, after in zip(ring, ring[1:], strict=False))
+        assert all(after in needs[name] for name, after in itertools.pairwise(ring))
     left = {name: set(needed) & needs.keys() for name, needed in needs.items()}
     while ready := [name for name, needed in left.items() if not needed]:
         for name in ready:

@@ -103,7 +103,9 @@ def test_a_platform() -> None:
 def test_a_config() -> None:
     """Diff IDs and history are those of the layers."""
     finder = Finder()
-    whole = config(rootfs={"type": "layers", "diff_ids": [SHA256]}, history=[{"created": "2026-01-31T12:00:00Z"}, {"empty_layer": True}])
+    whole = config(
+        rootfs={"type": "layers", "diff_ids": [SHA256]}, history=[{"created": "2026-01-31T12:00:00Z"}, {"empty_layer": True}]
+    )
     assert check_image_config(Document(whole, "it", finder), 1) == [SHA256]
     assert not finder.problems
     assert problems(check_image_config, whole, 2) == [
