@@ -168,7 +168,7 @@ def contents_of(layer: LayerBlob) -> Contents:
         try:
             return read_contents(layer)
         except InputError:
-            layer.copy(len)  # bytes that are not what the digest says are the reason, where that is so
+            layer.verify()  # bytes that are not what the digest says are the reason, where that is so
             raise
     if layer.tree is not None:
         entries, stands = list(layer.tree), layer.tree.root_stands

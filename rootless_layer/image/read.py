@@ -268,7 +268,7 @@ class _Files:
             digest = diff_id if kind == "none" else _digest(piece)
             layer = LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece)
             if kind != "none":  # nothing else here says what the blob should be
-                layer.copy_plain(len)
+                layer.verify_plain()
             self.layers[name, diff_id] = layer
         return self.layers[name, diff_id]
 

@@ -8,7 +8,6 @@ own whiteouts. Owners, devices and attributes are never on the disk; they stand 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -23,10 +22,11 @@ from rootless_layer.system.namespaces import sync_file_system
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import ASIDE
 from rootless_layer.tar.unpack import read_layer
-from rootless_layer.tree.base import Base, Entries
+from rootless_layer.tree.base import Base, Entries, Facts
 from rootless_layer.tree.tree import ROOT_MODE, of_overlay, shown
 from rootless_layer.tree.walk import walk
 
+from .row import bytes_of, from_row
 from .snapshot_writer import TREE, Snapshot
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rootless_layer.system.lease import Lease
     from rootless_layer.system.temporary import Temporary
     from rootless_layer.tar.feed import Consume, Give
-    from rootless_layer.tree.base import Facts
 
 _INDEX = "index.json"
 _AGAIN = "Remove that directory: it is made again."
@@ -52,8 +51,8 @@ def damage(folder: Path) -> str:
     """
     try:
         said = json.loads((folder / _INDEX).read_bytes())
-        entries = {_bytes(row[0]): row for row in said["entries"]}
-        hidden = {path for path in map(_bytes, said["gone"]) if path not in entries and path.rpartition(b"/")[0] in entries}
+        entries = dict(from_row(row, b"") for row in said["entries"])
+        hidden = {path for path in map(bytes_of, said["gone"]) if path not in entries and path.rpartition(b"/")[0] in entries}
         left = hidden | entries.keys()
         for path, on_disk, status in walk(os.fsencode(folder / TREE)):
             if path not in left:
@@ -63,11 +62,7 @@ def damage(folder: Path) -> str:
                 continue
             if path in hidden:
                 return f"{shown(path)} is not what it was"
-            _, mode, _, _, mtime, size, _, target, _ = entries[path]
-            kind = stat.S_IFMT(mode) if stat.S_ISFIFO(mode) or target is not None or stat.S_ISDIR(mode) else stat.S_IFREG
-            same = kind == stat.S_IFMT(status.st_mode) and (kind != stat.S_IFREG or status.st_size == size)
-            same = same and (kind == stat.S_IFDIR or int(status.st_mtime) == mtime)
-            if not same or (target is not None and os.readlink(on_disk) != _bytes(target)):
+            if not _is_of(entries[path], on_disk, status):
                 return f"{shown(path)} is not what it was"
         return f"{shown(min(left))} is missing" if left else ""
     except FileNotFoundError as error:
@@ -78,12 +73,23 @@ def damage(folder: Path) -> str:
         return f"it cannot be read: {reason(error)}"
 
 
+def _is_of(facts: Facts, on_disk: bytes, status: os.stat_result) -> bool:
+    """Say whether a file on disk may be the one that was unpacked there; a device was made as a regular file."""
+    mode, target = facts.mode, facts.target
+    kind = stat.S_IFMT(mode) if stat.S_ISFIFO(mode) or target is not None or stat.S_ISDIR(mode) else stat.S_IFREG
+    if kind != stat.S_IFMT(status.st_mode) or (kind == stat.S_IFREG and status.st_size != facts.size):
+        return False
+    if kind != stat.S_IFDIR and int(status.st_mtime) != facts.mtime:
+        return False
+    return target is None or os.readlink(on_disk) == target
+
+
 class Merged:
     """The snapshots one above the other, so far."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.facts: dict[bytes, Facts] = {b"": (ROOT_MODE, 0, 0, 0, 0, 0, None, (), b"")}
+        self.facts: dict[bytes, Facts] = {b"": Facts(ROOT_MODE, 0, 0, 0, 0, 0, None, (), b"")}
         self.links: list[tuple[bytes, list[bytes]]] = []
         self.special: dict[bytes, None] = {}
         self.trees: list[bytes] = []
@@ -102,17 +108,17 @@ class Merged:
 
     def _add(self, said: Any, top: bytes) -> None:  # noqa: ANN401 - JSON
         facts, special = self.facts, self.special
-        for path in map(_bytes, said["gone"]):
+        for path in map(bytes_of, said["gone"]):
             facts.pop(path)
             special.pop(path, None)
-        for path, mode, uid, gid, mtime, size, rdev, target, xattrs in said["entries"]:
-            special.pop(_bytes(path), None)
-            pairs = tuple((_bytes(name), base64.b64decode(value)) for name, value in xattrs if not of_overlay(_bytes(name)))
-            if len(pairs) < len(xattrs):
-                self.cleaned[_bytes(path)] = None
-            facts[_bytes(path)] = (mode, uid, gid, mtime, size, rdev, None if target is None else _bytes(target), pairs, top)
-        special.update((_bytes(path), None) for path in said["special"])
-        self.links += [(top, [_bytes(name) for name in names]) for names in said["links"]]
+        for path, found in (from_row(row, top) for row in said["entries"]):
+            special.pop(path, None)
+            facts[path] = found
+            if any(of_overlay(name) for name, _ in found.xattrs):
+                self.cleaned[path] = None
+                facts[path] = found._replace(xattrs=tuple(pair for pair in found.xattrs if not of_overlay(pair[0])))
+        special.update((bytes_of(path), None) for path in said["special"])
+        self.links += [(top, [bytes_of(name) for name in names]) for names in said["links"]]
         self.trees.append(top)
 
     def base(self, chain_id: str, leases: tuple[Lease, ...] = ()) -> Base:
@@ -120,15 +126,11 @@ class Merged:
         links: dict[bytes, tuple[bytes, ...]] = {}
         carriers: dict[bytes, bytes] = {}
         for top, names in self.links:
-            kept = tuple(name for name in names if name in self.facts and self.facts[name][-1] is top)
+            kept = tuple(name for name in names if name in self.facts and self.facts[name].top is top)
             if kept and len(names) > 1:  # also where one name is left: on the disk it has several
                 links.update((name, kept) for name in kept)
                 carriers.update((name, kept[0]) for name in kept[1:])
         return Base(Entries(self.facts, carriers), chain_id, links, tuple(self.trees), tuple(self.special), leases=leases)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("latin-1")
 
 
 def unpack(  # noqa: PLR0913 - a layer, upon what, where to, and how

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from rootless_layer.errors import InputError
 from rootless_layer.tree.copy import copy_source
+from rootless_layer.tree.links import follow
 from rootless_layer.tree.tree import ROOT_MODE, Entry, shown
+
+from .row import text, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,12 +25,6 @@ if TYPE_CHECKING:
 TREE = "tree"
 _WHITEOUT = os.makedev(0, 0)
 """overlayfs's mark of a deletion, which since Linux 5.8 anybody may make."""
-_MOST_LINKS = 40
-"""As many symbolic links are followed as the kernel follows (path_resolution(7))."""
-
-
-def _text(path: bytes) -> str:
-    return path.decode("latin-1")
 
 
 class _Following:
@@ -71,24 +67,11 @@ class _Following:
 
     def _resolved(self, folder: bytes, name: bytes) -> bytes:
         """Follow a name in a directory to where it leads."""
-        current, rest, followed = folder, [name], 0
-        while rest:
-            part = rest.pop()
-            if part == b"..":
-                current = current.rpartition(b"/")[0]
-            elif part not in {b"", b"."}:
-                there = current + b"/" + part if current else part
-                entry = self.changes.added.get(there) or self.below.get(there)
-                if entry is None or entry.target is None:
-                    current = there
-                    continue
-                followed += 1
-                if followed > _MOST_LINKS:
-                    message = f"{self.name}: {shown(folder + b'/' + name)}: too many symbolic links"
-                    raise InputError(message, hint="The layer is damaged, or not for this base.")
-                current = b"" if entry.target.startswith(b"/") else current
-                rest += entry.target.split(b"/")[::-1]
-        return current
+        way = follow(name, lambda path: self.changes.added.get(path) or self.below.get(path), folder)
+        if way.endless:
+            message = f"{self.name}: {shown(folder + b'/' + name)}: too many symbolic links"
+            raise InputError(message, hint="The layer is damaged, or not for this base.")
+        return way.end
 
 
 class Snapshot:
@@ -175,10 +158,10 @@ class Snapshot:
             self._finish(self.added[path])
         return json.dumps(
             {
-                "entries": [_row(self.added[path]) for path in ordered],
-                "gone": [_text(path) for path in sorted(self.gone)],
-                "links": [[_text(path) for path in names] for names in first.values() if len(names) > 1],
-                "special": [_text(path) for path in self.special],
+                "entries": [to_row(self.added[path]) for path in ordered],
+                "gone": [text(path) for path in sorted(self.gone)],
+                "links": [[text(path) for path in names] for names in first.values() if len(names) > 1],
+                "special": [text(path) for path in self.special],
             },
             separators=(",", ":"),
         ).encode()
@@ -213,11 +196,3 @@ class Snapshot:
             os.utime(on_disk, (entry.mtime, entry.mtime), follow_symlinks=False)
         if special:
             self.special.append(entry.path)
-
-
-def _row(entry: Entry) -> list[Any]:
-    return [
-        _text(entry.path), entry.mode, entry.uid, entry.gid, entry.mtime, entry.size, entry.rdev,
-        None if entry.target is None else _text(entry.target),
-        [[_text(name), base64.b64encode(value).decode()] for name, value in entry.xattrs],
-    ]  # fmt: skip

@@ -122,11 +122,19 @@ class LayerBlob:
         self._check(writer, self.diff_id, writer.size if self.uncompressed_size < 0 else self.uncompressed_size)
         return writer.size
 
+    def verify(self) -> None:
+        """Read or make the blob's bytes and check them; raises as :meth:`copy` does."""
+        self.copy(_forget)
+
+    def verify_plain(self) -> int:
+        """Read or make the layer's tar and check it; give its size in bytes. Raises as :meth:`copy_plain` does."""
+        return self.copy_plain(_forget)
+
     def plain_size(self) -> int:
         """Give the size of the layer's tar in bytes, which takes reading all of it where nobody said it."""
         if self.descriptor.media_type == MEDIA_TYPES["none"]:
             return self.descriptor.size
-        return self.uncompressed_size if self.uncompressed_size >= 0 else self.copy_plain(len)
+        return self.uncompressed_size if self.uncompressed_size >= 0 else self.verify_plain()
 
     def _make(self, consume: Callable[[memoryview], object], streams: Streams | None) -> None:
         if streams is not None:
@@ -160,6 +168,10 @@ class LayerBlob:
 def ahead(layers: Iterable[LayerBlob], *, processes: int | None = None) -> Streams:
     """Begin to make the tars of those layers that are derived, in their order; ``processes`` as of :class:`Streams`."""
     return Streams([layer.read_tree().archived() for layer in layers if layer.piece is None], processes=processes)
+
+
+def _forget(_part: memoryview) -> None:
+    """Take bytes that are only to be checked."""
 
 
 class _Sink:

@@ -10,6 +10,7 @@ import attrs
 
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.store.closure import StorePath
+from rootless_layer.tree.links import MOST_LINKS
 from rootless_layer.tree.walk import walk
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from .spec import LayerSpec
 
-MOST_LINKS = 40
-"""As many symbolic links are followed as the kernel follows (path_resolution(7))."""
 _LONGEST_PATH = 4095
 """As long as a path may be for the kernel (PATH_MAX, without the NUL)."""
 _MOST_FOLLOWED = 100_000

@@ -13,11 +13,12 @@ import attrs
 from rootless_layer.errors import ConflictError, InputError, SourceError
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.machine import unreadable
+from rootless_layer.tree.links import follow
 from rootless_layer.tree.sparse import check_holes
 from rootless_layer.tree.tree import Entry, Tree, legible, shown
 from rootless_layer.tree.walk import agree, entry_of, walk, xattrs_of
 
-from .locate import MOST_LINKS, Locator, store_locations
+from .locate import Locator, store_locations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -281,12 +282,8 @@ class _Merge:
 
     def _follow(self, path: bytes, content: str) -> bytes:
         """Resolve a symbolic link to a directory within the tree."""
-        end = path
-        for _ in range(MOST_LINKS):
-            there = self.there(end)
-            if there is None or there.target is None:
-                break
-            end = os.path.normpath(os.path.join(b"/", os.path.dirname(end), there.target)).lstrip(b"/")
+        way = follow(path, self.there)
+        there = None if way.endless else self.there(way.end)
         if there is None or not there.is_dir:
             self.problems.append(f"{shown(path)}: {content} has a directory where a link to no directory stands")
-        return end
+        return way.end

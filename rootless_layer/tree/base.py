@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
@@ -16,8 +16,19 @@ if TYPE_CHECKING:
 
     from rootless_layer.system.lease import Lease
 
-Facts = tuple[int, int, int, int, int, int, bytes | None, tuple[tuple[bytes, bytes], ...], bytes]
-"""Mode, uid, gid, mtime, size, rdev, target, xattrs, and the directory that the path lies below on disk."""
+
+class Facts(NamedTuple):
+    """What is known of a path of a base before its entry is made; ``top`` is the directory that it lies below on disk."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int
+    rdev: int
+    target: bytes | None
+    xattrs: tuple[tuple[bytes, bytes], ...]
+    top: bytes
 
 
 class Entries(Mapping[bytes, Entry]):
@@ -55,7 +66,7 @@ class Entries(Mapping[bytes, Entry]):
 
     def on_disk(self, path: bytes) -> bytes:
         """Give the path on disk of what stands for a path in the snapshots."""
-        return self._facts[path][-1] + b"/" + path
+        return self._facts[path].top + b"/" + path
 
 
 @attrs.frozen(slots=True)

@@ -15,48 +15,29 @@ import attrs
 from rootless_layer.errors import InputError
 
 from .base import Delta
+from .links import follow
 from .tree import Entry, legible, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from .base import Base
+    from .links import Lookup
     from .tree import Tree
-
-    Lookup = Callable[[bytes], Entry | None]
-    """Gives what stands at a path of a tree."""
 
 SHELL = "/bin/sh"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where engines look for a program, if the config has no ``PATH``."""
 _STORE = b"nix/store/"
-_MOST_LINKS = 40
 _LIBRARIES = (b"lib", b"lib32", b"lib64", b"libx32")
 _LOADERS = (b"ld-linux", b"ld-musl-", b"ld64.", b"ld.so.")
 _MOST_NOTES = 20
 
 
-def resolve(path: bytes, there: Lookup) -> tuple[Entry | None, list[Entry]]:
-    """Follow a path through a tree's links, none of which leads out of it; give what is there, and all on the way to it."""
-    current, rest, followed = b"", path.split(b"/")[::-1], 0
-    way: list[Entry] = []
-    while rest:
-        part = rest.pop()
-        if part == b"..":
-            current = current.rpartition(b"/")[0]
-        elif part not in {b"", b"."}:
-            current = current + b"/" + part if current else part
-            entry = there(current)
-            if entry is None:
-                return None, way
-            way.append(entry)
-            if entry.target is not None:
-                followed += 1
-                if followed > _MOST_LINKS:
-                    return None, way
-                current = b"" if entry.target.startswith(b"/") else current.rpartition(b"/")[0]
-                rest += entry.target.split(b"/")[::-1]
-    return there(current), way
+def resolve(path: bytes, there: Lookup) -> tuple[Entry | None, tuple[Entry, ...]]:
+    """Follow a path through a tree's links; give what is there, and all on the way to it."""
+    way = follow(path, there)
+    return None if way.missing or way.endless else there(way.end), way.passed
 
 
 def in_store(path: bytes) -> bool:
@@ -64,7 +45,7 @@ def in_store(path: bytes) -> bool:
     return path.startswith(_STORE)
 
 
-def _found(path: bytes, there: Lookup) -> list[Entry] | None:
+def _found(path: bytes, there: Lookup) -> Sequence[Entry] | None:
     """Give the way to a file that can be run, ``None`` where there is none; what leads into the store is taken to be there."""
     entry, way = resolve(path, there)
     target = way[-1].target if entry is None and way else None
@@ -104,7 +85,7 @@ class Needed:
 
     wanted: dict[str, tuple[bytes, ...]]
     lost: dict[str, str] = attrs.field(factory=dict)
-    _there: dict[str, list[Entry]] = attrs.field(factory=dict)
+    _there: dict[str, Sequence[Entry]] = attrs.field(factory=dict)
 
     def see(self, added: Iterable[bytes], there: Lookup, where: str, gone: Collection[bytes] = ()) -> None:
         """See what there is once the layer ``where``, which adds some paths and removes those ``gone``, is on top."""
