@@ -22,7 +22,7 @@ from rootless_layer.cli import end, main, statuses
 from rootless_layer.cli.progress import Shower
 from rootless_layer.system import replace
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs/troubleshooting.md"
 Ran = Callable[..., tuple[int, str, str]]
 
 
@@ -63,10 +63,10 @@ def classes(root: type[errors.RootlessLayerError] = errors.RootlessLayerError) -
 
 
 def test_every_error_has_a_row() -> None:
-    """The status of each class of the tree is a row of the table; the README has the whole table, sentence by sentence."""
+    """The status of each class of the tree is a row of the table; docs/troubleshooting.md has the whole table, sentence by sentence."""
     assert {each.exit_code for each in classes()} <= errors.FAULTS.keys()
     assert {str(status) for status in errors.FAULTS} <= statuses.STATUSES.keys()
-    table = README.read_text().partition("| exit status | |")[2].partition("\n\n")[0]
+    table = PAGE.read_text().partition("| exit status | |")[2].partition("\n\n")[0]
     assert dict(re.findall(r"^\| (\S+) \| (.*) \|$", table, re.MULTILINE)) == statuses.STATUSES
 
 

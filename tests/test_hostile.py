@@ -324,7 +324,7 @@ def test_a_wish_to_change_the_store_fails(field: Field, wish: str, view: str) ->
         )
         assert_said(result, 77, FILE if FILE in WISHES[wish] else VICTIM, "--closure-writable")
         assert not (field.user.home / "layer").exists()
-        said.add("\n".join(line for line in result.err.splitlines() if "store paths by" not in line))
+        said.add("\n".join(line for line in result.err.splitlines() if "store paths are" not in line))
     if alike:
         assert len(said) == 1, said
     assert fingerprint(field.store.root) == before

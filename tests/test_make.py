@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 import pytest
-from conftest import COMMAND, HANG, Result, Store, User, remove, shared_store, store_of
+from conftest import COMMAND, HANG, Result, Store, User, remove, store_of
 from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
 from test_cache import files
 from test_layered import own
@@ -896,24 +896,3 @@ def test_nodes_come_after_what_they_need() -> None:
     """A long chain is put in order without recursion."""
     nodes = {str(number): Node("layer", str(number), {}, (str(number + 1),) if number < 5000 else ()) for number in range(5001)}
     assert [node.name for node in Graph(nodes).select(["0"])] == [str(number) for number in range(5000, -1, -1)]
-
-
-# --- the documentation ---
-
-
-def test_the_readmes_example_is_made(user: User, accounts: Path) -> None:
-    """The file that README shows is made, of another store, twice, the second time by looking it up."""
-    store = shared_store("bash", "coreutils", "passwd")
-    readme = (HERE.parent / "README.md").read_text()
-    example = re.search(r"```toml\n(.*?)```", readme, re.DOTALL)
-    assert example is not None
-    (user.home / "store").mkdir(mode=0o755)
-    shutil.copy(store.graph, user.home / "store/graph")
-    shutil.copytree(accounts, user.home / "accounts")
-    user.script("groupadd -r redis\nuseradd -r -g redis -d /data -M redis\nmkdir /data\nchown redis:redis /data\n", "redis")
-    text = example[1].replace('store-root = "store"', f'store-root = "{store.root}"')
-    assert text != example[1]
-    result = make(user, text)
-    assert result.status == 0, result.err
-    assert user.run([*COMMAND, "validate", "redis.tar"]).status == 0
-    assert set(ends(events(user, text)).values()) == {"unchanged"}

@@ -716,8 +716,9 @@ def test_each_image_of_a_chain_holds_what_its_script_made(built: Built) -> None:
 
 
 def test_every_nix_file_is_well_formed(stores: list[Nix]) -> None:
-    """Nix parses each of its files, and each block of Nix in the README."""
-    blocks = re.findall(r"^```nix\n(.*?)^```", (HERE.parent / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    """Nix parses each of its files, and each block of Nix in docs/."""
+    pages = "".join(page.read_text() for page in (HERE.parent / "docs").glob("*.md"))
+    blocks = re.findall(r"^```nix\n(.*?)^```", pages, re.DOTALL | re.MULTILINE)
     assert len(blocks) > 2
     files = [*sorted(nix_pkgs.NIX_FILES.glob("*.nix")), *sorted((HERE / "nix").glob("*.nix"))]
     assert len(files) > 10

@@ -37,7 +37,7 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     """Be the builder of a derivation that is a layer.
 
     What is asked for is read from the derivation's own attributes (structured or not, those
-    that begin with `layer`); the layer is put in its output. The README lists the attributes.
+    that begin with `layer`); the layer is put in its output. docs/nix.md lists the attributes.
     """
     from rootless_layer.cache.place import cache_to_leave_out  # noqa: PLC0415
     from rootless_layer.layer.build import build_layer  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Every exit status of the command, each for one kind of fault: the table that helps show, and the README."""
+"""Every exit status of the command, each for one kind of fault: the table that helps show, and docs/troubleshooting.md."""
 
 from __future__ import annotations
 

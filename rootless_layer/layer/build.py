@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from rootless_layer.tree.tree import Entry, Tree
 
 
+_STAGED = {"bind": "mounted", "hardlink": "hard-linked", "copy": "copied"}
+"""What a way of staging does with store paths, for a message."""
+
+
 def build_layer(
     spec: LayerSpec,
     output: str | os.PathLike[str],
@@ -199,7 +203,7 @@ def _fallen_back(session: Session, spec: LayerSpec, method: Method) -> str:
         way = "the directory view shows this machine as it is, and not read-only"
     else:
         way = "the root view is a chroot" if session.isolation == "chroot" else "the root view is proot's"
-    return f"no namespaces here, so that {way}, with store paths by {method} ({session.fallback})"
+    return f"no namespaces here, so that {way}; store paths are {_STAGED[method]} ({session.fallback})"
 
 
 def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict[bytes, Entry]:

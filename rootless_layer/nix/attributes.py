@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _ATTRIBUTES = ".attrs.json"
-_HINT = "The README's section on Nix lists the attributes."
+_HINT = "docs/nix.md lists the attributes."
 
 
 @attrs.define

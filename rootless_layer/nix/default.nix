@@ -2,7 +2,7 @@
 #
 #   (import <this directory> { inherit pkgs; }).buildImage { name = "redis"; … }
 #
-# The README's section "Nix" says what each function gives, and "Coming from dockerTools"
+# docs/nix.md says what each function gives, and docs/dockertools.md
 # what differs. No derivation of these needs the network or a system feature.
 {
   pkgs,

@@ -6,7 +6,7 @@
 #   layerContents = [ pkgs.bash ];                     # trees that are merged into the root
 #   layerScript = ''…'';                               # what root does to it all
 #
-# The README lists the attributes. dontRootlessLayer leaves the phase out; preRootlessLayer and
+# docs/nix.md lists the attributes. dontRootlessLayer leaves the phase out; preRootlessLayer and
 # postRootlessLayer run before and after it.
 
 rootlessLayerPhase() {

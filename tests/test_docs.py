@@ -1,0 +1,227 @@
+"""The README and docs/: each example does as it stands there, each link leads somewhere, the drawing is that of the imports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+from conftest import COMMAND, HERE, User, make_accounts, make_user, once, remove, shared_store
+
+import rootless_layer
+
+ROOT = HERE.parent
+PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+
+STAND_INS = {
+    "rootless-layer": f'exec {" ".join(COMMAND)} "$@"',
+    "mmdebstrap": 'cp "$INPUTS/root.tar" "${!#}"',  # it needs a mirror
+    "podman": 'cat "${3:--}" >loaded.tar && rootless-layer validate --quiet loaded.tar',  # it needs a user with subordinate ids
+    "skopeo": 'cp "$INPUTS/base.tar" "${!###*:}"',  # it needs a registry
+}
+"""Programs by name: the command itself, and those that need more than this machine has, with what is done in their place."""
+
+
+@attrs.frozen
+class Block:
+    """A fenced block of a page: what its fence says that it is, its text, and the line where it begins."""
+
+    kind: str
+    text: str
+    line: int
+
+
+@attrs.frozen
+class Step:
+    """A command of a ``console`` block, with what the page says of it: its output (``…`` is anything) and exit status."""
+
+    command: str
+    shown: str
+    line: int
+
+    @property
+    def status(self) -> int:
+        """The exit status that the page names behind the command, else 0."""
+        named = re.search(r"  # exit status (\d+)", self.command)
+        return int(named[1]) if named else 0
+
+    @property
+    def shows_file(self) -> str:
+        """The name of the file that the page shows by ``cat``, else nothing."""
+        shown = re.fullmatch(r"cat ([\w.-]+)", self.command)
+        return shown[1] if shown and self.shown else ""
+
+    def agrees(self, said: str) -> bool:
+        """Say whether a command's output is as the page shows it: ``…`` stands for anything, a line of it for any lines."""
+        if not self.shown:
+            return True
+        lines = [".*" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + "\n" for line in self.shown.splitlines()]
+        return re.fullmatch("(?s)" + "".join(lines), said) is not None
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """Give the fenced blocks of a page."""
+    text = PAGES[page].read_text()
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        yield Block(found[1], found[2], text.count("\n", 0, found.start()) + 1)
+
+
+def steps(block: Block) -> list[Step]:
+    """Give the commands of a block; lines behind a command are its output."""
+    found: list[Step] = []
+    for number, line in enumerate(block.text.splitlines(), block.line + 1):
+        if line.startswith("$ "):
+            found.append(Step(line[2:], "", number))
+        else:
+            found[-1] = attrs.evolve(found[-1], shown=f"{found[-1].shown}{line}\n")
+    return found
+
+
+def make_inputs(folder: Path) -> None:
+    """Make a root filesystem and a base image, of this machine's own programs."""
+    store = shared_store("bash", "coreutils", "passwd")
+    folder.mkdir()
+    owner = User("root", folder)
+    (folder / "tmp").mkdir()
+    programs = [word for name in ("bash", "coreutils", "passwd") for word in ("--copy-to-root", store.path(name))]
+    make_accounts(folder / "accounts")
+    layer = owner.build(*store.options, *programs, "--copy-to-root", folder / "accounts", output="layer").layer
+    made = owner.run([*COMMAND, "image", "--layer", "layer", "-t", "debian:12", "-o", "base.tar"])
+    assert made.status == 0, made.err
+    (folder / "layer/blobs/sha256" / layer["digest"].removeprefix("sha256:")).rename(folder / "root.tar")
+
+
+@pytest.fixture
+def reader(shared: Path) -> Iterator[User]:
+    """Somebody who reads a page, without privilege, in a directory as ``scripts/demo`` makes it."""
+    made = make_user(shared, "somebody")
+    (made.home / "store").symlink_to(shared_store("bash", "coreutils", "passwd").root)
+    (made.home / "accounts/etc").mkdir(parents=True)
+    (made.home / "accounts/etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    (made.home / "accounts/etc/group").write_text("root:x:0:\n")
+    made.script("groupadd -r redis\nuseradd -r -g redis -d /data -M redis\nmkdir /data\nchown redis:redis /data\n", "redis")
+    (made.home / "bin").mkdir()
+    for name, command in STAND_INS.items():
+        made.script(f"#!/bin/bash\n{command}\n", f"bin/{name}")
+    yield made
+    remove(made.home)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_run(page: str, reader: User) -> None:
+    """The commands of a page, one after the other, end and say as the page shows; so do its TOML and its Python."""
+    inputs = once("docs-inputs", make_inputs)
+    path = f"{reader.home / 'bin'}:{reader.environment()['PATH']}"
+    environment = {"INPUTS": str(inputs), "PATH": path}
+    for block in blocks(page):
+        if block.kind == "console":
+            for step in steps(block):
+                where = f"{page}:{step.line}: {step.command}"
+                if step.shows_file and not (reader.home / step.shows_file).exists():
+                    reader.script(step.shown, step.shows_file)
+                done = reader.run(["bash", "-o", "pipefail", "-c", f"({step.command}\n) 2>&1"], env=environment)
+                assert done.status == step.status, f"{where}\n{done.out}"
+                assert step.agrees(done.out), f"{where}\n{done.out}"
+        elif block.kind == "toml" and (named := re.match(r"# (\S+\.toml)\n", block.text)):
+            reader.script(block.text, named[1])
+            done = reader.run([*COMMAND, "make", named[1]], env=environment)
+            assert done.status == 0, f"{page}:{block.line}\n{done.err}"
+        elif block.kind == "python":
+            done = reader.run([sys.executable, "-c", block.text], env=environment)
+            assert done.status == 0, f"{page}:{block.line}\n{done.err}"
+    assert not reader.leftovers()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_are_of_a_kind_that_is_tested(page: str) -> None:
+    """A block says what it is: an example that is run, or that is parsed, or text. A console block begins with a command."""
+    for block in blocks(page):
+        assert block.kind in {"console", "json", "mermaid", "nix", "python", "text", "toml"}, f"{page}:{block.line}"
+        if block.kind == "console":
+            assert block.text.startswith("$ "), f"{page}:{block.line}"
+        elif block.kind == "toml":
+            tomllib.loads(block.text)
+        elif block.kind == "json":
+            json.loads(block.text)
+
+
+def anchors(path: Path) -> set[str]:
+    """Give the anchors of a page's headings, as GitHub and MkDocs name them."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Each relative link names a file of the repository, and where it has a fragment a heading of it."""
+    text = PAGES[page].read_text()
+    for target in re.findall(r"\]\(([^)]*)\)", text):
+        if "://" not in target:
+            name, _, fragment = target.partition("#")
+            path = PAGES[page].parent / name if name else PAGES[page]
+            assert path.is_file(), f"{page}: {target}"
+            assert not fragment or fragment in anchors(path), f"{page}: {target}"
+
+
+def test_every_page_is_on_the_site_and_in_the_readme() -> None:
+    """mkdocs.yml has each page of docs/ in its menu; the README links to each but the site's first."""
+    names = {name.removeprefix("docs/") for name in PAGES if name.startswith("docs/")}
+    assert set(re.findall(r"\w+\.md", (ROOT / "mkdocs.yml").read_text())) == names
+    readme = (ROOT / "README.md").read_text()
+    assert {name for name in names if f"(docs/{name})" not in readme} <= {"index.md"}
+
+
+# --- the drawing of the packages ---
+
+PACKAGE = Path(rootless_layer.__file__).parent
+
+
+def package_of(path: Path) -> str:
+    """Name the package of a module; those that are in none are the ground."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else "ground"
+
+
+def imported() -> dict[str, set[str]]:
+    """Give the packages that each package imports from: within a package imports are relative, else absolute."""
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        package = package_of(path)
+        if path.stem in {"__init__", "__main__"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "rootless_layer":
+                _, *below = (node.module or "").split(".")
+                for name in below[:1] or [alias.name for alias in node.names]:
+                    found.setdefault(package, set()).add(name if (PACKAGE / name).is_dir() else "ground")
+    return {package: others - {package} for package, others in found.items()}
+
+
+def drawing() -> str:
+    """Draw the imports of packages in Mermaid; an arrow that others make up together is left out."""
+    direct = imported()
+
+    def reached(package: str) -> set[str]:
+        return direct.get(package, set()).union(*map(reached, direct.get(package, ())))
+
+    arrows = [
+        f"    {package} --> {other}\n"
+        for package in sorted(direct)
+        for other in sorted(direct[package])
+        if not any(other in reached(between) for between in direct[package])
+    ]
+    return f"```mermaid\ngraph TD\n{''.join(arrows)}```\n"
+
+
+def test_the_drawing_of_the_packages_is_that_of_the_imports() -> None:
+    """docs/design.md has, between two marks, the packages and the arrows that the import statements make."""
+    text = PAGES["docs/design.md"].read_text()
+    shown = text.partition("<!-- packages: begin -->\n")[2].partition("<!-- packages: end -->")[0]
+    assert shown == drawing()
