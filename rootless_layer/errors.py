@@ -29,10 +29,7 @@ next. ``exit_code`` is what the command ends with: :data:`FAULTS` has a sentence
 from __future__ import annotations
 
 import copyreg
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, ClassVar
 
 FAULTS = {
     65: "an input's content cannot be used",
@@ -168,13 +165,6 @@ class DaemonError(SessionError):
     """The fakeroot daemon died or could not be started."""
 
     exit_code = 71
-
-
-def raise_told(answer: Mapping[str, Any]) -> None:
-    """Raise the error of which another process tells the name, the problems and the hint, if it tells one."""
-    if "error" in answer:
-        name, problems, hint = answer["error"]
-        raise globals()[name](*problems, hint=hint)
 
 
 def reason(error: BaseException) -> str:

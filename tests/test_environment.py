@@ -12,6 +12,7 @@ from rootless_layer.errors import UnavailableError
 from rootless_layer.session.environment import Environment
 from rootless_layer.session.failure import failed
 from rootless_layer.session.fakeroot import find_programs
+from rootless_layer.session.inside.messages import Exited
 from rootless_layer.system.fork import cores
 
 STANDARD = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -76,10 +77,10 @@ def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
     assert f"{stored(1).path}/bin" not in found
     assert environment.left_out == last - len(found)
     assert searched(LayerSpec(closure=given, contents=(stored(1).path,))) == found
-    said = str(failed(Script("", b"x"), [127, "exit", ""], spec, environment))  # of a shell's own status
+    said = str(failed(Script("", b"x"), Exited(127), spec, environment))  # of a shell's own status
     assert f"PATH has no room for the programs of {environment.left_out} store paths" in said
     assert said.startswith("the script without a name: ")
-    assert "PATH" not in str(failed(Script("", b"x"), [126, "exit", ""], spec, environment))
+    assert "PATH" not in str(failed(Script("", b"x"), Exited(126), spec, environment))
 
 
 def test_an_empty_path_is_said_to_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:

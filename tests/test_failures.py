@@ -43,6 +43,7 @@ from rootless_layer.plan.plan import plan
 from rootless_layer.session.environment import Environment
 from rootless_layer.session.failure import failed
 from rootless_layer.session.inside.interpreter import missing
+from rootless_layer.session.inside.messages import NotStarted
 from rootless_layer.system.namespaces import refusal
 from rootless_layer.tree.sparse import check_holes
 
@@ -1123,7 +1124,7 @@ def test_what_a_program_lacks_is_named(tmp_path: Path) -> None:
 def test_a_command_in_one_word_is_said_to_be_one(tmp_path: Path) -> None:
     """A line for the shell that is given as a program, or as a script's path, is said to be no such thing."""
     spec = LayerSpec(scripts=(Script.command(["echo hi > /x"]),))
-    error = failed(spec.scripts[0], [127, "absent", "echo hi > /x"], spec, Environment.of(spec, mounted=True))
+    error = failed(spec.scripts[0], NotStarted(127, "absent", "echo hi > /x"), spec, Environment.of(spec, mounted=True))
     assert error.status == 127
     assert "-- sh -c" in error.hint
     with pytest.raises(SourceError) as raised:

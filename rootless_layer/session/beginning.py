@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from typing import TYPE_CHECKING
 
 from rootless_layer.tree.base import Delta
+
+from .inside.messages import Attribute, OverlayPlan, PlacedRow
 
 if TYPE_CHECKING:
     from rootless_layer.tree.base import Base
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from .stage import Staged
 
 
-def staged_xattrs(staged: Staged, base: Base | None) -> list[list[object]]:
-    """Give the attributes of what is staged, and of what a base has: a path, a name and a value in base64 each."""
+def staged_xattrs(staged: Staged, base: Base | None) -> tuple[Attribute, ...]:
+    """Give the attributes of what is staged, and of what a base has."""
     entries = [entry for entry in staged.plan.tree if entry.path in staged.stamps]
-    return [
-        [staged.tree + b"/" + entry.path, name, base64.b64encode(value)]
+    return tuple(
+        Attribute(staged.tree + b"/" + entry.path, name, value)
         for entry in entries + _special(base, staged)
         for name, value in entry.xattrs
         if entry.link is None
-    ]
+    )
 
 
 def _special(base: Base | None, staged: Staged) -> list[Entry]:
@@ -35,10 +36,9 @@ def _special(base: Base | None, staged: Staged) -> list[Entry]:
     return [base.entries[path] for path in base.special if path not in staged_there and delta.leaves(path)]
 
 
-def overlay(base: Base, staged: Staged) -> dict[str, object]:
+def overlay(base: Base, staged: Staged) -> OverlayPlan:
     """Say where an overlay shows a base below what is staged, and the rows of either by path: its inodes are not known yet."""
     work = os.path.dirname(staged.tree)
-    placed = [[path, row.mode, row.uid, row.gid, row.rdev] for path, row in staged.placed.items()]
-    placed += [[entry.path, entry.mode, entry.uid, entry.gid, entry.rdev] for entry in _special(base, staged)]
-    places = {name: work + b"/" + name.encode() for name in ("lowers", "scratch")}
-    return {"tree": staged.tree, "upper": staged.top, "placed": placed, **places}
+    placed = [PlacedRow(path, row.mode, row.uid, row.gid, row.rdev) for path, row in staged.placed.items()]
+    placed += [PlacedRow(entry.path, entry.mode, entry.uid, entry.gid, entry.rdev) for entry in _special(base, staged)]
+    return OverlayPlan(staged.tree, staged.top, work + b"/scratch", work + b"/lowers", tuple(placed))

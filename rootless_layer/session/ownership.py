@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
-Inode = tuple[int, int]
-"""Device and inode number."""
+    from .inside.messages import Inode
 
 _ROW = re.compile(
     rb"dev=(?P<dev>[0-9a-f]+),ino=(?P<ino>\d+),mode=(?P<mode>[0-7]+),"

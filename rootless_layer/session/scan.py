@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rootless_layer.plan.spec import LayerSpec
     from rootless_layer.tree.base import Base
 
-    from .ownership import Inode, OwnershipRecord, Row
+    from .inside.messages import Inode
+    from .ownership import OwnershipRecord, Row
 
 _MOST_SHOWN = 10
 _HINT = "Store paths are immutable; scripts get copies of those in the layer that they may change with --closure-writable."

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from rootless_layer import errors
 from rootless_layer.errors import BypassError, DaemonError, UnavailableError
-from rootless_layer.session.inside.script import DEVICES
-from rootless_layer.session.inside.xattr_agent import HELD
 from rootless_layer.system.temporary import start_python
 
 from .beginning import overlay, staged_xattrs
 from .environment import Environment
 from .failure import failed
 from .fakeroot import find_programs
+from .inside.messages import (
+    Begins,
+    Command,
+    Isolate,
+    Mount,
+    Order,
+    Outcome,
+    Ready,
+    Told,
+    Unavailable,
+    from_json,
+    to_json,
+)  # fmt: skip
+from .inside.script import DEVICES
+from .inside.xattr_agent import HELD
 from .ownership import OwnershipRecord, Shown, save_file
 from .stage import SCAFFOLD
 
@@ -32,10 +42,8 @@ if TYPE_CHECKING:
     from rootless_layer.plan.spec import LayerSpec, Script
     from rootless_layer.tree.base import Base
 
-    from .ownership import Inode
+    from .inside.messages import Held, Inode, Isolation, Message, OverlayShown
     from .stage import Staged, Stager
-
-Isolation = Literal["namespaces", "chroot", "none"]
 
 _KEEPER = "rootless_layer.session.inside.keeper", "main"
 _END_SECONDS = 30
@@ -79,9 +87,10 @@ class Session:
         """
         reasons: list[str] = []
         isolations: list[Isolation] = ["namespaces", "chroot" if os.geteuid() == 0 else "none"]
-        while "ready" not in (answer := self._receive()):
-            errors.raise_told(answer)
-            reasons.append(str(answer.get("unavailable", "the session's process ended")))
+        while not isinstance(answer := self._receive(), Ready):
+            if isinstance(answer, Told):
+                raise answer.error()
+            reasons.append(answer.reason if isinstance(answer, Unavailable) else "the session's process ended")
             if not isolations:
                 message = f"no session can be started here: {'; '.join(reasons)}"
                 raise UnavailableError(message)
@@ -93,7 +102,7 @@ class Session:
             self._isolate(pid_namespace=False)
 
     def _isolate(self, *, pid_namespace: bool) -> None:
-        self._send({"isolation": self.isolation, "pid_namespace": pid_namespace, "work": self.work})
+        self._send(Isolate(self.isolation, pid_namespace, os.fsencode(self.work)))
 
     def __enter__(self) -> Self:
         """Give the session itself."""
@@ -139,34 +148,41 @@ class Session:
         with open(load, "wb") as file:
             file.write(save_file(staged.rows.items()))
         variables = Environment.of(spec, mounted=self.isolation == "namespaces")
-        scripts = [self._script(spec, stager, index, script) for index, script in enumerate(spec.scripts)]
-        self._send({
-            "view": spec.view,
-            "tree": staged.tree,
-            "overlay": None if base is None else overlay(base, staged),
-            "binds": [list(mount) for mount in staged.mounts],
-            "scripts": scripts,
-            "preload": self._library(spec, stager),
-            "scaffold": [[source, path] for path, source in stager.scaffold.items() if source is not None],
-            "own": SCAFFOLD,
-            "nodes": [source for path, source in stager.scaffold.items() if source and path.startswith(b"dev/")],
-            "tools": [[source, path] for path, source in stager.scaffold.items() if source and path in stager.points],
-            "environment": variables.variables,
-            "timeout": spec.timeout,
-            "load": load if staged.rows or base is not None else None,
-            "save_file": saved,
-            "xattrs": staged_xattrs(staged, base),
-            "faked": self.programs[0],
-            "library": self.programs[1],
-        })  # fmt: skip
-        result = self._receive()
-        while "script" in result:
-            started(spec.scripts[result["script"]])
-            result = self._receive()
+        scripts = tuple(self._script(spec, stager, index, script) for index, script in enumerate(spec.scripts))
+        preload = os.fsencode(self._library(spec, stager))
+        added = [(source, path) for path, source in stager.scaffold.items() if source is not None]
+        self._send(
+            Order(
+                view=spec.view,
+                tree=staged.tree,
+                overlay=None if base is None else overlay(base, staged),
+                binds=tuple(Mount(*mount) for mount in staged.mounts),
+                scaffold=tuple(Mount(*pair) for pair in added),
+                own=SCAFFOLD,
+                nodes=tuple(source for source, path in added if path.startswith(b"dev/")),
+                tools=tuple(source for source, path in added if path in stager.points),
+                scripts=scripts,
+                environment=tuple((os.fsencode(name), os.fsencode(value)) for name, value in variables.variables.items()),
+                timeout=spec.timeout,
+                xattrs=staged_xattrs(staged, base),
+                load=os.fsencode(load) if staged.rows or base is not None else b"",
+                save_file=os.fsencode(saved),
+                faked=os.fsencode(self.programs[0]),
+                library=os.fsencode(self.programs[1]),
+                preload=preload,
+            )
+        )
+        answer = self._receive()
+        while isinstance(answer, Begins):
+            started(spec.scripts[answer.number])
+            answer = self._receive()
         self._settle()
-        return self._record(result, spec, saved, variables)
+        if isinstance(answer, Told):
+            raise answer.error()
+        assert isinstance(answer, Outcome)  # noqa: S101 - the last thing that is said
+        return self._record(answer, spec, saved, variables)
 
-    def _script(self, spec: LayerSpec, stager: Stager, index: int, script: Script) -> dict[str, Any]:
+    def _script(self, spec: LayerSpec, stager: Stager, index: int, script: Script) -> Command:
         """Say how a script is started, with its file where its view can see it."""
         arguments = list(script.arguments)
         if script.data is not None:
@@ -174,7 +190,7 @@ class Session:
             arguments = [path, *arguments] if script.data.startswith(b"#!") else ["sh", "-e", path, *arguments]
         if spec.view == "root" and self.isolation == "none":
             arguments = [*self._proot(stager), *arguments]
-        return {"arguments": arguments, "shown": script.name}
+        return Command(tuple(map(os.fsencode, arguments)))
 
     def _place(self, spec: LayerSpec, stager: Stager, name: bytes, data: bytes) -> str:
         """Write a file for the scripts, and give its path as they see it."""
@@ -211,15 +227,14 @@ class Session:
         with open(library, "rb") as file:
             return self._place(spec, stager, b"libfakeroot.so", file.read())
 
-    def _record(self, result: dict[str, Any], spec: LayerSpec, saved: str, variables: Environment) -> OwnershipRecord:
+    def _record(self, outcome: Outcome, spec: LayerSpec, saved: str, variables: Environment) -> OwnershipRecord:
         bypasses = [
             f"{program}: {call} of {path} went around fakeroot, so its wish is not recorded"
-            for program, call, path in result.get("bypasses", ())
+            for program, call, path in outcome.bypasses
         ]
         failure = None
-        if "failed" in result:
-            index, *end = result["failed"]
-            failure = failed(spec.scripts[index], end, spec, variables)
+        if outcome.failure is not None:
+            failure = failed(spec.scripts[outcome.failure.number], outcome.failure.end, spec, variables)
         if bypasses:
             if failure is not None:
                 bypasses += failure.problems
@@ -227,70 +242,50 @@ class Session:
                 *bypasses,
                 hint="Use programs that libfakeroot is loaded into: dynamic ones, with LD_PRELOAD left as it is.",
             )
-        errors.raise_told(result)
+        if outcome.error is not None:
+            raise outcome.error.error()
         if failure is not None:
             raise failure
+        collected = outcome.collected
+        assert collected is not None  # noqa: S101 - nothing is against it
         with open(saved, "rb") as file:
             record = OwnershipRecord.parse(file.read())
-        xattrs: dict[Inode, list[tuple[bytes, bytes]]] = {}
-        for dev, ino, name, value in result["xattrs"]:
-            xattrs.setdefault((dev, ino), []).append((os.fsencode(name), base64.b64decode(value)))
+        xattrs: dict[Inode, dict[bytes, bytes]] = {}
+        for inode, name, value in collected.xattrs:
+            xattrs.setdefault(inode, {})[name] = value
         return attrs.evolve(
             record,
-            xattrs={inode: _whole(dict(pairs), result["held"]) for inode, pairs in xattrs.items()},
-            tools={(dev, ino): (_path(top), _path(below)) for dev, ino, top, below in result["tools"]},
-            unseen={(dev, ino): program for dev, ino, program in result["unseen"]},
+            xattrs={inode: _whole(pairs, outcome.held) for inode, pairs in xattrs.items()},
+            tools={inode: (source, below) for inode, source, below in collected.tools},
+            unseen=dict(outcome.unseen),
             builder=(os.geteuid(), os.getegid()) if self.isolation == "none" else None,
-            set_id_refused=result["set_id_refused"],
-            shown=_shown(result["overlay"]) if "overlay" in result else None,
+            set_id_refused=outcome.set_id_refused,
+            shown=None if outcome.overlay is None else _shown(outcome.overlay),
         )
 
-    def _send(self, message: dict[str, Any]) -> None:
-        data = json.dumps(_portable(message)).encode() + b"\n"
+    def _send(self, message: Message) -> None:
         try:
-            self.process.stdin.write(data)  # type: ignore[union-attr]
+            self.process.stdin.write(to_json(message))  # type: ignore[union-attr]
             self.process.stdin.flush()  # type: ignore[union-attr]
         except BrokenPipeError as error:
-            message_ = "the session's processes ended before it began"
-            raise DaemonError(message_) from error
+            problem = "the session's processes ended before it began"
+            raise DaemonError(problem) from error
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self) -> Message:
         line = self.process.stdout.readline()  # type: ignore[union-attr]
         if not line.endswith(b"\n"):
-            message = "the session's processes were ended by something else"
-            raise DaemonError(message, hint="Nothing was built; nothing was left behind.")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+            problem = "the session's processes were ended by something else"
+            raise DaemonError(problem, hint="Nothing was built; nothing was left behind.")
+        return from_json(line)
 
 
-def _portable(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Carry paths as JSON whatever the locale: each byte a character."""
-    if isinstance(value, str):
-        return os.fsencode(value).decode("latin-1")
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if isinstance(value, list | tuple):
-        return [_portable(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _portable(part) for name, part in value.items()}
-    return value
-
-
-def _whole(given: dict[bytes, bytes], held: list[list[tuple[str, str]]]) -> tuple[tuple[bytes, bytes], ...]:
+def _whole(given: dict[bytes, bytes], held: Held) -> tuple[tuple[bytes, bytes], ...]:
     """Give a file the attributes that were held back for it, as far as a script gave it no others of their names."""
-    number = given.pop(HELD.encode(), b"")
-    if number.isdigit() and int(number) < len(held):
-        given = {os.fsencode(name): base64.b64decode(value) for name, value in held[int(number)]} | given
+    number = given.pop(HELD, b"")
+    if number.isdigit() and int(number) < len(held.files):
+        given = dict(held.files[int(number)]) | given
     return tuple(sorted(given.items()))
 
 
-def _path(said: str) -> bytes:
-    return said.encode("latin-1")
-
-
-def _shown(said: dict[str, Any]) -> Shown:
-    return Shown(
-        said["device"],
-        {_path(path): number for path, number in said["moved"]},
-        {number: _path(path) for number, path in said["paths"]},
-    )
+def _shown(told: OverlayShown) -> Shown:
+    return Shown(told.device, dict(told.moved), dict(told.paths))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rootless_layer.plan.plan import Plan
     from rootless_layer.tree.base import Base
 
-    from .ownership import Inode
+    from .inside.messages import Inode
 
 Method = Literal["bind", "hardlink", "copy"]
 

@@ -16,34 +16,59 @@ Only the standard library is used, and of it little: this starts in 30 ms.
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import os
 import resource
 import select
 import signal
 import socket
-import sys
 import time
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from rootless_layer.errors import DaemonError, RootlessLayerError, UnavailableError
-from rootless_layer.session.inside import seccomp
+from rootless_layer.errors import DaemonError, RootlessLayerError
+from rootless_layer.session.inside import seccomp, xattr_agent
 from rootless_layer.system import namespaces
 from rootless_layer.system.descendants import kill_children
+from rootless_layer.system.machine import unwritable
 from rootless_layer.system.removal import remove
 
 from .faked import Daemon
 from .listener import Watch
+from .messages import (
+    Begins,
+    Collect,
+    Collected,
+    Command,
+    Exited,
+    Failure,
+    FindRows,
+    Held,
+    Isolate,
+    Killed,
+    Message,
+    NotStarted,
+    Order,
+    Outcome,
+    OverlayShown,
+    Put,
+    Ready,
+    Rows,
+    ScriptEnd,
+    Started,
+    TimedOut,
+    Told,
+    Unavailable,
+    UnseenMode,
+    first_line,
+    from_json,
+    to_json,
+)  # fmt: skip
 from .overlay import Overlay
-from .script import STARTED, be_script, forget_signals, mount_proc
-from .words import first_line, native, told
+from .script import be_script, forget_signals, mount_proc
 
-TIMED_OUT = 124
 _GRACE_SECONDS = 10
 _LONGEST_MS = 1 << 30
 """What poll(2) is given at most, whose milliseconds are an int of C: it is asked again as long as there is time."""
-
-Plan = dict[str, Any]
 
 
 class _Aborted(BaseException):
@@ -58,28 +83,30 @@ def main() -> NoReturn:
     """Be the keeper; never return."""
     os.umask(0o022)
     forget_signals({signal.SIGPIPE, signal.SIGXFSZ})  # else no child's end may be seen, and faked may not end; these are Python's
-    plan = native(json.loads(first_line()))
+    isolate = from_json(first_line())
+    assert isinstance(isolate, Isolate)  # noqa: S101 - the caller says this first
+    work = os.fsdecode(isolate.work)
     try:
-        if plan["isolation"] == "namespaces":
+        if isolate.isolation == "namespaces":
             namespaces.become_root_of_own_namespace(
-                namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | (namespaces.CLONE_NEWPID if plan["pid_namespace"] else 0)
+                namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | (namespaces.CLONE_NEWPID if isolate.pid_namespace else 0)
             )
         namespaces.adopt_orphans()
         seccomp.program()
     except (OSError, RootlessLayerError) as error:
-        _report({"unavailable": namespaces.refusal(error) if isinstance(error, OSError) else str(error)})
+        _report(Unavailable(namespaces.refusal(error) if isinstance(error, OSError) else str(error)))
         os._exit(1)
     keeper = os.getpid()
     orders, relay = os.pipe()
     try:
         init = os.fork()
     except OSError as error:
-        _report({"error": told(error, plan["work"], "no process for the scripts can be started")})
+        _report(_told(error, work, "no process for the scripts can be started"))
         os._exit(1)
     if init == 0:
         os.close(relay)
         os.close(0)
-        _be_init(plan, keeper, orders)
+        _be_init(isolate, keeper, orders)
     os.close(orders)
     handle = os.pidfd_open(init)
     if not _wait(relay, handle):
@@ -88,7 +115,7 @@ def main() -> NoReturn:
             os.kill(init, signal.SIGKILL)
         os.waitpid(init, 0)
         kill_children(())
-        remove(plan["work"])
+        remove(work)
     else:
         os.waitpid(init, 0)
         kill_children(())
@@ -109,31 +136,41 @@ def _wait(relay: int, init: int) -> bool:
                 words = words[os.write(relay, words) :]
 
 
-def _report(result: Plan) -> None:
-    data = json.dumps(result).encode() + b"\n"
+def _told(error: OSError | MemoryError, work: str, doing: str) -> Told:
+    """Say of an error what the caller is to raise."""
+    if isinstance(error, MemoryError):
+        error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    return Told.of(unwritable(error, work, doing, hint="Set TMPDIR to another directory."))
+
+
+def _report(message: Message) -> None:
+    data = to_json(message)
     with contextlib.suppress(BrokenPipeError):  # the caller has gone, and the keeper knows
         while data:
             data = data[os.write(1, data) :]
 
 
-def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
+def _be_init(isolate: Isolate, keeper: int, orders: int) -> NoReturn:
+    result: Message
     try:
         signal.signal(signal.SIGTERM, _raise_aborted)
         namespaces.die_with_parent(keeper, signal.SIGTERM)
-        unavailable = _isolate(plan)
+        unavailable = _isolate(isolate)
         if unavailable:
-            _report({"unavailable": unavailable})
+            _report(Unavailable(unavailable))
             os._exit(1)
-        _report({"ready": True})
+        _report(Ready())
         with open(orders, "rb") as file:
             line = file.readline()
         if not line.endswith(b"\n"):
             os._exit(1)
-        result = _Session(plan | native(json.loads(line))).run()
+        order = from_json(line)
+        assert isinstance(order, Order)  # noqa: S101 - the caller says this second
+        result = _Session(isolate, order).run()
     except RootlessLayerError as error:
-        result = {"error": [type(error).__name__, list(error.problems), error.hint]}
+        result = Told.of(error)
     except (OSError, MemoryError) as error:
-        result = {"error": told(error, plan["work"], "the session cannot keep its files there")}
+        result = _told(error, os.fsdecode(isolate.work), "the session cannot keep its files there")
     except _Aborted:
         os._exit(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -142,77 +179,79 @@ def _be_init(plan: Plan, keeper: int, orders: int) -> NoReturn:
 
 
 class _Session:
-    """The scripts of one plan and what watches over them."""
+    """The scripts of one order and what watches over them."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, isolate: Isolate, order: Order) -> None:
+        self.isolate, self.order = isolate, order
         _raise_descriptor_limit()
-        self.overlay = Overlay(plan["overlay"]) if plan["overlay"] else None
+        self.overlay = Overlay(order.overlay) if order.overlay else None
         self.watch = Watch(self._rows, None if self.overlay is None else self.overlay.check_moved)
         self.daemon: Daemon | None = None
 
-    def run(self) -> Plan:
+    def run(self) -> Outcome:
         """Run every script, and give what the caller is to know."""
-        plan = self.plan
-        refused = _set_id_refused(plan["work"])
-        overlay = self.overlay
+        order, overlay = self.order, self.overlay
+        refused = _set_id_refused(self.isolate.work)
         if overlay is not None:
-            with open(plan["load"], "ab") as file:
+            with open(order.load, "ab") as file:
                 file.write(overlay.rows())
-        daemon = self.daemon = Daemon(plan["faked"], plan["save_file"], plan["load"])
-        result: Plan = {"set_id_refused": refused, "held": []}
+        daemon = self.daemon = Daemon(*map(os.fsdecode, (order.faked, order.save_file, order.load)))
+        failure, error, held, collected, shown = None, None, Held(), None, None
         try:
-            if plan["xattrs"]:
-                result |= self._agent(daemon, "put", plan["xattrs"])
-            for index, script in enumerate(plan["scripts"]):
-                if "error" in result:
-                    break
-                _report({"script": index})
-                status = self._script(daemon, script)
-                if status:
-                    result["failed"] = [index, *status]
-                    break
-            else:
-                result |= self._collect(daemon) if overlay is None else self._collect_above(daemon, overlay)
+            answer = self._agent(daemon, Put(order.xattrs)) if order.xattrs else held
+            if isinstance(answer, Held):
+                held, failure = answer, self._scripts(daemon)
+            if isinstance(answer, Held) and failure is None:
+                answer, shown = self._collect(daemon)
+            error = answer if isinstance(answer, Told) else None
+            collected = answer if isinstance(answer, Collected) else None
         finally:
             kill_children({daemon.pid})
             daemon.stop()
-        result["bypasses"] = self.watch.bypasses
-        result["unseen"] = [[*inode, name] for inode, name in self.watch.unseen_modes.items()]
-        return result
+        unseen = (UnseenMode(inode, program) for inode, program in self.watch.unseen_modes.items())
+        return Outcome(refused, failure, error, held, collected, shown, tuple(self.watch.bypasses), tuple(unseen))
 
-    def _collect(self, daemon: Daemon, upper: str = "", known: Plan | None = None) -> Plan:
-        """Have the extended attributes read, where they are the daemon's."""
-        tops = [self.plan["tree"], *(source for source, _ in self.plan["binds"]), *self.plan["nodes"]]
-        tools = [source for source, _ in self.plan["tools"]]
-        return self._agent(daemon, "collect", {"tops": tops, "tools": tools, "upper": upper, "known": known or {}})
+    def _scripts(self, daemon: Daemon) -> Failure | None:
+        """Run one script after the other, up to the first that fails."""
+        for index, script in enumerate(self.order.scripts):
+            _report(Begins(index))
+            end = self._script(daemon, script)
+            if end != Exited(0):
+                return Failure(index, end)
+        return None
 
-    def _collect_above(self, daemon: Daemon, overlay: Overlay) -> Plan:
-        """Do so above a base, and say how the overlay showed what has a row."""
+    def _collect(self, daemon: Daemon) -> tuple[Message, OverlayShown | None]:
+        """Have the attributes read, where they are the daemon's; above a base, say how the overlay showed what has a row."""
+        order, overlay = self.order, self.overlay
+        collect = Collect(self._find(daemon), (order.tree, *(source for source, _ in order.binds), *order.nodes), order.tools)
+        if overlay is None:
+            return self._agent(daemon, collect), None
         moved = overlay.changes()
-        known = {str(number): path.decode("latin-1") for number, path in overlay.paths.items()}
-        result = self._collect(daemon, os.fsdecode(overlay.upper), known)
-        if "error" in result:
-            return result
-        overlay.check_lost(result["rowed"], result["left"])
-        paths = [[int(number), path] for number, path in (known | result["named"]).items()]
-        shown = {"device": overlay.device, "paths": paths, "moved": [[path.decode("latin-1"), n] for path, n in moved.items()]}
-        return result | {"overlay": shown}
+        result = self._agent(daemon, collect._replace(upper=overlay.upper, known=tuple(overlay.paths.items())))
+        if not isinstance(result, Collected):
+            return result, None
+        overlay.check_lost(result.with_row, result.row_without_file)
+        paths = overlay.paths | dict(result.named)
+        return result, OverlayShown(overlay.device, tuple(moved.items()), tuple(paths.items()))
 
-    def _script(self, daemon: Daemon, script: Plan) -> tuple[int, str, str] | None:
-        """Run one script to its end, and everything it started; give a number, a kind and what it is about where it failed."""
+    def _find(self, daemon: Daemon) -> FindRows:
+        return FindRows(self.order.tree, daemon.pid, self.order.save_file)
+
+    def _script(self, daemon: Daemon, script: Command) -> ScriptEnd:
+        """Run one script to its end, and everything it started."""
         ours, theirs = socket.socketpair()
         child = os.fork()
         if child == 0:
             ours.close()
-            be_script(self.plan, script, daemon, theirs)
+            be_script(self.isolate, self.order, script, daemon, theirs)
         theirs.close()
         handle = os.pidfd_open(child)
         message, descriptors, _flags, _address = socket.recv_fds(ours, 1 << 16, 1)
-        if message != STARTED:
+        answer = from_json(message) if message else Told("DaemonError", ("a script could not be started",), "")
+        if not isinstance(answer, Started):
             os.waitpid(child, 0)
-            name, text, hint = json.loads(message) if message else ("SessionError", "a script could not be started", "")
-            raise UnavailableError(text, hint=hint) if name == "UnavailableError" else DaemonError(text, hint=hint)
+            assert isinstance(answer, Told)  # noqa: S101 - the script says one of the two
+            raise answer.error()
         (listener,) = descriptors
         ended = self._attend(listener, handle, daemon)
         failure = ours.recv(1 << 16) if ended else b""  # an exec that failed; else the end of the stream
@@ -228,16 +267,16 @@ class _Session:
             message_ = "faked, which keeps the record, was ended by something else"
             raise DaemonError(message_, hint="Does a script kill processes that are not its own?")
         if failure:
-            return tuple(json.loads(failure))
+            end = from_json(failure)
+            assert isinstance(end, NotStarted)  # noqa: S101 - all that it says after its start
+            return end
         if not ended:
-            return TIMED_OUT, "timeout", ""
-        if status < 0:
-            return -status, "signal", ""
-        return (status, "exit", "") if status else None
+            return TimedOut()
+        return Killed(-status) if status < 0 else Exited(status)
 
     def _attend(self, listener: int, handle: int, daemon: Daemon) -> bool:
         """Answer the listener until the script ends; false when its time is up."""
-        limit = self.plan["timeout"]
+        limit = self.order.timeout
         deadline = None if limit is None else time.monotonic() + limit
         poller = select.poll()
         for descriptor in (listener, handle, daemon.handle):
@@ -256,38 +295,13 @@ class _Session:
     def _rows(self) -> set[tuple[int, int]]:
         """Ask the daemon which inodes have a row now."""
         assert self.daemon is not None  # noqa: S101 - scripts run between its start and its end
-        return {(dev, ino) for dev, ino in self._agent(self.daemon, "rows", {"tops": [self.plan["tree"]]})["rows"]}
+        answer = self._agent(self.daemon, self._find(self.daemon))
+        if isinstance(answer, Told):
+            raise answer.error()
+        return set(answer.inodes) if isinstance(answer, Rows) else set()
 
-    def _agent(self, daemon: Daemon, action: str, subject: object) -> Plan:
-        """Run the agent, which libfakeroot sees, to write or read extended attributes."""
-        reading, writing = os.pipe()
-        path = f"{self.plan['work']}/agent.json"
-        with open(path, "w", encoding="ascii") as file:
-            json.dump({"action": action, "subject": subject, "faked": daemon.pid, "save_file": self.plan["save_file"]}, file)
-        child = os.fork()
-        if child == 0:
-            os.dup2(os.open(path, os.O_RDONLY), 0)
-            os.dup2(writing, 1)
-            agent = os.path.join(os.path.dirname(__file__), "xattr_agent.py")
-            os.execve(  # noqa: S606
-                sys.executable, [sys.executable, "-I", "-S", agent], os.environ | daemon.environment(self.plan["library"])
-            )
-        os.close(writing)
-        answer = b""
-        while select.select([reading, daemon.handle], [], [])[0] == [reading]:
-            part = os.read(reading, 1 << 16)
-            if not part:
-                break
-            answer += part
-        os.close(reading)
-        if daemon.died:
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        if not answer:
-            message = "the extended attributes could not be read inside the session"
-            raise DaemonError(message)
-        result: Plan = json.loads(answer)
-        return result
+    def _agent(self, daemon: Daemon, subject: Put | FindRows | Collect) -> Message:
+        return xattr_agent.ask(subject, daemon, os.fsdecode(self.order.library), self.isolate.work)
 
 
 def _milliseconds(deadline: float | None) -> float | None:
@@ -295,14 +309,14 @@ def _milliseconds(deadline: float | None) -> float | None:
     return None if deadline is None else min(max(0.0, deadline - time.monotonic()) * 1000, _LONGEST_MS)
 
 
-def _isolate(plan: Plan) -> str:
+def _isolate(isolate: Isolate) -> str:
     """Finish what must be done from within the namespaces; give what is against it."""
-    if plan["isolation"] != "namespaces":
+    if isolate.isolation != "namespaces":
         namespaces.adopt_orphans()
         return ""
     try:
         namespaces.make_private()
-        if plan["pid_namespace"]:
+        if isolate.pid_namespace:
             mount_proc(b"/proc")
     except OSError as error:
         return namespaces.refusal(error)
@@ -315,9 +329,9 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _set_id_refused(work: str) -> bool:
+def _set_id_refused(work: bytes) -> bool:
     """Say whether this machine refuses set-ID bits on a file of one's own (a Nix sandbox does)."""
-    path = f"{work}/set-id"
+    path = work + b"/set-id"
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         os.fchmod(descriptor, 0o4711)

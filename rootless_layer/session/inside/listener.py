@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from rootless_layer.session.inside import seccomp
 from rootless_layer.system.namespaces import syscall
 
+from .messages import Bypass
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -50,7 +52,7 @@ _MODES = frozenset({"chmod", "fchmod", "fchmodat", "fchmodat2"})
 class Watch:
     """Answers notifications, and remembers what the record will not have.
 
-    ``bypasses`` has an item (program, call, path) for each program that went around
+    ``bypasses`` has an item for each program that went around
     libfakeroot; ``unseen_modes`` the inodes whose mode an unseen program changed. An
     inode that is freed unseen is pinned by an open descriptor until the session ends:
     else the file system could give its number, and so its row, to another file.
@@ -61,7 +63,7 @@ class Watch:
 
         ``check_moved`` is called with a descriptor of each directory that is to be renamed.
         """
-        self.bypasses: list[tuple[str, str, str]] = []
+        self.bypasses: list[Bypass] = []
         self.unseen_modes: dict[tuple[int, int], str] = {}
         self._rows = rows
         self._check_moved = check_moved
@@ -109,7 +111,7 @@ class Watch:
         return True
 
     def _note_bypass(self, notification: seccomp.Notification) -> None:
-        found = _program(notification.pid), notification.name, _path(notification)
+        found = Bypass(_program(notification.pid), notification.name, _path(notification))
         if found not in self.bypasses and len(self.bypasses) < _MOST_BYPASSES:
             self.bypasses.append(found)
 

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rootless_layer.errors import OverlayError
 from rootless_layer.system import namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+
+    from .messages import OverlayPlan
 
 _PROBE = b".rootless-layer-probe"
 _ORIGIN = "user.overlay.origin"
@@ -28,19 +30,12 @@ _ORIGIN = "user.overlay.origin"
 
 
 class Overlay:
-    """The mounted overlay of one session.
+    """The mounted overlay of one session."""
 
-    ``plan`` has ``tree``, where it is shown, ``upper`` and ``scratch``, two directories of
-    the session, and ``lowers``, a directory with a link to each snapshot, numbered from 0,
-    the lowest. ``placed`` has paths with the mode, uid, gid and device number that the record
-    begins with.
-    """
-
-    def __init__(self, plan: dict[str, Any]) -> None:
+    def __init__(self, plan: OverlayPlan) -> None:
         """Mount it; raises :class:`OverlayError` where the kernel refuses."""
-        self.upper, self.tree = os.fsencode(plan["upper"]), os.fsencode(plan["tree"])
-        self.placed = [(os.fsencode(path), *rest) for path, *rest in plan["placed"]]
-        lowers = self.lowers = os.fsencode(plan["lowers"])
+        self.upper, self.tree, self.placed = plan.upper, plan.tree, plan.placed
+        lowers = self.lowers = plan.lowers
         numbers = self.numbers = sorted(map(int, os.listdir(lowers)), reverse=True)
         try:
             devices = {os.stat(lowers + b"/%d" % number).st_dev for number in numbers}
@@ -54,7 +49,7 @@ class Overlay:
         os.mkdir(lowers + b"/probe")
         os.close(os.open(lowers + b"/probe/" + _PROBE, os.O_CREAT | os.O_WRONLY, 0o600))
         os.symlink(self.upper, lowers + b"/upper")
-        os.symlink(os.fsencode(plan["scratch"]), lowers + b"/scratch")
+        os.symlink(plan.scratch, lowers + b"/scratch")
         os.chdir(lowers)
         try:
             options = b"lowerdir=" + layers + b",upperdir=upper,workdir=scratch,userxattr"
@@ -128,19 +123,19 @@ class Overlay:
                 self.suspects[os.lstat(below).st_ino] = path
                 return
 
-    def check_lost(self, rowed: list[int], left: list[int]) -> None:
-        """Compare what :meth:`changes` found with the record: the inode numbers that have a row, and those that are nowhere.
+    def check_lost(self, with_row: Collection[int], row_without_file: Collection[int]) -> None:
+        """Compare what :meth:`changes` found with the record: inode numbers that have a row, and those of rows without a file.
 
         Raises :class:`OverlayError` where a row may be that of a file which has another number now.
         """
         # The kernel may forget at any moment, also between two looks; but it remembers nothing again. So a number
         # that is still the file's was its number when the record was read.
-        lost = [self.paths[number] for number in rowed if self._number(self.paths[number]) != number]
-        lost += [path for number, path in self.parted.items() if number in rowed]
-        lost += [path for number, path in self.suspects.items() if number in left]
-        lost += self.forgotten if left else []
+        lost = [self.paths[number] for number in with_row if self._number(self.paths[number]) != number]
+        lost += [path for number, path in self.parted.items() if number in with_row]
+        lost += [path for number, path in self.suspects.items() if number in row_without_file]
+        lost += self.forgotten if row_without_file else []
         # What had a row when the session began, and another number now, was not replaced by a program that fakeroot saw.
-        began = (self.began[number] for number in left if number in self.began)
+        began = (self.began[number] for number in row_without_file if number in self.began)
         lost += [path for path in began if stat.S_ISREG(self._above(path))]
         if lost:
             message = f"{os.fsdecode(b'/' + lost[0])}: overlayfs lost track of this file of the base"

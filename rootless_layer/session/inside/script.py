@@ -11,23 +11,23 @@ Only the standard library is used: the session's processes import this at their 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from rootless_layer.errors import RootlessLayerError
+from rootless_layer.errors import DaemonError, RootlessLayerError, UnavailableError
 from rootless_layer.session.inside import interpreter, seccomp
 from rootless_layer.system import namespaces
+
+from .messages import NotStarted, Started, Told, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from .faked import Daemon
+    from .messages import Command, Isolate, Order
 
-STARTED = b"\0"
-"""What the caller is sent, with the seccomp listener, when the script is about to be executed."""
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """The exit statuses of a script that could not be executed, as the shell has them."""
 DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
@@ -37,8 +37,8 @@ _MOST_SAID = 4000
 _TREE_SHOWN_AT = "/tmp/root"  # noqa: S108 - below a /tmp of the session's own
 
 
-def be_script(plan: dict[str, Any], script: dict[str, Any], daemon: Daemon, caller: socket.socket) -> NoReturn:
-    """Become the script, in a forked process: tell ``caller`` of the start, or what is wrong."""
+def be_script(isolate: Isolate, order: Order, script: Command, daemon: Daemon, caller: socket.socket) -> NoReturn:
+    """Become the script, in a forked process: ``caller`` is told :class:`Started`, with the listener, or what is wrong."""
     try:
         try:
             os.setsid()
@@ -47,20 +47,22 @@ def be_script(plan: dict[str, Any], script: dict[str, Any], daemon: Daemon, call
             os.dup2(2, 1)
             forget_signals()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            _enter_view(plan)
-            listener = seccomp.install(alone=plan["pid_namespace"])
+            _enter_view(isolate, order)
+            listener = seccomp.install(alone=isolate.pid_namespace)
         except RootlessLayerError as error:
-            caller.send(json.dumps([type(error).__name__, str(error), error.hint]).encode())
+            kind = UnavailableError if isinstance(error, UnavailableError) else DaemonError
+            caller.send(to_json(Told.of(kind(*error.problems, hint=error.hint))))
             os._exit(1)
         except OSError as error:
-            caller.send(json.dumps(["DaemonError", f"the view of the script cannot be made: {error}", ""]).encode())
+            caller.send(to_json(Told("DaemonError", (f"the view of the script cannot be made: {error}",), "")))
             os._exit(1)
-        socket.send_fds(caller, [STARTED], [listener])
+        socket.send_fds(caller, [to_json(Started())], [listener])
         os.close(listener)
-        environment = plan["environment"] | daemon.environment(plan["preload"])
-        if extra := plan["environment"].get("LD_PRELOAD"):
+        given = {os.fsdecode(name): os.fsdecode(value) for name, value in order.environment}
+        environment = given | daemon.environment(os.fsdecode(order.preload))
+        if extra := given.get("LD_PRELOAD"):
             environment["LD_PRELOAD"] += f":{extra}"
-        caller.send(_exec(script, environment))
+        caller.send(to_json(_exec(script, environment)))
     finally:
         os._exit(NOT_FOUND)
 
@@ -73,9 +75,9 @@ def forget_signals(ignored: Collection[int] = ()) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _exec(script: dict[str, Any], environment: dict[str, str]) -> bytes:
-    """Become the script; come back with what is wrong where that cannot be, as JSON: a status, a kind, what it is about."""
-    arguments = list(script["arguments"])
+def _exec(script: Command, environment: dict[str, str]) -> NotStarted:
+    """Become the script; come back with what is wrong where that cannot be."""
+    arguments = list(map(os.fsdecode, script.arguments))
     search = environment["PATH"].split(":")
     problem = ""
     for candidate in [arguments[0]] if "/" in arguments[0] else [f"{folder}/{arguments[0]}" for folder in search]:
@@ -84,14 +86,16 @@ def _exec(script: dict[str, Any], environment: dict[str, str]) -> bytes:
         except FileNotFoundError:
             if os.path.exists(candidate):
                 about, carriage_return = interpreter.missing(candidate)
-                return _said(NOT_FOUND, "carriage return" if carriage_return else "interpreter", about)
+                return NotStarted(NOT_FOUND, "carriage return" if carriage_return else "interpreter", about[:_MOST_SAID])
         except NotADirectoryError:
             continue
         except OSError as error:
             if error.errno == errno.E2BIG:
-                return _said(NOT_EXECUTABLE, "too long", _longest(arguments, environment))
+                return NotStarted(NOT_EXECUTABLE, "too long", _longest(arguments, environment)[:_MOST_SAID])
             problem = problem or f"{candidate}: cannot be executed: {os.strerror(error.errno or errno.EIO)}"
-    return _said(NOT_EXECUTABLE, "refused", problem) if problem else _said(NOT_FOUND, "absent", arguments[0])
+    if problem:
+        return NotStarted(NOT_EXECUTABLE, "refused", problem[:_MOST_SAID])
+    return NotStarted(NOT_FOUND, "absent", arguments[0][:_MOST_SAID])
 
 
 def _longest(arguments: list[str], environment: dict[str, str]) -> str:
@@ -102,18 +106,14 @@ def _longest(arguments: list[str], environment: dict[str, str]) -> str:
     return f"{longest} has {lengths[longest]} bytes, of {sum(lengths.values())} in all"
 
 
-def _said(status: int, kind: str, about: str) -> bytes:
-    return json.dumps([status, kind, about[:_MOST_SAID]]).encode()
-
-
-def _enter_view(plan: dict[str, Any]) -> None:
-    tree = os.fsencode(plan["tree"])
-    if plan["isolation"] == "namespaces":
+def _enter_view(isolate: Isolate, order: Order) -> None:
+    tree = order.tree
+    if isolate.isolation == "namespaces":
         namespaces.unshare(namespaces.CLONE_NEWNS)
         namespaces.make_private()
-        (_mount_root_view if plan["view"] == "root" else _mount_directory_view)(plan, tree)
+        (_mount_root_view if order.view == "root" else _mount_directory_view)(isolate, order)
         namespaces.drop_capabilities(namespaces.KEPT_CAPABILITIES)
-    elif plan["isolation"] == "chroot" and plan["view"] == "root":
+    elif isolate.isolation == "chroot" and order.view == "root":
         os.chroot(tree)
         os.chdir("/")
         # Real root could leave the chroot by another one, or by a file's handle.
@@ -122,20 +122,21 @@ def _enter_view(plan: dict[str, Any]) -> None:
         os.chdir(tree)
 
 
-def _mount_store(plan: dict[str, Any], tree: bytes) -> None:
-    namespaces.bind(tree, tree, read_only=False)
-    for source, target in plan["binds"]:
-        namespaces.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
+def _mount_store(order: Order) -> None:
+    namespaces.bind(order.tree, order.tree, read_only=False)
+    for source, path in order.binds:
+        namespaces.bind(source, order.tree + b"/" + path, read_only=True)
 
 
-def _mount_root_view(plan: dict[str, Any], tree: bytes) -> None:
-    _mount_store(plan, tree)
-    for path, read_only in ((tree + b"/dev", False), (tree + b"/" + os.fsencode(plan["own"]), True)):
+def _mount_root_view(isolate: Isolate, order: Order) -> None:
+    tree = order.tree
+    _mount_store(order)
+    for path, read_only in ((tree + b"/dev", False), (tree + b"/" + order.own, True)):
         # A mount point cannot be renamed (rename(2)): elsewhere what is mounted in it would be left as empty files.
         namespaces.bind(path, path, read_only=read_only)
-    for source, target in plan["scaffold"]:
-        namespaces.bind(os.fsencode(source), tree + b"/" + os.fsencode(target), read_only=True)
-    if plan["pid_namespace"]:
+    for source, path in order.scaffold:
+        namespaces.bind(source, tree + b"/" + path, read_only=True)
+    if isolate.pid_namespace:
         mount_proc(tree + b"/proc")
     else:
         namespaces.bind(b"/proc", tree + b"/proc", read_only=False, recursive=True)
@@ -143,11 +144,10 @@ def _mount_root_view(plan: dict[str, Any], tree: bytes) -> None:
     namespaces.pivot_into(tree)
 
 
-def _mount_directory_view(plan: dict[str, Any], tree: bytes) -> None:
+def _mount_directory_view(isolate: Isolate, order: Order) -> None:
     """Show the machine read-only and without its devices, but for the tree and a /tmp of the session's own."""
-    _mount_store(plan, tree)
-    scratch = os.fsencode(plan["work"]) + b"/tmp"
-    devices = os.fsencode(plan["work"]) + b"/dev"
+    _mount_store(order)
+    scratch, devices = isolate.work + b"/tmp", isolate.work + b"/dev"
     below = scratch + b"/root"
     os.makedirs(below, exist_ok=True)
     nodes = _make_devices(devices)
@@ -156,7 +156,7 @@ def _mount_directory_view(plan: dict[str, Any], tree: bytes) -> None:
         namespaces.allow_devices(node)
     namespaces.bind(scratch, scratch, read_only=False)
     namespaces.set_writable(scratch)
-    namespaces.bind(tree, below, read_only=False, recursive=True)
+    namespaces.bind(order.tree, below, read_only=False, recursive=True)
     namespaces.set_writable(below)
     # The session's files may lie below /tmp or /dev themselves: one of the two hides them.
     kept = os.open(devices, os.O_PATH | os.O_CLOEXEC)

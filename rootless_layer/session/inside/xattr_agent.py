@@ -3,121 +3,112 @@
 They live in the daemon's memory only: not on disk, not in the save file. So they are read
 as the last thing of the session, from the inodes that have a row (setxattr makes one, if
 need be). Those are found by the inode numbers of the directories' entries, which costs no
-round trip to the daemon. Run as a script, not as a part of the package.
+round trip to the daemon.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
-import json
 import os
 import re
+import select
 import signal
 import sys
 from typing import TYPE_CHECKING
 
+from rootless_layer.errors import DaemonError
+
+from .messages import Collect, Collected, FindRows, Held, InodeAttribute, Put, Rows, SeenTool, Told, from_json, to_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HELD = "user.rootless-layer.held"
+    from .faked import Daemon
+    from .messages import Inode, Message
+
+HELD = b"user.rootless-layer.held"
 """An attribute that stands for those that fakeroot does not carry."""
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from rootless_layer.session.inside.xattr_agent import main; main()"
 _ROW = re.compile(rb"dev=([0-9a-f]+),ino=(\d+),")
 
 
-def put(subject: list[list[str]]) -> dict[str, object]:
-    """Give files their attributes: a path, a name and a value in base64 each.
+def put(order: Put) -> Held:
+    """Give files their attributes.
 
-    Those of a file of which fakeroot does not carry all are ``held`` back, and the file gets a ``HELD`` instead, which
-    has their place in that list. Wherever that is in the end, be it in a copy, they belong.
+    Those of a file of which fakeroot does not carry all are held back, and the file gets a ``HELD`` instead, which
+    has their place in what is given back. Wherever that is in the end, be it in a copy, they belong.
     """
-    files: dict[str, list[tuple[str, str]]] = {}
-    for path, name, value in subject:
+    files: dict[bytes, list[tuple[bytes, bytes]]] = {}
+    for path, name, value in order.xattrs:
         files.setdefault(path, []).append((name, value))
-    held: list[list[tuple[str, str]]] = []
+    held: list[tuple[tuple[bytes, bytes], ...]] = []
     for path, pairs in files.items():
-        place = os.fsencode(path)
         try:
             for name, value in pairs:
-                os.setxattr(place, os.fsencode(name), base64.b64decode(value), follow_symlinks=False)
-            os.listxattr(place, follow_symlinks=False)
+                os.setxattr(path, name, value, follow_symlinks=False)
+            os.listxattr(path, follow_symlinks=False)
         except OSError as error:
             if error.errno != errno.ERANGE:
                 raise
             for name, _ in pairs:
                 with contextlib.suppress(OSError):  # not all of them are there
-                    os.removexattr(place, os.fsencode(name), follow_symlinks=False)
-            os.setxattr(place, HELD, b"%d" % len(held), follow_symlinks=False)
-            held.append(pairs)
-    return {"held": held}
+                    os.removexattr(path, name, follow_symlinks=False)
+            os.setxattr(path, HELD, b"%d" % len(held), follow_symlinks=False)
+            held.append(tuple(pairs))
+    return Held(tuple(held))
 
 
-def rows(top: str, faked: int, save_file: str) -> set[tuple[int, int]]:
+def rows(order: FindRows) -> set[Inode]:
     """Have the daemon write its rows, with all that was sent to it before, and read them."""
-    os.lstat(top)  # chown and chmod are sent without waiting; a stat is answered after them
-    os.kill(faked, signal.SIGUSR1)
-    os.lstat(top)  # and this one after the daemon has written its rows
-    with open(save_file, "rb") as file:
+    os.lstat(order.top)  # chown and chmod are sent without waiting; a stat is answered after them
+    os.kill(order.faked, signal.SIGUSR1)
+    os.lstat(order.top)  # and this one after the daemon has written its rows
+    with open(order.save_file, "rb") as file:
         return {(int(dev, 16), int(ino)) for dev, ino in _ROW.findall(file.read())}
 
 
-def collect(
-    tops: list[str], tools: list[str], upper: str, known: dict[str, str], wanted: set[tuple[int, int]]
-) -> dict[str, object]:
-    """Read the attributes of every inode that has a row.
-
-    Above a base, which makes the first of ``tops`` large, that is walked last: ``known`` has
-    paths there by inode number, and ``upper`` is the directory of what is new. Rows of what is
-    nowhere are ``left``, those of what is known ``rowed``; ``named`` has the paths of what was only
-    found in the walk. ``tools`` are directories and files that the scripts only see: what of them
-    has a row is told by its inode, its tool and its path below that.
-    """
-    found: list[list[object]] = []
-    named: dict[int, str] = {}
-    tree = os.fsencode(tops[0])
+def collect(order: Collect) -> Collected:
+    """Read the attributes of every inode that has a row."""
+    wanted = rows(order.find)
+    found: list[InodeAttribute] = []
+    named: dict[int, bytes] = {}
+    tree = order.tops[0]
     device = os.lstat(tree).st_dev
-    rowed = [number for number in map(int, known) if (device, number) in wanted]
+    with_row = tuple(number for number, _ in order.known if (device, number) in wanted)
 
-    def read(path: bytes, inode: tuple[int, int]) -> None:
+    def read(path: bytes, inode: Inode) -> None:
         if inode in wanted:
             wanted.discard(inode)
-            names = os.listxattr(path, follow_symlinks=False)
-            found.extend([*inode, name, _value(path, name)] for name in sorted(names))
+            names = sorted(map(os.fsencode, os.listxattr(path, follow_symlinks=False)))
+            found.extend(InodeAttribute(inode, name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
 
-    for number, name in known.items():
-        read(tree + b"/" + name.encode("latin-1"), (device, int(number)))
-    if upper:
-        above = os.fsencode(upper)
-        for path, (_, number_) in _walk(above):
-            read(tree + path[len(above) :], (device, number_))
-    for top in tops:
-        for path, inode in _walk(os.fsencode(top)) if wanted else ():
-            if upper and inode in wanted and inode[0] == device:
-                named[inode[1]] = path[len(tree) + 1 :].decode("latin-1")
+    for number, name in order.known:
+        read(tree + b"/" + name, (device, number))
+    if order.upper:
+        for path, (_, number_) in _walk(order.upper):
+            read(tree + path[len(order.upper) :], (device, number_))
+    for top in order.tops:
+        for path, inode in _walk(top) if wanted else ():
+            if order.upper and inode in wanted and inode[0] == device:
+                named[inode[1]] = path[len(tree) + 1 :]
             read(path, inode)
             if not wanted:
                 break
-    seen = [[*inode, tool, path] for tool, path, inode in _of_tools(tools, wanted, read)]
-    left = [number for dev, number in wanted if dev == device]
-    return {"xattrs": found, "named": named, "rowed": rowed, "left": left, "tools": seen}
+    tools = tuple(_of_tools(order.tools, wanted, read))
+    without_file = tuple(number for dev, number in wanted if dev == device)
+    return Collected(tuple(found), tuple(named.items()), with_row, without_file, tools)
 
 
-def _of_tools(
-    tools: list[str], wanted: set[tuple[int, int]], read: Callable[[bytes, tuple[int, int]], None]
-) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    for tool in map(os.fsencode, tools):
+def _of_tools(tools: tuple[bytes, ...], wanted: set[Inode], read: Callable[[bytes, Inode], None]) -> Iterator[SeenTool]:
+    for tool in tools:
         for path, inode in _walk(tool) if wanted else ():
             if inode in wanted:
-                yield tool.decode("latin-1"), path[len(tool) :].decode("latin-1"), inode
+                yield SeenTool(inode, tool, path[len(tool) :])
             read(path, inode)
 
 
-def _value(path: bytes, name: str) -> str:
-    return base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode()
-
-
-def _walk(top: bytes) -> Iterator[tuple[bytes, tuple[int, int]]]:
+def _walk(top: bytes) -> Iterator[tuple[bytes, Inode]]:
     status = os.lstat(top)
     device = status.st_dev
     yield top, (device, status.st_ino)
@@ -130,21 +121,52 @@ def _walk(top: bytes) -> Iterator[tuple[bytes, tuple[int, int]]]:
                     folders.append(entry.path)
 
 
+def ask(order: Put | FindRows | Collect, daemon: Daemon, library: str, work: bytes) -> Message:
+    """Run the agent, which libfakeroot sees, and give its answer; ``work`` is a directory for the order.
+
+    Raises :class:`DaemonError` where it gives none.
+    """
+    reading, writing = os.pipe()
+    path = work + b"/agent.json"
+    with open(path, "wb") as file:
+        file.write(to_json(order))
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(path, os.O_RDONLY), 0)
+        os.dup2(writing, 1)
+        command = [sys.executable, "-I", "-S", "-c", _START, sys.path[0]]
+        os.execve(sys.executable, command, os.environ | daemon.environment(library))  # noqa: S606
+    os.close(writing)
+    answer = b""
+    while select.select([reading, daemon.handle], [], [])[0] == [reading]:
+        part = os.read(reading, 1 << 16)
+        if not part:
+            break
+        answer += part
+    os.close(reading)
+    if daemon.died:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if not answer:
+        message = "the extended attributes could not be read inside the session"
+        raise DaemonError(message)
+    return from_json(answer)
+
+
 def main() -> None:
     """Do what stdin says, and say on stdout what came of it."""
-    order = json.load(sys.stdin)
+    order = from_json(sys.stdin.buffer.read())
+    result: Message
     try:
-        if order["action"] == "put":
-            result = put(order["subject"])
-        else:
-            found = rows(order["subject"]["tops"][0], order["faked"], order["save_file"])
-            result = {"rows": sorted(found)} if order["action"] == "rows" else collect(**order["subject"], wanted=found)
+        match order:
+            case Put():
+                result = put(order)
+            case FindRows():
+                result = Rows(tuple(sorted(rows(order))))
+            case Collect():
+                result = collect(order)
     except OSError as error:
         named = os.fsdecode(error.filename or b"?")
         problem = f"{named}: extended attributes cannot be kept: {error.strerror}"
-        result = {"error": ["SessionError", [problem], "fakeroot carries values of up to about 2000 bytes."]}
-    json.dump(result, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+        result = Told("SessionError", (problem,), "fakeroot carries values of up to about 2000 bytes.")
+    sys.stdout.buffer.write(to_json(result))
