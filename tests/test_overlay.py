@@ -170,7 +170,7 @@ def test_a_number_that_changes_between_two_looks_is_noticed(tmp_path: Path) -> N
         (tmp_path / name).touch()
     overlay = object.__new__(Overlay)
     overlay.tree = overlay.upper = os.fsencode(tmp_path)
-    overlay.began, overlay.suspects, overlay.parted, overlay.forgotten = {}, {}, {}, []
+    overlay.at_start, overlay.perhaps_copied, overlay.several_names, overlay.forgotten = {}, {}, {}, []
     number, another = (os.lstat(tmp_path / name).st_ino for name in ("file", "other"))
     overlay.paths = {number: b"file", another: b"file"}
     overlay.check_lost([number], [])

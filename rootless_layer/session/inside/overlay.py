@@ -2,10 +2,26 @@
 
 Runs in the session's processes, within their namespaces. A file that is written is copied up
 into the directory above and keeps its inode number, by which the record knows it, for as long
-as the kernel remembers where it came from. Without privilege that is not on the disk; so in
-the end each file that was copied up is looked at. Where its number is another one (the kernel
-was short of memory, or a script gave the file a second name, which overlayfs parts), and a row
-may have been lost by that, the session is refused, and the caller stages a copy of the base.
+as the kernel remembers where it came from. Without privilege that is not on the disk; so in the
+end each path of the directory above is looked at, in ``upper`` and in the tree:
+
+==========================  ===================================  ====================  ============================
+case                        how it looks on disk                 map                   what is lost
+==========================  ===================================  ====================  ============================
+copied up, remembered       marked; another number in the tree   paths, moved          nothing
+copied up, forgotten        marked; the same number in the tree  forgotten             its row, where any row has
+                                                                                       no file
+copied up, several names    marked; more than one link           several_names         its row: each name may have
+                                                                                       a number of its own
+link or pipe, never marked  same number in the tree; a base has  perhaps_copied        its row, where the base's
+                            the path                                                   number has one without file
+row from the start          same number as at the start          paths, at_start       nothing
+row from the start, copied  number gone; a regular file in       at_start              its row
+                            ``upper``
+==========================  ===================================  ====================  ============================
+
+The kernel forgets where it is short of memory. Where a row may be lost, the session is refused,
+and the caller stages a copy of the base.
 
 Only the standard library is used: the session's processes import this at their start.
 """
@@ -60,14 +76,12 @@ class Overlay:
             os.chdir("/")
         self.device = os.stat(self.tree).st_dev
         self._probe()
+        # Paths by their inode numbers in the tree; the table above says which case is in which.
         self.paths: dict[int, bytes] = {}
-        """Where each file with a row was when the session began, by its inode number."""
-        self.began: dict[int, bytes] = {}
-        self.suspects: dict[int, bytes] = {}
-        self.parted: dict[int, bytes] = {}
-        """Files that a script gave a second name: each name may have another number."""
+        self.at_start: dict[int, bytes] = {}
+        self.perhaps_copied: dict[int, bytes] = {}
+        self.several_names: dict[int, bytes] = {}
         self.forgotten: list[bytes] = []
-        """Files that were copied up, and have a number of their own."""
 
     def _probe(self) -> None:
         """Have a file copied up, and see that it is marked and keeps its number: not every file system above can do that."""
@@ -89,7 +103,7 @@ class Overlay:
         lines = []
         for path, mode, uid, gid, rdev in self.placed:
             number = self._number(path)
-            self.paths[number] = self.began[number] = path
+            self.paths[number] = self.at_start[number] = path
             lines.append(b"dev=%x,ino=%d,mode=%o,uid=%d,gid=%d,nlink=1,rdev=%d\n" % (self.device, number, mode, uid, gid, rdev))
         return b"".join(lines)
 
@@ -110,7 +124,7 @@ class Overlay:
             elif not folder and not marked:  # a link or a pipe cannot carry the mark
                 self._suspect(path)
             if status.st_nlink > 1 and (marked or (not folder and number != status.st_ino)):
-                self.parted[number] = path
+                self.several_names[number] = path
             elif marked and number == status.st_ino:
                 self.forgotten.append(path)
         return moved
@@ -120,7 +134,7 @@ class Overlay:
         for number in self.numbers:
             below = b"%b/%d/%b" % (self.lowers, number, path)
             if os.path.lexists(below):
-                self.suspects[os.lstat(below).st_ino] = path
+                self.perhaps_copied[os.lstat(below).st_ino] = path
                 return
 
     def check_lost(self, with_row: Collection[int], row_without_file: Collection[int]) -> None:
@@ -131,12 +145,12 @@ class Overlay:
         # The kernel may forget at any moment, also between two looks; but it remembers nothing again. So a number
         # that is still the file's was its number when the record was read.
         lost = [self.paths[number] for number in with_row if self._number(self.paths[number]) != number]
-        lost += [path for number, path in self.parted.items() if number in with_row]
-        lost += [path for number, path in self.suspects.items() if number in row_without_file]
+        lost += [path for number, path in self.several_names.items() if number in with_row]
+        lost += [path for number, path in self.perhaps_copied.items() if number in row_without_file]
         lost += self.forgotten if row_without_file else []
         # What had a row when the session began, and another number now, was not replaced by a program that fakeroot saw.
-        began = (self.began[number] for number in row_without_file if number in self.began)
-        lost += [path for path in began if stat.S_ISREG(self._above(path))]
+        started = (self.at_start[number] for number in row_without_file if number in self.at_start)
+        lost += [path for path in started if stat.S_ISREG(self._above(path))]
         if lost:
             message = f"{os.fsdecode(b'/' + lost[0])}: overlayfs lost track of this file of the base"
             raise OverlayError(message)
