@@ -13,10 +13,11 @@ from typing import Any
 import attrs
 import pytest
 import zstandard
-from conftest import COMMAND, User, remove
+from helpers.aftermath import assert_said
+from helpers.place import remove
+from helpers.users import COMMAND, User
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from programs.aftermath import assert_said
 from test_validate import BAD_LAYERS, DIRECTORY, FILE, LAYER, LOWER, ODD_LAYERS, SYMBOLIC, UPPER, Made, no_spool, notes, tar
 
 from rootless_layer import LayerSpec, build_layer

@@ -10,7 +10,7 @@ from typing import Literal
 import click
 import pytest
 from click.testing import CliRunner, Result
-from conftest import COMMAND, User
+from helpers.users import COMMAND, User
 
 from rootless_layer import LayerSpec, Script, build_layer
 from rootless_layer.cli.config import read_config

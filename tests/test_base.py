@@ -11,10 +11,13 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import COMMAND, PATIENT, PLACE, Store, User, remove
+from helpers.aftermath import assert_nothing_left, assert_said, members
+from helpers.effort import PATIENT
+from helpers.place import PLACE, remove
+from helpers.stores import Store
+from helpers.users import COMMAND, User
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs.aftermath import assert_nothing_left, assert_said, members
 
 from rootless_layer.cache.bases import open_base
 from rootless_layer.image.image import Image

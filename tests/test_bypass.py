@@ -10,10 +10,12 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import COMMAND, Store, User, once, shared_store
+from helpers.aftermath import assert_nothing_left, make_tools, marked, members, names, owner
+from helpers.place import once
+from helpers.stores import Store, shared_store
+from helpers.users import COMMAND, User
 from hypothesis import given
 from hypothesis import strategies as st
-from programs.aftermath import assert_nothing_left, make_tools, marked, members, names, owner
 
 from rootless_layer.errors import RecordError, UnavailableError
 from rootless_layer.session.inside import listener, seccomp

@@ -19,10 +19,13 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, HANG, PATIENT, Result, Store, User, remove
+from helpers.aftermath import assert_nothing_left, assert_said, processes, until
+from helpers.effort import EVERY, PATIENT
+from helpers.place import remove
+from helpers.stores import Store
+from helpers.users import COMMAND, HANG, Result, User
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs.aftermath import assert_nothing_left, assert_said, processes, until
 
 from rootless_layer import (  # fmt: skip
     Compression,
@@ -45,7 +48,6 @@ from rootless_layer.oci.descriptor import Platform
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.temporary import Temporary
 
-ALL = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 ONE, OTHER = (f"/nix/store/{letter * 32}-{letter}" for letter in "ab")
 SCRIPT = "echo RAN >&2\nmkdir data\necho 1 > data/file\nchown 33:44 data/file\nchmod 4750 data/file\n"
 
@@ -110,7 +112,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@settings(max_examples=2000 if ALL else 150, deadline=None, suppress_health_check=PATIENT)
+@settings(max_examples=2000 if EVERY else 150, deadline=None, suppress_health_check=PATIENT)
 @given(st.fixed_dictionaries(FIELDS), st.data())
 def test_the_key_changes_with_any_field(inputs: Path, values: dict[str, Any], data: st.DataObject) -> None:
     """Two specs that differ in one field have two keys, whatever the field is; the same spec has the same key."""
@@ -680,7 +682,7 @@ def test_builders_killed_at_any_moment(user: User, accounts: Path) -> None:
     (user.home / "make.toml").write_text(GRAPH)
     build, make = [*COMMAND, "build", "--cache", *words, "-o", user.home / "out-0"], [*COMMAND, "make", "make.toml", "-j", "2"]
     pick = random.Random(user.name)
-    for number in range(200 if ALL else 10):
+    for number in range(200 if EVERY else 10):
         running = [
             user.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             for command in ([build], [make], [make, build])[number % 3]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import COMMAND, User
-from programs.aftermath import assert_said
+from helpers.aftermath import assert_said
+from helpers.users import COMMAND, User
 
 import rootless_layer
 from rootless_layer import errors, progress, terminal

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMMAND, Result, Store, User
+from helpers.stores import Store
+from helpers.users import COMMAND, Result, User
 
 FIRST = """
 mkdir -p a/b c d/e

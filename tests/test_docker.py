@@ -24,7 +24,8 @@ from typing import Any, BinaryIO
 
 import attrs
 import pytest
-from conftest import COMMAND, User, make_user, remove
+from helpers.place import remove
+from helpers.users import COMMAND, User, make_user
 
 from rootless_layer.oci.descriptor import Platform
 

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import COMMAND, HANG, SOMEBODY, Result, Store, User, fingerprint, once, remove
-from programs.aftermath import (
+from helpers.aftermath import (
     ABSENT,
     CLOSED,
     CONFINED,
@@ -36,6 +35,10 @@ from programs.aftermath import (
     queues,
     until,
 )
+from helpers.effort import EVERY
+from helpers.place import once, remove
+from helpers.stores import Store, fingerprint
+from helpers.users import COMMAND, HANG, SOMEBODY, Result, User
 
 from rootless_layer import Entry, LayerSpec, Script
 from rootless_layer.errors import SourceError
@@ -387,8 +390,6 @@ def big(shared: Path) -> Path:
     return folder
 
 
-EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
-"""Set it to try more moments; the moments of each test are the same each time."""
 STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
 
 

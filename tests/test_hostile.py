@@ -10,8 +10,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import SOMEBODY, Result, Store, User, fingerprint, once, remove, shared_store, store_of
-from programs.aftermath import (
+from helpers.aftermath import (
     CONFINED,
     PROGRAMS,
     assert_nothing_left,
@@ -22,6 +21,10 @@ from programs.aftermath import (
     names,
     owner,
 )
+from helpers.effort import EVERY
+from helpers.place import once, remove
+from helpers.stores import Store, fingerprint, shared_store, store_of
+from helpers.users import SOMEBODY, Result, User
 
 VICTIM = "/nix/store/11111111111111111111111111111111-victim"
 LINK = "/nix/store/22222222222222222222222222222222-link"
@@ -260,8 +263,6 @@ def attack(kind: str, view: str) -> str:
     return shell_attack(view, "$B" if kind == "busybox" else "")
 
 
-EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
-"""Set it to try everything in both views with every way to stage; else each in both, and with each, but by turns."""
 # The kernel lets nobody link files that are not theirs (fs.protected_hardlinks).
 FIELDS = ((True, "bind"), (True, "copy"), (True, "hardlink"), (False, "bind"), (False, "copy"))
 ATTACKS = [

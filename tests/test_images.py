@@ -23,10 +23,13 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, PATIENT, PLACE, SOMEBODY, Result, Store, User, fingerprint, make_user, remove, shared_store
+from helpers.aftermath import CLOSED, FULL, assert_nothing_left, assert_said, until
+from helpers.effort import PATIENT
+from helpers.place import PLACE, remove
+from helpers.stores import Store, fingerprint, shared_store
+from helpers.users import COMMAND, SOMEBODY, Result, User, make_user
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs.aftermath import CLOSED, FULL, assert_nothing_left, assert_said, until
 
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.image.read import Stored, choose, read_images

@@ -19,8 +19,9 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, HANG, PACKAGES, Result, Store, User, make_store, store_of
-from programs.aftermath import ABSENT, assert_nothing_left, assert_said, is_ready, until
+from helpers.aftermath import ABSENT, assert_nothing_left, assert_said, is_ready, until
+from helpers.stores import PACKAGES, Store, make_store, store_of
+from helpers.users import COMMAND, HANG, Result, User
 
 from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
 from rootless_layer.check.validate import validate

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 import zstandard
-from conftest import COMMAND, User
-from programs.aftermath import assert_said
+from helpers.aftermath import assert_said
+from helpers.users import COMMAND, User
 
 from rootless_layer.errors import InputError, MachineError, OutputError, RootlessLayerError, SourceError, UnreadableError
 from rootless_layer.image.read import read_images

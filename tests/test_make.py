@@ -18,8 +18,10 @@ from typing import Any
 
 import click
 import pytest
-from conftest import COMMAND, HANG, Result, Store, User, remove, store_of
-from programs.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
+from helpers.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
+from helpers.place import remove
+from helpers.stores import Store, shared_store, store_of
+from helpers.users import COMMAND, HANG, Result, User
 from test_cache import files
 from test_layered import own
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMMAND, Result, User, make_user, remove
-from nix_pkgs import LET, Nix, fetch_nix, make_nix
+from helpers.effort import EVERY
+from helpers.nix_pkgs import LET, Nix, fetch_nix, make_nix
+from helpers.place import remove
+from helpers.users import COMMAND, Result, User, make_user
 
-EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 PACKAGES = ("bash", "coreutils", "findutils", "sed", "grep", "tar", "gzip", "passwd", "login")
 
 SCRIPT = """

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import nix_pkgs
 import pytest
-from conftest import HERE, PLACE, Result, User, make_user, remove
-from nix_pkgs import Nix, fetch_nix, make_nix
+from helpers import nix_pkgs
+from helpers.effort import EVERY
+from helpers.nix_pkgs import Nix, fetch_nix, make_nix
+from helpers.place import HERE, PLACE, remove
+from helpers.users import Result, User, make_user
 
 EXAMPLES = HERE / "nix" / "all.nix"
-EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 FEW = ("basis", "redis", "layered-with-fakechroot", "nginx", "owned", "nix", "of-layers", "no-tag-layered")
 """What the second user builds, where not everything is tested."""
 

@@ -15,11 +15,13 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import HANG, SOMEBODY, Store, User, make_user, once, remove
-from corpus import BY_NAME, CORPUS, Case, environment, options_of, shared_contents
+from helpers.corpus import BY_NAME, CORPUS, Case, environment, options_of, shared_contents
+from helpers.oracle import Chroot, Node, Snapshot, differences, in_blob, in_listing, listed, on_disk, unpack
+from helpers.place import in_memory, make_folder, once, remove
+from helpers.stores import Store
+from helpers.users import HANG, SOMEBODY, User, make_user
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracle import Chroot, Node, Snapshot, differences, in_blob, in_listing, listed, on_disk, unpack
 
 from rootless_layer import LayerSpec, Script, build_layer
 
@@ -55,8 +57,7 @@ def somebody(shared: Path) -> Iterator[User]:
 @pytest.fixture
 def work(shared: Path) -> Iterator[Path]:
     """A directory of a test's own on a file system that holds owners and attributes."""
-    folder = Path(tempfile.mkdtemp(prefix="oracle-", dir=shared))
-    folder.chmod(0o755)
+    folder = make_folder(in_memory(shared), "oracle-")
     yield folder
     remove(folder)
 

@@ -22,7 +22,9 @@ from typing import Any
 
 import pytest
 import zstandard
-from conftest import COMMAND, HANG, PLACE, Result, Store, User, remove, shared_store
+from helpers.place import PLACE, remove
+from helpers.stores import Store, shared_store
+from helpers.users import COMMAND, HANG, Result, User
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -10,13 +10,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import Store, User, fingerprint, make_user, remove, shared_store
-from programs.aftermath import assert_nothing_left, members
+from helpers.aftermath import assert_nothing_left, members
+from helpers.effort import EVERY
+from helpers.place import remove
+from helpers.stores import Store, fingerprint, shared_store
+from helpers.users import User, make_user
 
 from rootless_layer.errors import OverlayError
 from rootless_layer.session.inside.overlay import Overlay
-
-EVERY = bool(os.environ.get("ROOTLESS_LAYER_TEST_EVERY"))
 
 BASE = """mkdir -p /etc/sub /data/deep/deeper /gone/deep /opaque/sub /own /share
 echo root:x:0:0::/root:/bin/sh > /etc/passwd

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, User
+from helpers.users import COMMAND, User
 
 from rootless_layer import LayerSpec, build_layer
 from rootless_layer.cache.build import build_cached

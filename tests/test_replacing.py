@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, User
+from helpers.users import COMMAND, User
 
 from rootless_layer import LayerSpec, Script, build_layer, closure_of_paths, export_images, open_base
 from rootless_layer.cache.build import build_cached

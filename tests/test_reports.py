@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMMAND, PLACE, User, remove
+from helpers.aftermath import assert_said
+from helpers.place import PLACE, remove
+from helpers.users import COMMAND, User
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from programs.aftermath import assert_said
 from test_validate import DIRECTORY, FILE, LINK, LOWER, SYMBOLIC, UPPER, Made, docker_archive, put, sha256, tar
 
 from rootless_layer.check.validate import validate

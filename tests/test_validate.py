@@ -19,10 +19,11 @@ from typing import Any
 
 import attrs
 import pytest
-from conftest import COMMAND, User, make_user, remove
+from helpers.aftermath import CLOSED, assert_said
+from helpers.place import remove
+from helpers.users import COMMAND, User, make_user
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from programs.aftermath import CLOSED, assert_said
 
 from rootless_layer.check.diff import compare
 from rootless_layer.check.inspect import inspect

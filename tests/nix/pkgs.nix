@@ -1,7 +1,7 @@
 # A small nixpkgs of Debian's own programs, so that the tests need no network.
 #
 # It has what rootless_layer/nix uses of nixpkgs, by the same names and with the same meaning,
-# and what the examples need. `machine` is a directory that tests/nix_pkgs.py has written.
+# and what the examples need. `machine` is a directory that tests/helpers/nix_pkgs.py has written.
 { machine }:
 let
   lib = import ./lib.nix;

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-from conftest import Store, once
+from helpers.place import once
+from helpers.stores import Store
 
 BOTH = ("root", "directory")
 ROOT = ("root",)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "machine_closure.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "machine_closure.py"
 
 BUILDER = """
 import json, os, pathlib, sys

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-import nix_closure
-from conftest import HANG, HERE, Result, User
+from helpers import nix_closure
+from helpers.place import HERE
+from helpers.users import HANG, Result, User
 
 import rootless_layer
 

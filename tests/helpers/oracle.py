@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
-from conftest import HANG, Store
+from helpers.stores import Store
+from helpers.users import HANG
 
 _KINDS = {
     stat.S_IFREG: "file",

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Result, Store, User
+    from helpers.stores import Store
+    from helpers.users import Result, User
 
-PROGRAMS = Path(__file__).parent
+PROGRAMS = Path(__file__).parents[1] / "programs"
 CONFINED = PROGRAMS / "confined.py"
 _ENOUGH_SECONDS = 300
 ABSENT, CLOSED, FULL = (os.strerror(number) for number in (errno.ENOENT, errno.EACCES, errno.ENOSPC))

@@ -1,0 +1,78 @@
+"""Where a run of the tests puts what it makes: on the disk, and in memory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).parents[1]
+PLACE = "ROOTLESS_LAYER_TEST_DIR"
+"""The variable with the directory that all of a run's processes share; ``scripts/test`` removes it, however the run ends."""
+MEMORY = "ROOTLESS_LAYER_TEST_MEMORY"
+"""The variable with a run's directory on a tmpfs; it is the one on the disk where no tmpfs will do."""
+_ENOUGH = 4 << 30
+"""Bytes that are free on a tmpfs that will do."""
+
+
+def memory_for(place: str) -> str:
+    """Make the directory on a tmpfs that belongs to a run's directory, if there is a tmpfs that programs can be built on."""
+    folder = f"/dev/shm/{os.path.basename(place)}-memory"
+    try:
+        status = os.statvfs("/dev/shm")
+        if status.f_flag & os.ST_NOEXEC or status.f_bavail * status.f_frsize < _ENOUGH:
+            return place
+        os.mkdir(folder)
+    except OSError:
+        return place
+    try:
+        os.setxattr(folder, "user.tested", b"")  # Linux 6.6 and later
+        os.removexattr(folder, "user.tested")
+    except OSError:
+        os.rmdir(folder)
+        return place
+    os.chmod(folder, 0o755)
+    return folder
+
+
+def in_memory(folder: Path) -> Path:
+    """Give the directory in memory of a directory in the run's own: it is made when it is first asked for."""
+    found = Path(os.environ[MEMORY], folder.name)
+    found.mkdir(exist_ok=True)
+    found.chmod(0o755)
+    return found
+
+
+def make_folder(above: Path, prefix: str) -> Path:
+    """Make a directory of a test's own that everybody may read."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=above))
+    folder.chmod(0o755)
+    return folder
+
+
+def once(name: str, make: Callable[[Path], object], where: str = PLACE) -> Path:
+    """Give a directory or file of that name which the first of pytest's processes makes, and no test changes.
+
+    ``make`` is called with the path, which is on the disk or, for ``where=MEMORY``, in memory. No build with
+    ``--stage hardlink`` may use it: that gives the sources another time of change, which the builds beside it
+    would take for what their scripts did.
+    """
+    path = Path(os.environ[where], name)
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(f"{path}.done"):
+            if os.path.lexists(path):  # of one that was killed, or failed
+                remove(path) if path.is_dir() else path.unlink()
+            make(path)
+            Path(f"{path}.done").touch()
+    return path
+
+
+def remove(folder: Path) -> None:
+    """Remove a tree, read-only directories and all, and however many files it has."""
+    if os.geteuid() != 0:
+        subprocess.run(["chmod", "-R", "u+rwX", folder], check=True)
+    subprocess.run(["rm", "-rf", folder], check=True)
