@@ -64,6 +64,22 @@ def users(shared: Path) -> Iterator[list[User]]:
         remove(one.home)
 
 
+@pytest.fixture
+def somebody(shared: Path) -> Iterator[User]:
+    """One user, without privilege where the tests have one to give."""
+    made = make_user(shared, "somebody")
+    yield made
+    remove(made.home)
+
+
+@pytest.fixture
+def folder(shared: Path) -> Iterator[Path]:
+    """A fresh directory that everybody may read."""
+    made = make_folder(in_memory(shared), "folder-")
+    yield made
+    remove(made)
+
+
 @pytest.fixture(scope="session")
 def store() -> Store:
     """A closure with a shell, coreutils, shadow's programs and su."""

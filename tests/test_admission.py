@@ -6,7 +6,6 @@ import gzip
 import json
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import attrs
 import pytest
 import zstandard
 from helpers.aftermath import assert_said
-from helpers.place import remove
+from helpers.images import BAD_LAYERS, DIRECTORY, FILE, LAYER, LOWER, ODD_LAYERS, SYMBOLIC, UPPER, Made, no_spool, notes, tar
 from helpers.users import COMMAND, User
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_validate import BAD_LAYERS, DIRECTORY, FILE, LAYER, LOWER, ODD_LAYERS, SYMBOLIC, UPPER, Made, no_spool, notes, tar
 
 from rootless_layer import LayerSpec, build_layer
 from rootless_layer.check.inspect import inspect
@@ -35,16 +33,6 @@ from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import is_reference, path_and_name, tag_of
 from rootless_layer.tree.hiding import unusual
 from rootless_layer.tree.tree import Entry
-
-
-@pytest.fixture
-def folder(shared: Path) -> Iterator[Path]:
-    """A fresh directory."""
-    made = Path(tempfile.mkdtemp(dir=shared))
-    made.chmod(0o755)
-    yield made
-    remove(made)
-
 
 # --- properties, names, platforms ---
 

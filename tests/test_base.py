@@ -29,6 +29,8 @@ from rootless_layer.tar.parallel import serialise
 from rootless_layer.tree.base import Base
 from rootless_layer.tree.tree import Entry, Tree
 
+pytestmark = pytest.mark.slow
+
 # --- the difference of two trees, and the layer applied again ---
 
 NAMES = [b"a", b"b", b"a/a", b"a/b", b"b/a", b"a/a/a", b"a/a/b", b"a/-x", b"+y", b"b/\xff"]

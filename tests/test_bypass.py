@@ -21,6 +21,8 @@ from rootless_layer.errors import RecordError, UnavailableError
 from rootless_layer.session.inside import listener, seccomp
 from rootless_layer.session.ownership import OwnershipRecord, Row, save_file
 
+pytestmark = pytest.mark.slow
+
 VIEWS = ("root", "directory")
 
 

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import tarfile
 import time
@@ -22,7 +21,7 @@ import pytest
 from helpers.aftermath import assert_nothing_left, assert_said, processes, until
 from helpers.effort import EVERY, PATIENT
 from helpers.place import remove
-from helpers.stores import Store
+from helpers.stores import Store, files
 from helpers.users import COMMAND, HANG, Result, User
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +46,8 @@ from rootless_layer.errors import InputError, SourceError
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.temporary import Temporary
+
+pytestmark = pytest.mark.slow
 
 ONE, OTHER = (f"/nix/store/{letter * 32}-{letter}" for letter in "ab")
 SCRIPT = "echo RAN >&2\nmkdir data\necho 1 > data/file\nchown 33:44 data/file\nchmod 4750 data/file\n"
@@ -217,14 +218,6 @@ def entries(user: User, kind: str = "layers") -> list[Path]:
     """What is in the user's cache, rubbish included."""
     folder = place(user) / kind
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def files(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Say what a directory holds: modes and bytes."""
-    return {
-        str(path.relative_to(folder)): (stat.S_IMODE(path.stat().st_mode), path.read_bytes() if path.is_file() else b"")
-        for path in folder.rglob("*")
-    }
 
 
 def cached(user: User, *words: str | Path, output: str = "layer", **more: Any) -> Result:

@@ -22,7 +22,7 @@ import pytest
 from helpers.aftermath import assert_said
 from helpers.corpus import BY_NAME, CORPUS, Case, options_of, shared_contents
 from helpers.effort import EVERY
-from helpers.place import MEMORY, PLACE, make_folder, once, remove
+from helpers.place import MEMORY, PLACE, make_folder, once
 from helpers.stores import Store, fingerprint, store_of
 from helpers.users import SOMEBODY, User, make_user
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +30,8 @@ from hypothesis import strategies as st
 
 from rootless_layer import LayerSpec, Script, build_layer
 from rootless_layer.plan.spec import View
+
+pytestmark = pytest.mark.slow
 
 STAGES = ("bind", "hardlink", "copy")
 MIXED = ("non-utf8", "odd-names", "tar", "setcap", "rsync", "hard-link-moved", "root-copy-owner", "mknod-owned")
@@ -196,14 +198,6 @@ def words_of_many(inputs: Inputs, user: User, names: Sequence[str], stage: str =
     for name in names:
         words += ["--script", str(write_script(user, BY_NAME[name]))]
     return words
-
-
-@pytest.fixture
-def somebody(shared: Path) -> Iterator[User]:
-    """One user, without privilege where the tests have one to give."""
-    made = make_user(shared, "somebody")
-    yield made
-    remove(made.home)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from helpers.stores import Store
-from helpers.users import COMMAND, Result, User
+from helpers.users import COMMAND, Result, User, good
+
+pytestmark = pytest.mark.slow
 
 FIRST = """
 mkdir -p a/b c d/e
@@ -40,12 +42,6 @@ def run(user: User, command: str, attributes: dict[str, Any], name: str) -> Resu
     top.mkdir()
     (top / ".attrs.json").write_text(json.dumps({"outputs": {"out": str(user.home / name)}, **attributes}))
     return user.run([*COMMAND, command], env={"NIX_BUILD_TOP": str(top)})
-
-
-def good(result: Result) -> Result:
-    """Check that it did what it should."""
-    assert result.status == 0, result.err
-    return result
 
 
 @pytest.fixture

@@ -50,6 +50,8 @@ from rootless_layer.session.inside.messages import NotStarted
 from rootless_layer.system.namespaces import refusal
 from rootless_layer.tree.sparse import check_holes
 
+pytestmark = pytest.mark.slow
+
 VIEWS = ("root", "directory")
 
 

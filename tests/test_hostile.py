@@ -26,6 +26,8 @@ from helpers.place import once, remove
 from helpers.stores import Store, fingerprint, shared_store, store_of
 from helpers.users import SOMEBODY, Result, User
 
+pytestmark = pytest.mark.slow
+
 VICTIM = "/nix/store/11111111111111111111111111111111-victim"
 LINK = "/nix/store/22222222222222222222222222222222-link"
 FILE = "/nix/store/33333333333333333333333333333333-file"

@@ -25,9 +25,10 @@ import attrs
 import pytest
 from helpers.aftermath import CLOSED, FULL, assert_nothing_left, assert_said, until
 from helpers.effort import PATIENT
+from helpers.images import sha256
 from helpers.place import PLACE, remove
 from helpers.stores import Store, fingerprint, shared_store
-from helpers.users import COMMAND, SOMEBODY, Result, User, make_user
+from helpers.users import COMMAND, SOMEBODY, Result, User, good, make_user
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,8 @@ from rootless_layer.image.read import Stored, choose, read_images
 from rootless_layer.image.write import write_docker_archive, write_layout
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.descriptor import Platform
+
+pytestmark = pytest.mark.slow
 
 REDIS = """\
 groupadd -r redis
@@ -123,17 +126,6 @@ def image(user: User, *words: str | Path, output: str = "image", **more: Any) ->
 def merge(user: User, *words: str | Path, output: str = "merged", **more: Any) -> Result:
     """Run ``rootless-layer merge … -o HOME/output``."""
     return user.run([*COMMAND, "merge", "-o", user.home / output, *words], env={"MARK": str(user.home)}, **more)
-
-
-def good(result: Result) -> Result:
-    """Give the result of a command that must have succeeded."""
-    assert result.status == 0, result.err
-    return result
-
-
-def sha256(data: bytes) -> str:
-    """Give a digest as OCI writes it."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def blob_of(layout: Path, digest: str) -> Path:

@@ -27,6 +27,8 @@ from helpers.place import PLACE, once
 from helpers.stores import Store, fingerprint
 from helpers.users import SOMEBODY, Result, User
 
+pytestmark = pytest.mark.slow
+
 LIBRARY = "/nix/store/7l2a4vd7ggk7mk80ya2zdh940m1lf9h0-library"
 PROGRAM = "/nix/store/ipm92mjvz1w93ivyh212n0r8p19q00vy-program-1.0"
 ABSENT = "/nix/store/cs88p2hnci9msivdfw652b2wr4cm8lwh-absent"

@@ -13,14 +13,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from helpers.aftermath import ABSENT, assert_nothing_left, assert_said, is_ready, until
-from helpers.stores import PACKAGES, Store, make_store, store_of
+from helpers.stores import PACKAGES, Store, make_store, own
 from helpers.users import COMMAND, HANG, Result, User
 
 from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
@@ -38,6 +37,8 @@ from rootless_layer.progress import Progress
 from rootless_layer.store.layering import split
 from rootless_layer.store.layering_pipeline import STEPS
 from rootless_layer.store.nar_size import nar_sizes
+
+pytestmark = pytest.mark.slow
 
 MOST = 6
 
@@ -58,20 +59,6 @@ def listed_paths(folder: Path) -> list[str]:
     """Name the store paths of a layer, from its listing."""
     entries = [line.split()[0].split("/") for line in (folder / "layer.mtree").read_text().splitlines() if line.startswith("./")]
     return sorted({"/" + "/".join(parts[1:4]) for parts in entries if len(parts) > 3})
-
-
-def own(folder: Path, names: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Store:
-    """Make a store of one file for each path, so small that a test may have its own."""
-    paths = {name: f"/nix/store/{name[0] * 32}-{name}" for name in names}
-    for name, text in names.items():
-        path = Path(f"{folder}{paths[name]}/file")
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-    records = [
-        [paths[name], "", str(len(references.get(name, ()))), *(paths[o] for o in references.get(name, ()))] for name in names
-    ]
-    (folder / "graph").write_text("".join(f"{line}\n" for record in records for line in record))
-    return store_of(folder, folder / "graph")
 
 
 # The library

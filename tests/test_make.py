@@ -20,10 +20,8 @@ import click
 import pytest
 from helpers.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
 from helpers.place import remove
-from helpers.stores import Store, shared_store, store_of
+from helpers.stores import Store, files, own, shared_store, store_of
 from helpers.users import COMMAND, HANG, Result, User
-from test_cache import files
-from test_layered import own
 
 from rootless_layer import open_layer
 from rootless_layer.cli.board import Board
@@ -35,6 +33,8 @@ from rootless_layer.make.file import load
 from rootless_layer.make.graph import Graph, Node, cycles
 from rootless_layer.oci.descriptor import sha256
 from rootless_layer.options.fields import IMAGE, LAYER
+
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 DIRECTORY = '[defaults.layer]\nview = "directory"\n'

@@ -15,6 +15,8 @@ from helpers.nix_pkgs import LET, Nix, fetch_nix, make_nix
 from helpers.place import remove
 from helpers.users import COMMAND, Result, User, make_user
 
+pytestmark = pytest.mark.slow
+
 PACKAGES = ("bash", "coreutils", "findutils", "sed", "grep", "tar", "gzip", "passwd", "login")
 
 SCRIPT = """

@@ -27,6 +27,8 @@ from helpers.nix_pkgs import Nix, fetch_nix, make_nix
 from helpers.place import HERE, PLACE, remove
 from helpers.users import Result, User, make_user
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = HERE / "nix" / "all.nix"
 FEW = ("basis", "redis", "layered-with-fakechroot", "nginx", "owned", "nix", "of-layers", "no-tag-layered")
 """What the second user builds, where not everything is tested."""

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from rootless_layer import LayerSpec, Script, build_layer
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only real root can be the oracle")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="only real root can be the oracle")]
 
 
 @pytest.fixture(scope="session")
@@ -44,14 +44,6 @@ def chroot(shared: Path, store: Store, big_store: Store, contents: list[str]) ->
         remove(user.home)
 
     return Chroot(once("oracle-base", make), big_store, store, environment(big_store))
-
-
-@pytest.fixture
-def somebody(shared: Path) -> Iterator[User]:
-    """Somebody without privilege."""
-    made = make_user(shared, "somebody")
-    yield made
-    remove(made.home)
 
 
 @pytest.fixture

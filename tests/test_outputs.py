@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from helpers.images import sha256
 from helpers.place import PLACE, remove
 from helpers.stores import Store, shared_store
 from helpers.users import COMMAND, HANG, Result, User
@@ -30,6 +31,8 @@ from hypothesis import strategies as st
 
 from rootless_layer.tar.parallel import Streams, serialise
 from rootless_layer.tree.tree import Entry, Tree
+
+pytestmark = pytest.mark.slow
 
 REDIS = "groupadd -r redis\nuseradd -r -g redis -d /data -M redis\nmkdir /data\nchown redis:redis /data\n"
 ODD = """\
@@ -54,11 +57,6 @@ LARGE_ID, LARGER_ID = 3_000_000, 4_000_000_000
 def blob_of(user: User, layer: dict[str, Any], output: str = "layer") -> Path:
     """Say where a layer's blob lies."""
     return user.home / output / "blobs/sha256" / layer["digest"].removeprefix("sha256:")
-
-
-def sha256(data: bytes) -> str:
-    """Give a digest as OCI writes it."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def decompressed(blob: Path, kind: str) -> bytes:

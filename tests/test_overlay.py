@@ -19,6 +19,8 @@ from helpers.users import User, make_user
 from rootless_layer.errors import OverlayError
 from rootless_layer.session.inside.overlay import Overlay
 
+pytestmark = pytest.mark.slow
+
 BASE = """mkdir -p /etc/sub /data/deep/deeper /gone/deep /opaque/sub /own /share
 echo root:x:0:0::/root:/bin/sh > /etc/passwd
 echo secret > /etc/shadow; chown 0:42 /etc/shadow; chmod 640 /etc/shadow

@@ -9,30 +9,20 @@ import stat
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.aftermath import assert_said
+from helpers.images import DIRECTORY, FILE, LINK, LOWER, SYMBOLIC, UPPER, Made, docker_archive, put, sha256, tar
 from helpers.place import PLACE, remove
 from helpers.users import COMMAND, User
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from test_validate import DIRECTORY, FILE, LINK, LOWER, SYMBOLIC, UPPER, Made, docker_archive, put, sha256, tar
 
 from rootless_layer.check.validate import validate
 from rootless_layer.image.read import read_images
 from rootless_layer.layer.contents import merge, read_contents
-
-
-@pytest.fixture
-def folder(shared: Path) -> Iterator[Path]:
-    """A fresh directory that everybody may read."""
-    made = Path(tempfile.mkdtemp(dir=shared))
-    made.chmod(0o755)
-    yield made
-    remove(made)
 
 
 def inspected(user: User, subject: str | Path, *words: str) -> list[dict[str, Any]]:

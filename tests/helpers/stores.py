@@ -63,6 +63,20 @@ def shared_store(*packages: str) -> Store:
     return store_of(folder, folder / "graph")
 
 
+def own(folder: Path, names: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Store:
+    """Make a store of one file for each path, so small that a test may have its own."""
+    paths = {name: f"/nix/store/{name[0] * 32}-{name}" for name in names}
+    for name, text in names.items():
+        path = Path(f"{folder}{paths[name]}/file")
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    records = [
+        [paths[name], "", str(len(references.get(name, ()))), *(paths[o] for o in references.get(name, ()))] for name in names
+    ]
+    (folder / "graph").write_text("".join(f"{line}\n" for record in records for line in record))
+    return store_of(folder, folder / "graph")
+
+
 def make_accounts(folder: Path) -> None:
     """Write the account files."""
     etc = folder / "etc"
@@ -95,3 +109,11 @@ def fingerprint(folder: Path) -> dict[str, tuple[object, ...]]:
                 status.st_rdev, data, tuple(sorted(os.listxattr(path, follow_symlinks=False))),
             )  # fmt: skip
     return found
+
+
+def files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Say what a directory holds: modes and bytes."""
+    return {
+        str(path.relative_to(folder)): (stat.S_IMODE(path.stat().st_mode), path.read_bytes() if path.is_file() else b"")
+        for path in folder.rglob("*")
+    }

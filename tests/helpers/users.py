@@ -97,6 +97,12 @@ class User:
         ]
 
 
+def good(result: Result) -> Result:
+    """Give the result of a command that must have succeeded."""
+    assert result.status == 0, result.err
+    return result
+
+
 def make_user(shared: Path, name: str) -> User:
     """Make a user a fresh directory: root's is on the disk, and somebody's in memory where there is root to use the disk."""
     other = name != "root" and os.geteuid() == 0
