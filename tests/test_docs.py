@@ -12,7 +12,9 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import COMMAND, HERE, User, make_accounts, make_user, once, remove, shared_store
+from helpers.place import HERE, once, remove
+from helpers.stores import make_accounts, shared_store
+from helpers.users import COMMAND, User, make_user
 
 import rootless_layer
 

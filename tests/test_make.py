@@ -20,7 +20,7 @@ import click
 import pytest
 from helpers.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
 from helpers.place import remove
-from helpers.stores import Store, files, own, shared_store, store_of
+from helpers.stores import Store, files, own, store_of
 from helpers.users import COMMAND, HANG, Result, User
 
 from rootless_layer import open_layer
