@@ -91,7 +91,7 @@ def test_nothing_on_the_way_to_what_runs_alone_needs_more() -> None:
     assert all(name.startswith("/") or name.partition(".")[0] in sys.stdlib_module_names for name in imports("__init__"))
 
 
-@pytest.mark.parametrize(("module", "function"), [_KEEPER, ("rootless_layer.system.removal", "wait")])
+@pytest.mark.parametrize(("module", "function"), [_KEEPER, ("rootless_layer.system.removal", "remove_when_caller_is_gone")])
 def test_what_is_started_by_name_is_there(module: str, function: str) -> None:
     """A fresh interpreter gets the names of a module and a function as text."""
     assert callable(getattr(importlib.import_module(module), function))

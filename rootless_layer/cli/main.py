@@ -146,11 +146,12 @@ def build(output: str, **options: Any) -> None:  # noqa: ANN401 - click's own va
     from rootless_layer.cache.build import build_cached  # noqa: PLC0415
     from rootless_layer.cache.place import cache_directory, cache_to_leave_out  # noqa: PLC0415
     from rootless_layer.layer.build import build_layer  # noqa: PLC0415 - for a quick --help
+    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
 
     _check(output, options)
     cache = cache_directory() if options["cached"] else None  # a plain build needs none
     show, spec = Shower(quiet=options["quiet"]), _spec(options)  # what is wrong is said before a base is unpacked
-    with contextlib.ExitStack() as stack:
+    with Temporary(), contextlib.ExitStack() as stack:  # one janitor for all that is made below
         below = base_image(options["bases"], options["platform"], stack) if options["bases"] else None
 
         def base() -> Base | None:

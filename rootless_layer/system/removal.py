@@ -52,8 +52,9 @@ def _remove(top: str | bytes) -> None:
         os.rmdir(top)
 
 
-def wait() -> None:
-    """Read paths from stdin, a NUL behind each, until it closes; then remove what is left of them."""
+def remove_when_caller_is_gone() -> None:
+    """Read absolute paths from stdin, a NUL behind each, until it closes; then remove what is left of them."""
+    os.chdir("/")  # the caller's directory may be removed or unmounted meanwhile
     paths = b""
     while part := os.read(0, 1 << 16):
         paths += part

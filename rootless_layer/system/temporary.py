@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Self
 
 import rootless_layer
@@ -16,7 +17,7 @@ from .lease import Lease
 from .removal import remove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
 _START = (
@@ -57,34 +58,93 @@ def start_python(module: str, function: str) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-class Temporary:
-    """Makes directories, and removes them in the end.
+class _Janitor:
+    """The process that waits beside this one, and removes what is left of it.
 
-    A process of its own waits beside: when this one ends without a word, that one removes
-    what is left.
+    It is started at the first directory that is made, and ends when no :class:`Temporary` of this
+    process is entered any more, and none has left a directory.
     """
 
     def __init__(self) -> None:
-        """Start the process that waits."""
+        """Start nothing yet."""
+        self._lock = threading.Lock()
+        self._entered = 0
+        self._paths: set[str] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def enter(self) -> None:
+        """Count one more that may make directories."""
+        with self._lock:
+            self._entered += 1
+
+    def leave(self, paths: Iterable[str]) -> None:
+        """Count one less, whose directories are gone."""
+        with self._lock:
+            self._entered -= 1
+            self._paths.difference_update(paths)
+            if not (self._entered or self._paths) and self._process is not None:
+                self._process.kill()  # it has nothing left to wait for
+                self._close(self._process)
+                self._process.wait()
+                self._process = None
+
+    def tell(self, path: str) -> None:
+        """Name a directory that is to go with this process; raises :class:`OSError` where nobody can be told."""
+        with self._lock:
+            if self._process is None:
+                self._process = start_python("rootless_layer.system.removal", "remove_when_caller_is_gone")
+            self._paths.add(path)
+            word = os.fsencode(path) + b"\0"
+            with contextlib.suppress(BrokenPipeError):  # somebody has ended it
+                while word:
+                    word = word[os.write(self._process.stdin.fileno(), word) :]  # type: ignore[union-attr]
+
+    def leave_to_parent(self) -> None:
+        """Forget, in a process just forked, the one that waits for its parent: each process has its own."""
+        if self._process is not None:
+            self._close(self._process)
+            self._process.returncode = 0  # it is the parent's to wait for
+        self.__init__()  # type: ignore[misc]
+
+    @staticmethod
+    def _close(process: subprocess.Popen[bytes]) -> None:
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+
+
+_janitor = _Janitor()
+os.register_at_fork(after_in_child=_janitor.leave_to_parent)
+
+
+class Temporary:
+    """Makes directories, and removes them in the end.
+
+    A process of its own, one for all values of this class, waits beside this process: when this
+    one ends without a word, that one removes what is left. A forked child leaves alone what its
+    parent has made; what it makes itself goes with the child.
+    """
+
+    def __init__(self) -> None:
+        """Make nothing yet."""
+        self._owner = os.getpid()
         self._made: list[str] = []
         self._leases: list[Lease] = []
-        self._waiting = start_python("rootless_layer.system.removal", "wait")
 
     def __enter__(self) -> Self:
         """Give the maker itself."""
+        _janitor.enter()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Remove every directory that is still there."""
+        if os.getpid() != self._owner:
+            return
         for path in self._made:
             remove(path)
         for lease in self._leases:
             lease.release()
-        self._waiting.kill()  # it has nothing left to wait for
-        with contextlib.suppress(OSError):
-            self._waiting.stdin.close()  # type: ignore[union-attr]
-        self._waiting.wait()
-        self._waiting.stdout.close()  # type: ignore[union-attr]
+        _janitor.leave(self._made)
 
     def make(self, folder: str, prefix: str) -> str:
         """Make a directory for this user only, with a name that nobody can guess.
@@ -96,9 +156,7 @@ class Temporary:
         for left in left_behind(folder, prefix):
             _sweep(left)
         path = os.path.join(os.path.abspath(folder), prefix + secrets.token_hex(_RANDOM_BYTES))
-        with contextlib.suppress(BrokenPipeError):  # told before it is made: between the two it may be too late
-            self._waiting.stdin.write(os.fsencode(path) + b"\0")  # type: ignore[union-attr]
-            self._waiting.stdin.flush()  # type: ignore[union-attr]
+        _janitor.tell(path)  # first: a process that is killed in between leaves nothing
         os.mkdir(path, 0o700)
         with contextlib.suppress(FileNotFoundError):  # see below
             os.chmod(path, 0o700)  # whatever the umask is
