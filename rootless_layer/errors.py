@@ -29,7 +29,10 @@ next. ``exit_code`` is what the command ends with: :data:`FAULTS` has a sentence
 from __future__ import annotations
 
 import copyreg
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FAULTS = {
     65: "an input's content cannot be used",
@@ -165,6 +168,19 @@ class DaemonError(SessionError):
     """The fakeroot daemon died or could not be started."""
 
     exit_code = 71
+
+
+def to_report(error: RootlessLayerError) -> list[Any]:
+    """Give what another process makes the error of again, by :func:`from_report`: JSON has it as it is."""
+    status = [error.status] if isinstance(error, ScriptError) else []
+    return [type(error).__name__, [*error.problems], error.hint, *status]
+
+
+def from_report(name: str, problems: Iterable[str], hint: str, *status: int) -> RootlessLayerError:
+    """Make an error of its class's name, its problems and its hint, and a script's of its status."""
+    kind = globals()[name]
+    error: RootlessLayerError = kind(*problems, hint=hint, **({"status": status[0]} if status else {}))
+    return error
 
 
 def reason(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from rootless_layer.layer.made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOU
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Platform, canonical, sha256
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.files import WritebackFile
-from rootless_layer.system.fork import Tally, each
+from rootless_layer.system.fork import Tally, for_each_forked
 from rootless_layer.system.replace import (
     aside,
     check_file_replaceable,
@@ -71,10 +71,9 @@ def write_layout(
 
     def place(number: int) -> None:
         layer = largest_first[number]
-        done.set(number, 0)  # what a child did that failed
         _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:"), partial(done.add, number))
 
-    each(range(len(largest_first)), place, lambda: progress(Progress("write", done.total, total)))
+    for_each_forked(range(len(largest_first)), place, lambda: progress(Progress("write", done.total, total)))
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
         target = blobs / sha256(document).removeprefix("sha256:")
@@ -85,7 +84,6 @@ def write_layout(
 
 def _place(layer: LayerBlob, target: Path, count: Callable[[int], object]) -> None:
     piece = layer.piece
-    target.unlink(missing_ok=True)  # what is left of a child that failed
     if piece is not None and piece.offset == 0 and _may_be_linked(layer, piece):
         try:
             os.link(piece.path, target)

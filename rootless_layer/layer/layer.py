@@ -113,15 +113,10 @@ def _listing(tree: Tree, folder: Path, *, relative: bool, fork: bool) -> Iterato
         yield write
         return
     child: Child | None = None
-
-    def wait() -> None:
-        if child is None or not child.wait():
-            write()  # and let whatever is wrong be raised here
-
     try:
         with uninterrupted():
             child = Child(write)
-        yield wait
+        yield child.join
     finally:
         if child is not None:
             child.stop()

@@ -23,7 +23,7 @@ from rootless_layer.store.layering import MOST_LAYERS, POPULAR, ByList, BySize, 
 from rootless_layer.store.layering_pipeline import STEPS, Pipeline
 from rootless_layer.store.nar_size import nar_sizes
 from rootless_layer.system.files import WritebackFile
-from rootless_layer.system.fork import Tally, each
+from rootless_layer.system.fork import Tally, for_each_forked
 from rootless_layer.system.machine import of_reading
 from rootless_layer.system.replace import aside, check_replaceable, settle, writing
 from rootless_layer.system.temporary import Temporary
@@ -149,7 +149,7 @@ def write_layers(
 
     def make(number: int) -> None:
         spec, place = specs[number], folder / names[number]
-        place.mkdir(exist_ok=True)
+        place.mkdir()
         place.chmod(0o700)  # whatever the umask is
         tree = plan(spec).tree
         if set_times:
@@ -157,7 +157,7 @@ def write_layers(
         write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=_producers(tree.archived()))
         settle(place)
 
-    each(_heaviest_first(specs), make, lambda: progress(Progress("layers", done.total)))
+    for_each_forked(_heaviest_first(specs), make, lambda: progress(Progress("layers", done.total)))
     return names
 
 
@@ -201,7 +201,7 @@ def make_layers(specs: Sequence[LayerSpec], folder: str = "", progress: Report =
         digests = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in (writer.digest, writer.diff_id)]
         _MADE.pack_into(told, number * _MADE.size, *digests, writer.size, writer.uncompressed_size)
 
-    each(largest_first(), make, lambda: progress(Progress("layers", done.total, total)))
+    for_each_forked(largest_first(), make, lambda: progress(Progress("layers", done.total, total)))
     layers = []
     for number, spec in enumerate(specs):
         digest, diff_id, size, uncompressed_size = _MADE.unpack_from(told, number * _MADE.size)

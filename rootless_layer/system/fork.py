@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import mmap
 import os
 import select
@@ -10,8 +11,11 @@ import signal
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from rootless_layer.errors import MachineError, RootlessLayerError, from_report, to_report
+
+from .border import of_machine
 from .namespaces import die_with_parent
 
 if TYPE_CHECKING:
@@ -81,8 +85,17 @@ class Child:
     def __init__(self, work: Callable[[], object]) -> None:
         """Start it. The caller has seen that :func:`may_fork`."""
         parent = os.getpid()
-        self.pid = os.fork()
+        self.status = 0
+        self.told, tell = os.pipe()
+        """The descriptor of a pipe, from which can be read when the work is done, or has failed, or the child was killed."""
+        try:
+            self.pid = os.fork()
+        except BaseException:
+            os.close(self.told)
+            os.close(tell)
+            raise
         if self.pid:
+            os.close(tell)
             _living.add(self.pid)
             return
         status = 1
@@ -92,14 +105,45 @@ class Child:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             die_with_parent(parent)
+            os.close(self.told)
             work()
             status = 0
+            _tell(tell, {})
+        except Exception as error:  # noqa: BLE001 - it is the parent's to raise
+            _tell(tell, _report(error))
         finally:
             # Nothing may unwind into the caller's frames a second time.
             os._exit(status)
 
+    def join(self) -> None:
+        """Wait for it to end, and raise what its work has raised.
+
+        An error of this package's or of the system's is raised as it was. Raises :class:`MachineError` where the
+        child was killed, or memory or threads ran out, and :class:`RuntimeError` for any other, with its traceback.
+        """
+        said = b""
+        while part := os.read(self.told, 1 << 16):
+            said += part
+        self.wait()
+        if not said:
+            how = signal.Signals(-self.status).name if self.status < 0 else f"the status {self.status}"
+            message = f"a process that did a part of the work ended by {how}"
+            raise MachineError(
+                message, hint="Where nobody killed it, there was not enough memory: free some, or raise its limit."
+            )
+        report = json.loads(said)
+        if "error" in report:
+            raise from_report(*report["error"])
+        if "system" in report:
+            raise OSError(*report["system"])
+        if "fault" in report:
+            raise RuntimeError(report["fault"])
+
     def wait(self) -> bool:
         """Wait for it to end; say whether it succeeded."""
+        if self.told >= 0:
+            os.close(self.told)
+            self.told = -1
         status = 1
         with contextlib.suppress(ChildProcessError):  # a handler of the caller's may have waited for it
             # It is known until it is waited for: nobody else gets its number before.
@@ -107,7 +151,7 @@ class Child:
             _living.discard(self.pid)
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         _living.discard(self.pid)
-        self.pid = 0
+        self.pid, self.status = 0, status
         return status == 0
 
     def stop(self) -> None:
@@ -116,6 +160,28 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             self.wait()
+
+
+def _report(error: Exception) -> dict[str, Any]:
+    """Put an error of a child's in JSON."""
+    if isinstance(error, RootlessLayerError):
+        return {"error": to_report(error)}
+    if isinstance(error, OSError) and error.errno is not None:
+        paths = [os.fsdecode(path) if isinstance(path, bytes) else path for path in (error.filename, error.filename2)]
+        return {"system": [error.errno, error.strerror, paths[0], None, paths[1]]}
+    told = of_machine(error)
+    if told is not None:
+        return {"error": to_report(told)}
+    import traceback  # noqa: PLC0415 - for a fault of this program's only
+
+    return {"fault": "".join(traceback.format_exception(error))}
+
+
+def _tell(descriptor: int, report: dict[str, Any]) -> None:
+    told = json.dumps(report).encode()
+    with contextlib.suppress(OSError):  # nobody asks any more
+        while told:
+            told = told[os.write(descriptor, told) :]
 
 
 class Tally:
@@ -139,14 +205,13 @@ class Tally:
         return sum(self._numbers)
 
 
-def each(items: Iterable[T], work: Callable[[T], object], tick: Callable[[], object] = int) -> None:
+def for_each_forked(items: Iterable[T], work: Callable[[T], object], tick: Callable[[], object]) -> None:
     """Do the work for each item in a child process, as many at a time as there are cores, in the order given.
 
-    Where a child fails, the work is done again here, so that whatever is wrong is raised
-    here: it must not mind what is left of a first time. Where there may be no child, all is
-    done here. ``tick`` is called by this process, several times a second while it waits for one.
+    What a child raises is raised here, as :meth:`Child.join` has it, and ends the others. Where there may
+    be no child, all is done here. ``tick`` is called by this process, several times a second while it waits for one.
     """
-    running: dict[int, tuple[T, Child]] = {}  # by a descriptor that is readable when the child has ended
+    running: dict[int, Child] = {}  # by a descriptor that is readable when the child's work is done
     most = min(cores(), _MOST_CHILDREN)
     try:
         for item in items:
@@ -155,28 +220,24 @@ def each(items: Iterable[T], work: Callable[[T], object], tick: Callable[[], obj
                 work(item)
                 continue
             if len(running) == most:
-                _wait_for_one(running, work, tick)
+                _wait_for_one(running, tick)
             with uninterrupted():
                 child = Child(partial(work, item))
-                running[os.pidfd_open(child.pid)] = item, child
+                running[child.told] = child
         while running:
-            _wait_for_one(running, work, tick)
+            _wait_for_one(running, tick)
         tick()
     finally:
-        for descriptor, (_, child) in running.items():
-            os.close(descriptor)
+        for child in running.values():
             child.stop()
 
 
-def _wait_for_one(running: dict[int, tuple[T, Child]], work: Callable[[T], object], tick: Callable[[], object]) -> None:
+def _wait_for_one(running: dict[int, Child], tick: Callable[[], object]) -> None:
     poll = select.poll()
     for descriptor in running:
         poll.register(descriptor, select.POLLIN)
     tick()
     while not (ended := poll.poll(_TICK_MILLISECONDS)):
         tick()
-    descriptor = ended[0][0]
-    item, child = running.pop(descriptor)
-    os.close(descriptor)
-    if not child.wait():
-        work(item)
+    running[ended[0][0]].join()
+    del running[ended[0][0]]

@@ -91,7 +91,7 @@ class _Pipes:
     def fail(self, error: errors.RootlessLayerError) -> None:
         """Tell the consumer of an error instead of a slot."""
         problems = [problem[:1000] for problem in error.problems[:1]]  # a pipe takes 4096 bytes whole
-        told = json.dumps([type(error).__name__, problems, error.hint[:1000]]).encode()
+        told = json.dumps(errors.to_report(type(error)(*problems, hint=error.hint[:1000]))).encode()
         with contextlib.suppress(BrokenPipeError):
             os.write(self.filled, _MESSAGE.pack(_FAILED, 0, len(told)) + told)
 
@@ -145,8 +145,7 @@ class _Worker:
             raise ArchiveError(error, hint="It may have been killed, by want of memory for one.")
         kind, slot, count = _MESSAGE.unpack(message)
         if kind == _FAILED:
-            name, problems, hint = json.loads(os.read(self.filled, count))
-            raise getattr(errors, name)(*problems, hint=hint)
+            raise errors.from_report(*json.loads(os.read(self.filled, count)))
         return kind, slot, count
 
     def give_back(self, slot: int) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rootless_layer import errors
+from rootless_layer.errors import from_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,8 +131,7 @@ class Told(NamedTuple):
 
     def error(self) -> RootlessLayerError:
         """Give the error, to be raised."""
-        kind: type[RootlessLayerError] = getattr(errors, self.kind)
-        return kind(*self.problems, hint=self.hint)
+        return from_report(*self)
 
 
 class Exited(NamedTuple):
