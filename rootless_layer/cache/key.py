@@ -55,7 +55,7 @@ def layer_key(spec: LayerSpec, *, blob: Blob = "stored", chain_id: str | None = 
 def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None, progress: Report) -> dict[str, Any]:
     derived = blob == "derived"
     parts: dict[str, Any] = {
-        "versions": [FORMAT, __version__, libarchive.ffi.version_number(), *_codec(spec.compression)],
+        "versions": [FORMAT, __version__, libarchive.version_number(), *_codec(spec.compression)],
         "machine": os.uname().machine,
         "blob": blob,
         "base": chain_id,

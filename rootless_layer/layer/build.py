@@ -23,6 +23,9 @@ from rootless_layer.session.session import Session
 from rootless_layer.system.machine import unwritable
 from rootless_layer.system.replace import aside, check_replaceable, make_folder, writing
 from rootless_layer.system.temporary import Temporary
+from rootless_layer.tar import libarchive
+from rootless_layer.tar.listing import read_listing
+from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.base import Delta
 from rootless_layer.tree.hiding import hidden_by_plan, unusual
 from rootless_layer.tree.sparse import check_holes
@@ -88,6 +91,7 @@ def _tree(
 ) -> tuple[Tree, str]:
     """Plan the tree, run the scripts over it where there are some, and give the layer's with the directory that it lies in."""
     tell(Progress("plan"))
+    libarchive.load()  # where it is not there, no script is to run before that is said
     for note in spec.left_out.notes(spec.inputs()):
         tell(Progress("plan", note=note))
     if spec.scripts and spec.base is not None and spec.base.trees and stage != "copy":
@@ -218,9 +222,6 @@ def _rootfs(spec: LayerSpec, work: str, tell: Callable[[Progress], None]) -> lis
     check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
         return []
-    from rootless_layer.tar.listing import read_listing  # noqa: PLC0415 - needed by few builds
-    from rootless_layer.tar.unpack import read_tar  # noqa: PLC0415 - as above
-
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)

@@ -27,6 +27,7 @@ from rootless_layer.system.fork import Tally, for_each_forked
 from rootless_layer.system.machine import of_reading
 from rootless_layer.system.replace import aside, check_replaceable, settle, writing
 from rootless_layer.system.temporary import Temporary
+from rootless_layer.tar import libarchive
 from rootless_layer.tar.compression import BlobWriter, Compression
 from rootless_layer.tar.parallel import serialise
 from rootless_layer.tar.write import data_size
@@ -157,6 +158,7 @@ def write_layers(
         write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=_producers(tree.archived()))
         settle(place)
 
+    libarchive.load()  # here, and not in each child
     for_each_forked(_heaviest_first(specs), make, lambda: progress(Progress("layers", done.total)))
     return names
 
@@ -201,6 +203,7 @@ def make_layers(specs: Sequence[LayerSpec], folder: str = "", progress: Report =
         digests = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in (writer.digest, writer.diff_id)]
         _MADE.pack_into(told, number * _MADE.size, *digests, writer.size, writer.uncompressed_size)
 
+    libarchive.load()  # here, and not in each child
     for_each_forked(largest_first(), make, lambda: progress(Progress("layers", done.total, total)))
     layers = []
     for number, spec in enumerate(specs):

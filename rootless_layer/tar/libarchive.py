@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import stat
+import sys
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from rootless_layer.errors import ArchiveError, MachineError, UnavailableError
 from rootless_layer.system.machine import advice, shortage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
 
 _SONAME = "libarchive.so.13"
 
@@ -47,22 +48,116 @@ def _import_ffi() -> Any:  # noqa: ANN401 - a module without types
             del os.environ["LIBARCHIVE"]
 
 
-ffi = _import_ffi()
-
 OK, EOF, WARN = 0, 1, -20
 MINIMUM_VERSION = 3_004_000
-
-_slow = ctypes.CDLL(ffi.libarchive._name, handle=ffi.libarchive._handle)  # noqa: SLF001 - CDLL has no public name for them
-# Calls of a microsecond: letting go of the interpreter's lock would cost more than they do.
-_fast = ctypes.PyDLL(ffi.libarchive._name, handle=ffi.libarchive._handle)  # noqa: SLF001
-
-
 NO_REASON = "no reason given"
+READER = ctypes.CFUNCTYPE(ctypes.c_ssize_t, c_void_p, c_void_p, ctypes.POINTER(c_void_p))
+"""What gives libarchive the next bytes: the archive, nothing, where to put their address; how many there are, or less than 0."""
+
+_P = c_void_p
+_FAST: dict[str, tuple[Any, ...]] = {
+    "error_string": (c_char_p, c_void_p),
+    "errno": (c_int, c_void_p),
+    "entry_new": (_P,),
+    "entry_free": (None, _P),
+    "entry_clear": (_P, _P),
+    "entry_set_mode": (None, _P, c_int),
+    "entry_set_size": (None, _P, c_int64),
+    "entry_set_uid": (None, _P, c_int64),
+    "entry_set_gid": (None, _P, c_int64),
+    "entry_set_mtime": (None, _P, c_int64, ctypes.c_long),
+    "entry_set_rdev": (None, _P, c_uint64),
+    "entry_copy_pathname": (None, _P, c_char_p),
+    "entry_copy_symlink": (None, _P, c_char_p),
+    "entry_copy_hardlink": (None, _P, c_char_p),
+    "entry_xattr_add_entry": (None, _P, c_char_p, c_char_p, c_size_t),
+    "entry_pathname": (c_char_p, _P),
+    "entry_hardlink": (c_char_p, _P),
+    "entry_symlink": (c_char_p, _P),
+    "entry_mode": (ctypes.c_uint, _P),
+    "entry_size": (c_int64, _P),
+    "entry_size_is_set": (c_int, _P),
+    "entry_uid": (c_int64, _P),
+    "entry_gid": (c_int64, _P),
+    "entry_mtime": (c_int64, _P),
+    "entry_rdev": (c_uint64, _P),
+    "entry_sparse_count": (c_int, _P),
+    "entry_xattr_reset": (c_int, _P),
+    "entry_xattr_next": (c_int, _P, ctypes.POINTER(c_char_p), ctypes.POINTER(c_void_p), ctypes.POINTER(c_size_t)),
+    "write_new": (_P,),
+    "write_free": (c_int, _P),
+    "write_fail": (c_int, _P),
+    "write_close": (c_int, _P),
+    "write_set_format_pax_restricted": (c_int, _P),
+    "write_set_options": (c_int, _P, c_char_p),
+    "write_set_bytes_per_block": (c_int, _P, c_int),
+    "write_set_bytes_in_last_block": (c_int, _P, c_int),
+    "write_open_memory": (c_int, _P, _P, c_size_t, _P),
+    "write_header": (c_int, _P, _P),
+    "write_data": (ctypes.c_ssize_t, _P, _P, c_size_t),
+    "write_finish_entry": (c_int, _P),
+    "read_new": (_P,),
+    "read_free": (c_int, _P),
+    "read_support_filter_all": (c_int, _P),
+    "read_support_format_tar": (c_int, _P),
+    "read_support_format_raw": (c_int, _P),
+    "read_header_position": (c_int64, _P),
+    "filter_bytes": (c_int64, _P, c_int),
+}
+"""By a function's name without its ``archive_``, what it gives and what it takes. Each is a call of a microsecond: to let go
+of the interpreter's lock would cost more."""
+_SLOW: dict[str, tuple[Any, ...]] = {
+    "read_open_filename": (c_int, _P, c_char_p, c_size_t),
+    "read_open": (c_int, _P, _P, _P, READER, _P),
+    "read_next_header2": (c_int, _P, _P),
+    "read_data_into_fd": (c_int, _P, c_int),
+    "read_data_block": (c_int, _P, ctypes.POINTER(c_void_p), ctypes.POINTER(c_size_t), ctypes.POINTER(c_int64)),
+}
+
+_this: Any = sys.modules[__name__]
+"""Whose attributes, unlike global names, are found when they are bound later."""
+
+
+def load() -> None:
+    """Load the library and bind its functions, once: to load it takes longer than ``--help``.
+
+    Whoever forks calls it first, so that the children need not. Anybody else gets it with the first
+    function that is named. Raises :class:`UnavailableError` and :class:`MachineError`.
+    """
+    if "version_number" in vars(_this):
+        return
+    ffi = _import_ffi()
+    if (version := ffi.version_number()) < MINIMUM_VERSION:
+        raise UnavailableError(
+            f"libarchive {version} is too old: 3.4.0 or newer is needed",
+            hint="Install a newer libarchive, or name one in the environment variable LIBARCHIVE.",
+        )
+    name, handle = ffi.libarchive._name, ffi.libarchive._handle  # noqa: SLF001 - CDLL has no public name for them
+    bound = _bind(ctypes.CDLL(name, handle=handle), _SLOW) | _bind(ctypes.PyDLL(name, handle=handle), _FAST)
+    vars(_this).update(bound, version_number=ffi.version_number)
+
+
+def _bind(library: ctypes.CDLL, functions: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    bound: dict[str, Any] = {}
+    for name, (result, *arguments) in functions.items():
+        bound[name] = function = getattr(library, f"archive_{name}")
+        function.restype, function.argtypes = result, arguments
+    return bound
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a function of libarchive's
+    """Give a function of libarchive's by its name without ``archive_``: with the first, all of them are bound."""
+    if name not in _FAST and name not in _SLOW and name != "version_number":
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    load()
+    return vars(_this)[name]
 
 
 def message(archive: int) -> str:
     """Give libarchive's own words for the last thing that went wrong with ``archive``."""
-    return (_error_string(archive) or NO_REASON.encode()).decode("utf-8", "replace")
+    text: bytes = _this.error_string(archive) or NO_REASON.encode()
+    return text.decode("utf-8", "replace")
 
 
 def check(archive: int, code: int, doing: str) -> int:
@@ -73,85 +168,6 @@ def check(archive: int, code: int, doing: str) -> int:
     return code
 
 
-def _bind(library: ctypes.CDLL, name: str, result: object, *arguments: object) -> Callable[..., Any]:
-    function: Any = getattr(library, f"archive_{name}")
-    function.restype = result
-    function.argtypes = arguments
-    bound: Callable[..., Any] = function
-    return bound
-
-
-if ffi.version_number() < MINIMUM_VERSION:
-    raise UnavailableError(
-        f"libarchive {ffi.version_number()} is too old: 3.4.0 or newer is needed",
-        hint="Install a newer libarchive, or name one in the environment variable LIBARCHIVE.",
-    )
-
-_error_string = _bind(_fast, "error_string", c_char_p, c_void_p)
-error_number = _bind(_fast, "errno", c_int, c_void_p)
-_P = c_void_p
-
-entry_new = _bind(_fast, "entry_new", _P)
-entry_free = _bind(_fast, "entry_free", None, _P)
-entry_clear = _bind(_fast, "entry_clear", _P, _P)
-entry_set_mode = _bind(_fast, "entry_set_mode", None, _P, c_int)
-entry_set_size = _bind(_fast, "entry_set_size", None, _P, c_int64)
-entry_set_uid = _bind(_fast, "entry_set_uid", None, _P, c_int64)
-entry_set_gid = _bind(_fast, "entry_set_gid", None, _P, c_int64)
-entry_set_mtime = _bind(_fast, "entry_set_mtime", None, _P, c_int64, ctypes.c_long)
-entry_set_rdev = _bind(_fast, "entry_set_rdev", None, _P, c_uint64)
-entry_copy_pathname = _bind(_fast, "entry_copy_pathname", None, _P, c_char_p)
-entry_copy_symlink = _bind(_fast, "entry_copy_symlink", None, _P, c_char_p)
-entry_copy_hardlink = _bind(_fast, "entry_copy_hardlink", None, _P, c_char_p)
-entry_xattr_add = _bind(_fast, "entry_xattr_add_entry", None, _P, c_char_p, c_char_p, c_size_t)
-entry_pathname = _bind(_fast, "entry_pathname", c_char_p, _P)
-entry_hardlink = _bind(_fast, "entry_hardlink", c_char_p, _P)
-entry_symlink = _bind(_fast, "entry_symlink", c_char_p, _P)
-entry_mode = _bind(_fast, "entry_mode", ctypes.c_uint, _P)
-entry_size = _bind(_fast, "entry_size", c_int64, _P)
-entry_size_is_set = _bind(_fast, "entry_size_is_set", c_int, _P)
-entry_uid = _bind(_fast, "entry_uid", c_int64, _P)
-entry_gid = _bind(_fast, "entry_gid", c_int64, _P)
-entry_mtime = _bind(_fast, "entry_mtime", c_int64, _P)
-entry_rdev = _bind(_fast, "entry_rdev", c_uint64, _P)
-entry_sparse_count = _bind(_fast, "entry_sparse_count", c_int, _P)
-entry_xattr_reset = _bind(_fast, "entry_xattr_reset", c_int, _P)
-entry_xattr_next = _bind(
-    _fast, "entry_xattr_next", c_int, _P,
-    ctypes.POINTER(c_char_p), ctypes.POINTER(c_void_p), ctypes.POINTER(c_size_t),
-)  # fmt: skip
-
-write_new = _bind(_fast, "write_new", _P)
-write_free = _bind(_fast, "write_free", c_int, _P)
-write_fail = _bind(_fast, "write_fail", c_int, _P)
-write_close = _bind(_fast, "write_close", c_int, _P)
-write_set_format_pax_restricted = _bind(_fast, "write_set_format_pax_restricted", c_int, _P)
-write_set_options = _bind(_fast, "write_set_options", c_int, _P, c_char_p)
-write_set_bytes_per_block = _bind(_fast, "write_set_bytes_per_block", c_int, _P, c_int)
-write_set_bytes_in_last_block = _bind(_fast, "write_set_bytes_in_last_block", c_int, _P, c_int)
-write_open_memory = _bind(_fast, "write_open_memory", c_int, _P, _P, c_size_t, _P)
-write_header = _bind(_fast, "write_header", c_int, _P, _P)
-write_data = _bind(_fast, "write_data", ctypes.c_ssize_t, _P, _P, c_size_t)
-write_finish_entry = _bind(_fast, "write_finish_entry", c_int, _P)
-
-read_new = _bind(_fast, "read_new", _P)
-read_free = _bind(_fast, "read_free", c_int, _P)
-read_support_filter_all = _bind(_fast, "read_support_filter_all", c_int, _P)
-read_support_format_tar = _bind(_fast, "read_support_format_tar", c_int, _P)
-read_support_format_raw = _bind(_fast, "read_support_format_raw", c_int, _P)
-read_open_filename = _bind(_slow, "read_open_filename", c_int, _P, c_char_p, c_size_t)
-READER = ctypes.CFUNCTYPE(ctypes.c_ssize_t, _P, _P, ctypes.POINTER(_P))
-"""What gives libarchive the next bytes: the archive, nothing, where to put their address; how many there are, or less than 0."""
-read_open = _bind(_slow, "read_open", c_int, _P, _P, _P, READER, _P)
-read_next_header2 = _bind(_slow, "read_next_header2", c_int, _P, _P)
-read_data_into_fd = _bind(_slow, "read_data_into_fd", c_int, _P, c_int)
-read_data_block = _bind(
-    _slow, "read_data_block", c_int, _P,
-    ctypes.POINTER(c_void_p), ctypes.POINTER(c_size_t), ctypes.POINTER(c_int64),
-)  # fmt: skip
-read_header_position = _bind(_fast, "read_header_position", c_int64, _P)
-filter_bytes = _bind(_fast, "filter_bytes", c_int64, _P, c_int)
-
 _TYPES = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO})
 
 
@@ -161,9 +177,9 @@ def mode_of(record: int) -> int:
     libarchive leaves those that stand in the header where it does not know the typeflag: such
     an entry is a regular file (pax, "ustar Header Block", typeflag).
     """
-    mode = int(entry_mode(record))
+    mode = int(_this.entry_mode(record))
     kind = stat.S_IFMT(mode)
-    if kind not in _TYPES or (kind == stat.S_IFLNK and entry_symlink(record) is None):
+    if kind not in _TYPES or (kind == stat.S_IFLNK and _this.entry_symlink(record) is None):
         kind = stat.S_IFREG
     return kind | stat.S_IMODE(mode)
 
@@ -172,8 +188,8 @@ def xattrs_of(record: int) -> list[tuple[bytes, bytes]]:
     """Give the extended attributes of an entry that was read, a name as often as it stands there."""
     found = []
     name, value, size = c_char_p(), c_void_p(), c_size_t()
-    for _ in range(entry_xattr_reset(record)):
-        if entry_xattr_next(record, ctypes.byref(name), ctypes.byref(value), ctypes.byref(size)) != OK:
+    for _ in range(_this.entry_xattr_reset(record)):
+        if _this.entry_xattr_next(record, ctypes.byref(name), ctypes.byref(value), ctypes.byref(size)) != OK:
             break
         found.append((name.value or b"", ctypes.string_at(value.value, size.value) if value.value else b""))
     return found

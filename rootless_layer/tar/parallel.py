@@ -16,6 +16,7 @@ from rootless_layer import errors
 from rootless_layer.errors import ArchiveError
 from rootless_layer.system.fork import Child, cores, may_fork, uninterrupted
 
+from . import libarchive
 from .header import BLOCK
 from .write import FILLED, RUN_END, SLOT_BYTES, SLOTS, Producer, data_size
 
@@ -172,6 +173,7 @@ class Streams:
 
     def __init__(self, trees: Sequence[Sequence[Entry]], *, processes: int | None = None) -> None:
         """Plan the work, and begin it."""
+        libarchive.load()  # here, and not in each producer
         self._streams = [_runs(entries) for entries in trees]
         runs = [run for stream in self._streams for run in stream]
         if processes is None:

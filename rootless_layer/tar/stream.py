@@ -79,7 +79,7 @@ class TarStream:
         """Take note of what kept libarchive from going on."""
         if self._raised is not None:
             raise self._raised
-        number = libarchive.error_number(self.archive)
+        number = libarchive.errno(self.archive)
         if is_of_machine(number):
             raise failed(number, self.where, libarchive.message(self.archive))
         message = libarchive.message(self.archive)

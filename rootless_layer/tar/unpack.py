@@ -164,7 +164,7 @@ def _reading(path: str, format_: Callable[[int], int]) -> Iterator[int]:
 
 def _failed(archive: int, path: str, hint: str) -> RootlessLayerError:
     """Give the error for what libarchive did not read: the machine's, or else the file's."""
-    number = libarchive.error_number(archive)
+    number = libarchive.errno(archive)
     if is_of_machine(number):
         return failed(number, path, libarchive.message(archive))
     return InputError(f"{path}: {libarchive.message(archive)}", hint=hint)
@@ -228,7 +228,7 @@ def _spooled(archive: int, entry: Entry, place: str, path: str) -> Entry:
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             if libarchive.read_data_into_fd(archive, descriptor) != libarchive.OK:
-                number = libarchive.error_number(archive)
+                number = libarchive.errno(archive)
                 if is_of_machine(number):
                     raise failed(number, place, doing)
                 message = f"{path}: {shown(entry.path)}: {libarchive.message(archive)}"

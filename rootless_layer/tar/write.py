@@ -237,7 +237,7 @@ def _set_rest(record: int, entry: Entry) -> None:
     if entry.rdev:
         libarchive.entry_set_rdev(record, entry.rdev)
     for name, value in entry.xattrs:
-        libarchive.entry_xattr_add(record, b"x" * len(name), value, len(value))
+        libarchive.entry_xattr_add_entry(record, b"x" * len(name), value, len(value))
 
 
 def _name_xattrs(memory: mmap.mmap, begin: int, entry: Entry) -> None:
