@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 from helpers.users import COMMAND, User
 
 from rootless_layer import LayerSpec, Script, build_layer
-from rootless_layer.cli.config import read_config
 from rootless_layer.cli.main import main
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.image import Image
@@ -26,6 +25,8 @@ from rootless_layer.make.file import load
 from rootless_layer.make.resolve import Recipes, format_of
 from rootless_layer.oci.config import check_config
 from rootless_layer.oci.descriptor import Platform
+from rootless_layer.options.image import ImageOptions
+from rootless_layer.options.inputs import read_document
 from rootless_layer.plan.plan import check_no_image
 
 REFUSED: dict[str, tuple[str, str]] = {
@@ -84,7 +85,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "an archive for a file of an image": ("nix-archive layer -o layer/layer.json", "layer/layer.json: lies in the input layer"),
     "a tar for the image itself": ("nix-export image.tar -o image.tar", "image.tar: is the input image.tar as well"),
     "a base without its path": ("build --base #x -o out -- true", "'--base': #x: names no path"),
-    "a platform of no base": ("build --copy-to-root tree --platform linux/² -o out", "--platform: 'linux/²' is not a platform"),
+    "a platform of no base": ("build --copy-to-root tree --platform linux/² -o out", "'--platform': 'linux/²' is not a platform"),
     "a config by another name": ("image --layer layer --config graph -o same -f archive", "same: is the input graph as well"),
 }
 EMPTY = (
@@ -142,7 +143,10 @@ def test_an_empty_value_names_nothing(folder: Path, text: str, monkeypatch: pyte
 
 def test_what_may_be_empty_or_repeated() -> None:
     """A command's words may be empty, options of several values come again, and a flag may be said twice."""
-    context = click.Context(main.commands["build"], info_name="build")
+    build, image = (main.get_command(click.Context(main), name) for name in ("build", "image"))
+    assert build is not None
+    assert image is not None
+    context = click.Context(build, info_name="build")
     words = [
         "-q",
         "-q",
@@ -166,13 +170,13 @@ def test_what_may_be_empty_or_repeated() -> None:
         "-o",
     ]
     with context:
-        main.commands["build"].parse_args(context, words)
+        build.parse_args(context, words)
     assert context.params["command"] == ("sh", "-c", "", "--", "-o")
-    assert context.params["contents"] == ("a", "b")
-    image = click.Context(main.commands["image"], info_name="image")
-    with image:
-        main.commands["image"].parse_args(image, ["--user", "", "--workdir", "", "--author", "", "--layer", "a", "-o", "out"])
-    assert image.params["user"] == ""
+    assert context.params["copy_to_root"] == ("a", "b")
+    context = click.Context(image, info_name="image")
+    with context:
+        image.parse_args(context, ["--user", "", "--workdir", "", "--author", "", "--layer", "a", "-o", "out"])
+    assert context.params["user"] == ""
 
 
 @pytest.mark.parametrize("text", ["image --base image.tar -o image.tar", "merge image.tar link -o ./image.tar"])
@@ -251,8 +255,8 @@ def test_a_file_of_make_says_it_as_well(folder: Path, monkeypatch: pytest.Monkey
     faults = Faults("wrong.toml")
     Recipes(faults).read(load("wrong.toml").select(()))
     assert faults.problems == [
-        "wrong.toml: layer.nothing: there is nothing to make a layer of",
-        "wrong.toml: image.empty: there is nothing to make an image of",
+        "wrong.toml: layer.nothing: there is nothing to make a layer of: name a closure, a tree, a root filesystem, a base or a script",
+        "wrong.toml: image.empty: there is nothing to make an image of: name a base, a closure or a layer",
     ]
 
 
@@ -260,9 +264,9 @@ def test_an_output_of_make_is_no_compressed_archive() -> None:
     """The name of a compressed archive is no layout's, unless a layout is asked for."""
     for name in ("app.tar.gz", "it.oci.tar.zst", "a.TGZ", "a.tar.gz/", "a.TAR"):
         with pytest.raises(InputError, match="is the name of an archive"):
-            format_of({"output": name})
-        assert format_of({"output": name, "format": "layout"}) == "layout"
-    assert [format_of({"output": name}) for name in ("a.tar", "-", "redis", "redis-1.2", "tar")] == [
+            format_of(ImageOptions(output=name))
+        assert format_of(ImageOptions(output=name, format="layout")) == "layout"
+    assert [format_of(ImageOptions(output=name)) for name in ("a.tar", "-", "redis", "redis-1.2", "tar")] == [
         "archive", "archive", "layout", "layout", "layout"
     ]  # fmt: skip
 
@@ -327,10 +331,10 @@ def test_a_config_that_is_none_is_told_shortly(tmp_path: Path) -> None:
     """What is neither an object nor a file says what --config takes; a number that is too large is not told to be none."""
     for given, said in (("[]", "not a JSON object"), ("absent", "begins with {"), ("x" * 5000, "begins with {")):
         with pytest.raises(InputError, match=said) as raised:
-            read_config(given)
+            read_document(given)
         assert len(str(raised.value)) < 300
     (tmp_path / "file").write_text('{"User": "me"}')
-    assert read_config(str(tmp_path / "file")) == {"User": "me"}
+    assert read_document(str(tmp_path / "file")) == {"User": "me"}
     with pytest.raises(InputError, match=r"Memory is from -2\^63"):
         check_config({"Memory": 10**22})
     with pytest.raises(InputError) as raised:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from helpers.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
 from helpers.place import remove
@@ -25,14 +24,12 @@ from helpers.users import COMMAND, HANG, Result, User
 
 from rootless_layer import open_layer
 from rootless_layer.cli.board import Board
-from rootless_layer.cli.main import build, image
 from rootless_layer.errors import InputError
 from rootless_layer.image.read import read_images
 from rootless_layer.layer import contents
 from rootless_layer.make.file import load
 from rootless_layer.make.graph import Graph, Node, cycles
 from rootless_layer.oci.descriptor import sha256
-from rootless_layer.options.fields import IMAGE, LAYER
 
 pytestmark = pytest.mark.slow
 
@@ -877,17 +874,6 @@ def test_all_problems_come_at_once(user: User) -> None:
     assert not (user.home / ".cache").exists()
 
 
-def test_keys_are_named_as_the_options_are() -> None:
-    """Every option of build and image is a key of the same name, but for those that a file has no use for."""
-
-    def options(command: click.Command) -> set[str]:
-        named = {max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)}
-        return {name.removeprefix("--") for name in named}
-
-    assert options(build) - {"json", "list", "quiet", "cache", "cache-size"} == LAYER.keys() - {"run", "command"}
-    assert options(image) - {"json", "layer", "quiet", "cache", "cache-size"} == IMAGE.keys() - {"layers"}
-
-
 def test_every_knot_has_its_cycle() -> None:
     """Cycles that have nothing to do with one another are all found; a graph without any has none."""
     assert cycles({"a": ["b"], "b": ["a"], "c": ["d", "a"], "d": ["c"], "e": ["a"]}) == [["a", "b", "a"], ["c", "d", "c"]]
@@ -896,5 +882,5 @@ def test_every_knot_has_its_cycle() -> None:
 
 def test_nodes_come_after_what_they_need() -> None:
     """A long chain is put in order without recursion."""
-    nodes = {str(number): Node("layer", str(number), {}, (str(number + 1),) if number < 5000 else ()) for number in range(5001)}
+    nodes = {str(number): Node(str(number), needs=(str(number + 1),) if number < 5000 else ()) for number in range(5001)}
     assert [node.name for node in Graph(nodes).select(["0"])] == [str(number) for number in range(5000, -1, -1)]

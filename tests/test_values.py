@@ -10,12 +10,11 @@ import pytest
 
 from rootless_layer.cache.room import limit, parse_limit
 from rootless_layer.cli.main import main
-from rootless_layer.cli.values import SIZE
 from rootless_layer.errors import InputError
 from rootless_layer.make.file import load
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
-from rootless_layer.options.fields import LAYER, Wrong
+from rootless_layer.options.kinds import SIZE
 from rootless_layer.plan.spec import LayerSpec
 from rootless_layer.session.inside import keeper
 from rootless_layer.tar.compression import Compression
@@ -76,13 +75,13 @@ def test_numbers_are_read() -> None:
 
 def test_a_size_of_make_is_one_of_the_commands() -> None:
     """A size is bytes, or with a unit, in a file as on the command line; nothing is none."""
-    assert [LAYER["most-bytes"](given) for given in (5, "5", "2K", "1G")] == [5, 5, 2048, 1 << 30]
+    assert [SIZE.of_toml(given) for given in (5, "5", "2K", "1G")] == [5, 5, 2048, 1 << 30]
     for given in (0, "0", "", "2X", True):
-        with pytest.raises(Wrong):
-            LAYER["most-bytes"](given)
-    assert [SIZE.convert(given, None, None) for given in ("2K", "7")] == [2048, 7]
-    with pytest.raises(click.BadParameter):
-        SIZE.convert("0K", None, None)
+        with pytest.raises(InputError):
+            SIZE.of_toml(given)
+    assert [SIZE.of_text(given) for given in ("2K", "7")] == [2048, 7]
+    with pytest.raises(InputError):
+        SIZE.of_text("0K")
 
 
 def test_compressions_are_read() -> None:

@@ -13,6 +13,7 @@ from rootless_layer import given
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.layer import made_from
 from rootless_layer.layer.made import LAYER_JSON
+from rootless_layer.layer.of_closure import write_layers
 from rootless_layer.oci.descriptor import Descriptor
 from rootless_layer.plan.spec import Blob, LayerSpec, Stage
 from rootless_layer.progress import Progress, Report, silent
@@ -157,8 +158,6 @@ def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Report = s
     keys = [layer_key(spec) for spec in specs]
     missing = {key: spec for key, spec in zip(keys, specs, strict=True) if holder.find(key) is None}
     if missing:
-        from rootless_layer.layer.of_closure import write_layers  # noqa: PLC0415 - not needed to look up
-
         place = holder.layers.place
         with making_room(place.parent), Temporary() as temporary, keeping(place), within_cache(place):
             make_folder(place)

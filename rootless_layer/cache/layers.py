@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from rootless_layer.errors import OutputError, SourceError
+from rootless_layer.layer.blob import open_layer
+from rootless_layer.layer.build import build_layer
 from rootless_layer.layer.made import LAYER, LAYER_JSON
 from rootless_layer.system.files import WritebackFile, transfer
 from rootless_layer.system.lease import Lease
@@ -26,6 +28,7 @@ from rootless_layer.system.replace import ASIDE, aside, check_replaceable, make_
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tree.places import LAYERS
 
+from .key import layer_key
 from .own import CACHE_JSON
 from .room import keeping, making_room, move_away, using, within_cache
 
@@ -83,8 +86,6 @@ class Entry:
 
     def open(self) -> LayerBlob:
         """Give the layer: its sizes and times answer for its bytes."""
-        from rootless_layer.layer.blob import open_layer  # noqa: PLC0415 - not needed to look up
-
         return attrs.evolve(open_layer(str(self.folder)), trusted=True)
 
     def _files(self) -> list[str]:
@@ -152,10 +153,6 @@ class LayerCache:
         Raises what :func:`rootless_layer.build_layer` does, and :class:`SourceError` where an input
         changed meanwhile: what was built is then not kept.
         """
-        from rootless_layer.layer.build import build_layer  # noqa: PLC0415
-
-        from .key import layer_key  # noqa: PLC0415 - a look-up needs neither
-
         with making_room(self.place.parent), Temporary() as temporary:
             with keeping(self.place):
                 make_folder(self.place)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rootless_layer.errors import MachineError, OutputError, RootlessLayerError, UnreadableError
+from rootless_layer.image.snapshot import damage
+from rootless_layer.layer.blob import open_layer
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
 from rootless_layer.system.temporary import left_behind
@@ -56,8 +58,6 @@ def _remove(path: Path) -> bool:
 
 def _damage(folder: Path) -> str:
     """Say what is wrong with a layer; raises :class:`MachineError` where that cannot be seen."""
-    from rootless_layer.layer.blob import open_layer  # noqa: PLC0415 - to list and to collect takes less
-
     if not is_whole(folder):
         return "its files are not as they were written"
     try:
@@ -81,8 +81,6 @@ def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
 
 
 def _verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
-    from rootless_layer.image.snapshot import damage  # noqa: PLC0415 - to list and to collect takes less
-
     layers = LayerCache.within(cache)
     right, wrong = [], []
     for kept in entries(cache, "layer"):

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rootless_layer.cache.room import DEFAULT, VARIABLE, parse_limit
+from rootless_layer.cache.place import cache_directory
+from rootless_layer.cache.room import DEFAULT, VARIABLE, contents, parse_limit, using
+from rootless_layer.cache.upkeep import collect
+from rootless_layer.cache.upkeep import verify as verified
 from rootless_layer.terminal import counted
 
 from .command import Strict
@@ -38,9 +41,6 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSO
 @_as_json
 def list_(*, as_json: bool) -> None:
     """List what is in the cache, the last used first."""
-    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-    from rootless_layer.cache.room import contents, using  # noqa: PLC0415 - for a quick --help
-
     place = cache_directory()
     with using(place):
         found = contents(place)
@@ -77,9 +77,6 @@ def gc(context: click.Context, keep: int | None, *, as_json: bool) -> None:
 
     What a running build uses stays. Where something may not be removed, the status is 73.
     """
-    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-    from rootless_layer.cache.upkeep import collect  # noqa: PLC0415
-
     done = collect(cache_directory(), keep)
     if as_json:
         give_json({
@@ -108,9 +105,6 @@ def verify(context: click.Context, *, as_json: bool) -> None:
 
     Unpacked bases are compared with what they were, by names, kinds, sizes and times.
     """
-    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-    from rootless_layer.cache.upkeep import verify as verified  # noqa: PLC0415
-
     right, wrong = verified(cache_directory())
     if as_json:
         said = {

@@ -12,16 +12,15 @@ from rootless_layer.oci.reference import path_and_name
 from rootless_layer.tree.places import meets
 
 from .help import Verb
+from .options import TableArgument, TableOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_MAY_BE_EMPTY = frozenset({"author", "user", "workdir", "command"})
-"""Whose empty value is a value: that of no author, of the image's own user, of a program's argument."""
-_IMAGES = ("bases", "base", "layers", "images", "image")
-"""Whose values are images and layers, of which PATH#NAME may mean one of several."""
-_READ = (*_IMAGES, "closures", "tools", "scripts", "rootfs_listing", "layering", "configs")
-"""Whose values are read as a whole; an output that lies in a tree that is merged is left out of the tree instead."""
+    from rootless_layer.options.option import Option
+
+_IMAGES = ("images", "image")
+"""The arguments that are images, where PATH#NAME may mean one of several; of options a row says so."""
 _UPDATED = {"image": "base", "merge": "images"}
 """Whose output may be this input: all of it is read before the new one takes its place, and goes on in that one."""
 _LOST = {"is": "is the input {} as well", "holds": "lies in the input {}", "lies in": "holds the input {}"}
@@ -62,25 +61,25 @@ class Strict(Verb):
     @staticmethod
     def _check_empty(ctx: click.Context, read: Iterable[click.Parameter]) -> None:
         for option in read:
-            value = ctx.params.get(option.name or "")
-            if option.name not in _MAY_BE_EMPTY and "" in _values(value):
+            row, given = _row(option), _given(ctx, option)
+            if "" in given and not (row is not None and row.may_be_empty):
                 message = "an empty value names nothing"
                 raise click.BadParameter(message, ctx, option)
-            if option.name in _IMAGES:
-                for nameless in [each for each in _values(value) if not path_and_name(each)[0]]:
+            if _reads(option) == "image":
+                for nameless in [each for each in given if not path_and_name(each)[0]]:
                     message = f"{nameless}: names no path before the #"
                     raise click.BadParameter(message, ctx, option)
 
-    @staticmethod
-    def _check_kept(ctx: click.Context) -> None:
+    def _check_kept(self, ctx: click.Context) -> None:
         output = ctx.params.get("output")
         if not output or output == "-":
             return
-        for name in _READ:
-            for given in _values(ctx.params.get(name) or ()):
-                path = path_and_name(given)[0] if name in _IMAGES else given
+        for option in self.params:
+            reads = _reads(option)
+            for given in _given(ctx, option) if reads else ():
+                path = path_and_name(given)[0] if reads == "image" else given
                 how = meets(path, output) if os.path.exists(path) else None
-                if how is not None and not (how == "is" and _UPDATED.get(ctx.info_name or "") == name):
+                if how is not None and not (how == "is" and _UPDATED.get(ctx.info_name or "") == option.name):
                     message = f"{output}: {_LOST[how].format(path)}, which would be lost; name another output"
                     raise click.BadParameter(message, ctx, param_hint="--output")
 
@@ -94,9 +93,21 @@ class Strict(Verb):
             raise click.UsageError(message, ctx)
 
 
-def _values(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - as click has it
+def _row(option: click.Parameter) -> Option | None:
+    return option.row if isinstance(option, TableOption | TableArgument) else None
+
+
+def _reads(option: click.Parameter) -> str:
+    """Say how an option's values are read as a whole, if they are."""
+    row = _row(option)
+    return row.reads if row is not None else "image" if option.name in _IMAGES else ""
+
+
+def _given(ctx: click.Context, option: click.Parameter) -> tuple[Any, ...]:
     """Give the values of an option, which may take several."""
-    return value if isinstance(value, tuple) else (value,)
+    value = ctx.params.get(option.name or "")
+    several = getattr(option, "multiple", False) or option.nargs != 1
+    return value if several and isinstance(value, tuple) else () if value is None else (value,)
 
 
 def _repeated(option: click.Parameter) -> click.Parameter:

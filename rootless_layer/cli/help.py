@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .say import reader_is_gone
 from .statuses import READER_GONE, USAGE, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _EXAMPLES = {
     "build": (
@@ -117,10 +122,39 @@ class Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what each verb does, as far as its first sentence goes; click would cut that."""
-        verbs = [(name, self.commands[name].get_short_help_str(_SENTENCE)) for name in self.list_commands(ctx)]
+        verbs = [(name, self.first_sentence(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(verbs)
+
+    def first_sentence(self, ctx: click.Context, name: str) -> str:
+        """Give what a verb does, shortly."""
+        verb = self.get_command(ctx, name)
+        return "" if verb is None else verb.get_short_help_str(_SENTENCE)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the exit statuses."""
         _write_end(self, ctx, formatter)
+
+
+class LazyVerbs(Verbs):
+    """A group whose verbs are loaded when they are asked for (click, "Lazily Loading Subcommands")."""
+
+    def __init__(self, *args: Any, verbs: Mapping[str, tuple[str, str]], **settings: Any) -> None:  # noqa: ANN401 - click's
+        """Take, by the verbs' names, the module beside this one that has each, and the first sentence of its help."""
+        super().__init__(*args, **settings)
+        self.verbs = verbs
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Give the verbs' names."""
+        return sorted(self.verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Give a verb."""
+        if cmd_name in self.verbs and cmd_name not in self.commands:
+            module = import_module(f".{self.verbs[cmd_name][0]}", __package__)
+            self.add_command(getattr(module, cmd_name.replace("-", "_")), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def first_sentence(self, _ctx: click.Context, name: str) -> str:
+        """Give what a verb does, without loading it."""
+        return self.verbs[name][1]

@@ -9,19 +9,41 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rootless_layer.cache.place import cache_directory
+from rootless_layer.image.open import Foreign
+from rootless_layer.make.faults import Faults
+from rootless_layer.make.file import read
+from rootless_layer.make.maker import Maker
+from rootless_layer.make.preflight import Preflight
+from rootless_layer.make.resolve import Recipes
+from rootless_layer.options.kinds import COUNT
+from rootless_layer.options.layer import LayerOptions
+from rootless_layer.system.fork import abandon, await_children, cores
+from rootless_layer.system.namespaces import adopt_orphans
+
+from .board import Board, Lines
 from .command import Strict
+from .options import of_table
 from .say import give
-from .values import COUNT, cache_size, epoch
+from .values import Value, check_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+JOBS = Value(COUNT.of_text, COUNT.name)
 
 
 @click.command(cls=Strict, context_settings={"show_default": True})
 @click.argument("file", metavar="FILE.toml")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option("-j", "--jobs", type=COUNT, metavar="N", help="How many to work on at a time.  [default: the cores]")
-@cache_size
+@click.option(
+    "-j",
+    "--jobs",
+    type=Value(COUNT.of_text, COUNT.name),
+    metavar="N",
+    help="How many to work on at a time.  [default: the cores]",
+)
+@of_table(LayerOptions, "cache-size")
 @click.option("--json", "as_json", is_flag=True, help="Print events, a JSON object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and what scripts say.")
 def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, quiet: bool) -> None:
@@ -39,19 +61,7 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     stdout gets each target's name and digest. The exit status is that of the first that failed,
     as `rootless-layer build --help` lists them; whatever does not need it is made all the same.
     """  # noqa: D301 - click's own mark
-    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-    from rootless_layer.image.open import Foreign  # noqa: PLC0415
-    from rootless_layer.make.faults import Faults  # noqa: PLC0415
-    from rootless_layer.make.file import read  # noqa: PLC0415
-    from rootless_layer.make.maker import Maker  # noqa: PLC0415
-    from rootless_layer.make.preflight import Preflight  # noqa: PLC0415
-    from rootless_layer.make.resolve import Recipes  # noqa: PLC0415
-    from rootless_layer.system.fork import abandon, await_children, cores  # noqa: PLC0415
-    from rootless_layer.system.namespaces import adopt_orphans  # noqa: PLC0415
-
-    from .board import Board, Lines  # noqa: PLC0415 - for a quick --help
-
-    epoch(None)  # what is wrong with the variable is no fault of the file's
+    check_epoch()  # what is wrong with the variable is no fault of the file's
     faults = Faults(file)
     graph = read(file, faults)
     for problem in graph.unknown(targets):
@@ -59,7 +69,7 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     nodes = graph.select(targets)
     cache = cache_directory()
     os.chdir(os.path.dirname(file) or ".")
-    outputs = [output for node in graph.nodes.values() if (output := node.options.get("output"))]
+    outputs = [output for node in graph.nodes.values() if (output := node.options.output)]
     adopt_orphans()  # what tidies up after a child that was killed is waited for
     at_once = jobs or cores()
     board = Board.on_stderr(quiet=quiet)

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
+from rootless_layer.cache.bases import open_base
+from rootless_layer.cache.place import cache_directory, cache_to_leave_out
 from rootless_layer.errors import InputError
+from rootless_layer.image.admission import admit
+from rootless_layer.image.derived import base_of
+from rootless_layer.image.write import check_target, write_archive
+from rootless_layer.layer.build import build_layer
+from rootless_layer.layer.contents import store_paths
+from rootless_layer.nix.attributes import Attributes
+from rootless_layer.nix.image import assemble, choose, images_of
+from rootless_layer.nix.request import image_request, layer_request, without
+from rootless_layer.oci.reference import path_and_name, tag_of
+from rootless_layer.system.replace import file_aside
+from rootless_layer.system.temporary import Temporary
+from rootless_layer.tar.compression import BlobWriter, Compression
+from rootless_layer.tar.decompression import kind_of
+from rootless_layer.tar.parallel import serialise
 
 from .command import Strict
-from .image import spooling
 from .say import check_stdout, say
+from .spool import spooling
 from .values import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
     from typing import BinaryIO
 
     from rootless_layer.nix.request import LayerRequest
+    from rootless_layer.oci.descriptor import Platform
     from rootless_layer.progress import Progress
     from rootless_layer.tar.compression import Kind
     from rootless_layer.tree.base import Base
@@ -39,11 +57,6 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     What is asked for is read from the derivation's own attributes (structured or not, those
     that begin with `layer`); the layer is put in its output. docs/nix.md lists the attributes.
     """
-    from rootless_layer.cache.place import cache_to_leave_out  # noqa: PLC0415
-    from rootless_layer.layer.build import build_layer  # noqa: PLC0415
-    from rootless_layer.nix.attributes import Attributes  # noqa: PLC0415 - for a quick --help
-    from rootless_layer.nix.request import layer_request  # noqa: PLC0415
-
     request = layer_request(Attributes.of_build(os.environ, os.getcwd()), rootfs or "")
     with contextlib.ExitStack() as stack:
         spec = request.spec
@@ -64,13 +77,6 @@ def nix_image(*, quiet: bool) -> None:
     As `nix-build`, by the attributes that begin with `image`. The output says what the image
     is and where its layers are; `image --base` and `nix-archive` make an archive of it.
     """
-    from pathlib import Path  # noqa: PLC0415
-
-    from rootless_layer.nix.attributes import Attributes  # noqa: PLC0415
-    from rootless_layer.nix.image import assemble  # noqa: PLC0415
-    from rootless_layer.nix.request import image_request  # noqa: PLC0415
-    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
-
     request = image_request(Attributes.of_build(os.environ, os.getcwd()))
     with spooling() as spool, Temporary() as temporary:
         image = assemble(request, Path(request.output), temporary, spool, _said(quiet=quiet))
@@ -91,12 +97,6 @@ def nix_image(*, quiet: bool) -> None:
 @click.option("-t", "--tag", "--repo_tag", metavar="NAME:TAG", help="Name the one image so, whatever its name is.")
 def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | None) -> None:
     """Make one archive of images, for `docker load` and `podman load`."""
-    from rootless_layer.image.admission import admit  # noqa: PLC0415
-    from rootless_layer.image.write import write_archive  # noqa: PLC0415
-    from rootless_layer.nix.image import images_of  # noqa: PLC0415
-    from rootless_layer.oci.reference import path_and_name, tag_of  # noqa: PLC0415
-    from rootless_layer.tar.decompression import kind_of  # noqa: PLC0415
-
     if output == "-":
         check_stdout()
     with as_written("--tag"):
@@ -122,22 +122,16 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write it there; - is stdout.")
 def nix_export(image: str, name: str, output: str) -> None:
     """Write the files that an image's layers come to, as one tar."""
-    from rootless_layer.tar.parallel import serialise  # noqa: PLC0415
-
     if output == "-":
         check_stdout()
     with contextlib.ExitStack() as stack:
-        base = _base((f"{image}#{name}" if name else image,), "", output, stack)
+        base = _base((f"{image}#{name}" if name else image,), None, output, stack)
         file = stack.enter_context(_written(output))
         serialise(base.with_({}).archived(), lambda part: _write_all(file, part))
 
 
 def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - imported late
     """Leave out of the closure what the images below have."""
-    from rootless_layer.layer.contents import store_paths  # noqa: PLC0415
-    from rootless_layer.nix.image import choose  # noqa: PLC0415
-    from rootless_layer.nix.request import without  # noqa: PLC0415
-
     closure = request.spec.closure
     assert closure is not None  # noqa: S101 - the caller looked
     spool = stack.enter_context(spooling())
@@ -145,18 +139,9 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
     return without(closure, (path.path for path in store_paths(layers, closure.store_dir)))
 
 
-def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.ExitStack) -> Base:
+def _base(given: Sequence[str], wanted: Platform | None, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
-    from rootless_layer.cache.bases import open_base  # noqa: PLC0415
-    from rootless_layer.cache.place import cache_directory  # noqa: PLC0415
-    from rootless_layer.image.derived import base_of  # noqa: PLC0415
-    from rootless_layer.nix.image import choose  # noqa: PLC0415
-    from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
-    from rootless_layer.oci.reference import path_and_name  # noqa: PLC0415
-    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
-
     spool = stack.enter_context(spooling())
-    wanted = Platform.parse(platform) if platform else None
     first, *more = [choose(path, spool, name, wanted) for path, name in map(path_and_name, given)]
     first = first.append(*(layer for image in more for layer in image.layers))
     known = base_of(first)
@@ -168,8 +153,6 @@ def _base(given: Sequence[str], platform: str, output: str, stack: contextlib.Ex
 
 def _own_cache(output: str) -> tuple[Path, ...]:
     """Give the cache in the build's directory, where this is a build of Nix and no other place was named."""
-    from pathlib import Path  # noqa: PLC0415
-
     top = os.environ.get("NIX_BUILD_TOP")
     own = top and not os.environ.get("ROOTLESS_LAYER_CACHE")
     return (Path(f"{top}/.rootless-layer-cache-{os.path.basename(output)}"),) if own else ()
@@ -193,18 +176,10 @@ def _said(*, quiet: bool = False) -> Callable[[str], None]:
 @contextlib.contextmanager
 def _written(output: str) -> Iterator[BinaryIO]:
     """Give a file that takes its place when it is whole."""
-    import sys  # noqa: PLC0415
-
     if output == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    from pathlib import Path  # noqa: PLC0415
-
-    from rootless_layer.image.write import check_target  # noqa: PLC0415
-    from rootless_layer.system.replace import file_aside  # noqa: PLC0415
-    from rootless_layer.system.temporary import Temporary  # noqa: PLC0415
-
     check_target(output, "archive")
     with Temporary() as temporary, file_aside(Path(os.path.realpath(output)), temporary) as file:
         yield file
@@ -229,8 +204,6 @@ def _compressed(file: BinaryIO, kind: Kind) -> Iterator[Any]:
     if kind == "none":
         yield file
         return
-    from rootless_layer.tar.compression import BlobWriter, Compression  # noqa: PLC0415
-
     with BlobWriter(Compression(kind), file) as writer:
         yield _Compressor(writer)
         writer.finish()

@@ -6,19 +6,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rootless_layer.check.diff import compare
+from rootless_layer.check.inspect import inspect as look
+from rootless_layer.check.validate import validate as check
 from rootless_layer.errors import InputError, SourceError
+from rootless_layer.image.open import open_image
+from rootless_layer.oci.descriptor import Platform
+from rootless_layer.oci.findings import Finding, Findings
+from rootless_layer.oci.reference import path_and_name
+from rootless_layer.system.machine import NOBODYS_FAULT
 from rootless_layer.terminal import counted
 
 from .command import Strict
-from .image import spooling
 from .say import give, give_json, say
+from .spool import spooling
 from .statuses import DIFFERENT, INVALID
-from .values import platform_of
+from .values import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rootless_layer.oci.findings import Findings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -35,10 +41,6 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     All that is wrong is on stderr, a line each; the exit status is 0 where nothing is, else
     65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
     """
-    from rootless_layer.check.validate import validate as check  # noqa: PLC0415
-    from rootless_layer.oci.findings import Finding, Findings  # noqa: PLC0415 - for a quick --help
-    from rootless_layer.system.machine import NOBODYS_FAULT  # noqa: PLC0415
-
     found = {}
     unread: set[str] = set()
     missing = False
@@ -90,9 +92,6 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     IMAGE is an image layout or an archive, all images of which are told, or PATH#NAME for
     one; DIR is a layer's directory.
     """
-    from rootless_layer.check.inspect import inspect as look  # noqa: PLC0415
-    from rootless_layer.oci.reference import path_and_name  # noqa: PLC0415
-
     path, name = path_and_name(subject)
     with spooling() as spool:
         found = look(path, spool, name)
@@ -111,19 +110,15 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
 @click.argument("left", metavar="A")
 @click.argument("right", metavar="B")
 @_JSON
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Which of the images.  [default: this machine's]")
+@click.option("--platform", type=PLATFORM, metavar="OS/ARCH[/VARIANT]", help="Which of the images.  [default: this machine's]")
 @click.option("--ignore-times", is_flag=True, help="Do not compare when files were changed last.")
-def diff(left: str, right: str, *, as_json: bool, platform: str | None, ignore_times: bool) -> None:
+def diff(left: str, right: str, *, as_json: bool, platform: Platform | None, ignore_times: bool) -> None:
     """Compare the files of two images or layers: each an image, PATH#NAME, or a layer's directory.
 
     A line for each path that differs: - where only A has it, + where only B has it, ~ with
     what differs. How files are spread over layers does not matter.
     """
-    from rootless_layer.check.diff import compare  # noqa: PLC0415
-    from rootless_layer.image.open import open_image  # noqa: PLC0415
-    from rootless_layer.oci.descriptor import Platform  # noqa: PLC0415
-
-    wanted = platform_of(platform) or Platform.host()
+    wanted = platform or Platform.host()
     with spooling() as spool:
         found = compare(open_image(left, wanted, spool), open_image(right, wanted, spool), times=not ignore_times)
     if as_json:

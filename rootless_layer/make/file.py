@@ -6,11 +6,14 @@ import os
 import re
 import tomllib
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rootless_layer.errors import InputError, SourceError, reason
 from rootless_layer.oci.reference import fetching, path_and_name, tag_of
-from rootless_layer.options.fields import IMAGE, LAYER, NAMES, NO_DEFAULT, OF_CLOSURE, Wrong
+from rootless_layer.options.image import ImageOptions
+from rootless_layer.options.layer import LayerOptions
+from rootless_layer.options.option import Option, keys, parts, rows
 from rootless_layer.tree.places import meets
 
 from .faults import Faults
@@ -19,10 +22,12 @@ from .graph import Graph, Node, cycles, unknown_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = Literal["layer", "image"]
-_FIELDS = {"layer": LAYER, "image": IMAGE}
+    from rootless_layer.oci.descriptor import Platform
+
+    from .graph import Options
+
+_TABLES: Mapping[str, type[LayerOptions | ImageOptions]] = {"layer": LayerOptions, "image": ImageOptions}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_READ = ("base", "layers", "script", "closure", "tools", "rootfs-listing", "config", "layering")
 _HINT = "A file has [layer.NAME], [image.NAME], [defaults.layer] and [defaults.image]; see `rootless-layer make --help`."
 
 
@@ -48,6 +53,14 @@ def read(path: str, faults: Faults) -> Graph:
     return _Reader(faults).graph(said, os.path.dirname(path))
 
 
+class _Taken(NamedTuple):
+    """What a table has of options, by the variables of the rows, and the keys whose values were wrong."""
+
+    kind: str
+    values: Mapping[str, Any] = MappingProxyType({})
+    wrong: frozenset[str] = frozenset()
+
+
 class _Reader:
     """Reads tables, and gathers what is wrong with them."""
 
@@ -61,18 +74,18 @@ class _Reader:
         for name in said.keys() - {"layer", "image", "defaults"}:
             self.blame("", unknown_name("table", name, ("layer", "image", "defaults")), _HINT)
         defaults = self._defaults(said.get("defaults", {}))
-        options: dict[str, tuple[Kind, dict[str, Any]]] = {}
-        kinds: tuple[Kind, Kind] = ("layer", "image")
-        for kind in kinds:
+        taken: dict[str, _Taken] = {}
+        for kind in _TABLES:
             for name, table in self._tables(kind, said.get(kind, {})).items():
-                if name in options:
+                if name in taken:
                     self.blame(f"{kind}.{name}", "a layer has this name as well: give one of them another")
                     continue
-                options[name] = kind, self._options(f"{kind}.{name}", kind, table, defaults[kind])
-        if not options and not self.faults.problems:
+                taken[name] = self._options(f"{kind}.{name}", kind, table, defaults[kind])
+        if not taken and not self.faults.problems:
             self.blame("", "has no layer and no image", _HINT)
+        options = {name: (kind, _TABLES[kind](**values)) for name, (kind, values, _) in taken.items()}
         nodes = {
-            name: Node(kind, name, given, self._needs(name, kind, given, options, folder))
+            name: Node(name, given, self._needs(name, kind, given, options, folder), taken[name].wrong)
             for name, (kind, given) in options.items()
         }
         for cycle in cycles({name: node.needs for name, node in nodes.items()}):
@@ -90,45 +103,45 @@ class _Reader:
                 self.blame(f"{place}.{name!r}", "is no name: it has letters, digits and . _ + -, no slash or space")
         return given
 
-    def _defaults(self, given: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401 - TOML
+    def _defaults(self, given: Any) -> dict[str, _Taken]:  # noqa: ANN401 - TOML
         tables = self._tables("defaults", given)
-        for name in tables.keys() - _FIELDS.keys():
-            self.blame("defaults", unknown_name("kind", name, _FIELDS))
-        return {kind: self._options(f"defaults.{kind}", kind, tables.get(kind, {}), {}) for kind in _FIELDS}
+        for name in tables.keys() - _TABLES.keys():
+            self.blame("defaults", unknown_name("kind", name, _TABLES))
+        return {kind: self._options(f"defaults.{kind}", kind, tables.get(kind, {}), _Taken(kind)) for kind in _TABLES}
 
-    def _options(self, place: str, kind: str, given: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - TOML
+    def _options(self, place: str, kind: str, given: Any, defaults: _Taken) -> _Taken:  # noqa: ANN401 - TOML
         """Take a table's values; tables of strings are merged with the defaults', others take their place."""
         if not isinstance(given, dict):
             self.blame(place, "is a table")
-            return {}
-        fields, taken = _FIELDS[kind], dict(defaults)
-        for name, value in given.items():
-            if name not in fields:
-                self.blame(place, unknown_name("key", name, fields))
+            return _Taken(kind)
+        known, taken, wrong = keys(_TABLES[kind]), dict(defaults.values), set(defaults.wrong)
+        for key, value in given.items():
+            row = known.get(key)
+            if row is None:
+                self.blame(place, unknown_name("key", key, known))
                 continue
-            if name in NO_DEFAULT and place.startswith("defaults."):
-                self.blame(place, f"{name}: is each one's own")
+            if row.each_its_own and place.startswith("defaults."):
+                self.blame(place, f"{key}: is each one's own")
                 continue
             try:
-                new = fields[name](value)
-            except Wrong as problem:
-                self.blame(place, f"{name}: {problem}")
+                new = _value(row, value)
+            except InputError as error:
+                wrong.add(row.key)
+                for problem in error.problems:
+                    self.blame(place, f"{key}: {problem}", error.hint)
                 continue
-            if name in NAMES and "" in (new if isinstance(new, tuple) else (new,)):
-                self.blame(place, f"{name}: an empty value names nothing")
-            taken[name] = taken[name] | new if isinstance(new, dict) and isinstance(taken.get(name), dict) else new
+            taken[row.variable] = row.kind.over(taken[row.variable], new) if row.variable in taken else new
         if place.startswith("image.") and "closure" not in {*taken, *given}:
-            for name in [name for name in OF_CLOSURE if name in given]:
-                self.blame(place, f"{name}: goes with closure, and none is given")
-        return taken
+            for key in [row.key for row in rows(_TABLES[kind]) if row.with_closure and row.key in given]:
+                self.blame(place, f"{key}: goes with closure, and none is given")
+        return _Taken(kind, taken, frozenset(wrong))
 
     def _needs(
-        self, name: str, kind: Kind, given: Mapping[str, Any], there: Mapping[str, tuple[Kind, Any]], folder: str
+        self, name: str, kind: str, given: Options, there: Mapping[str, tuple[str, object]], folder: str
     ) -> tuple[str, ...]:
         """Find the nodes that a node needs; what is no node is a path, which has to be there."""
         place, needs = f"{kind}.{name}", []
-        base = given.get("base", ())
-        for key, names in (("base", (base,) if isinstance(base, str) else base), ("layers", given.get("layers", ()))):
+        for key, names in (("base", given.bases), ("layers", given.layers)):
             places = Counter(each if each in there else os.path.realpath(os.path.join(folder, each)) for each in names)
             for twice in [each for each, count in places.items() if count > 1]:
                 self.blame(place, f"{key}: {twice} is given twice")
@@ -146,29 +159,30 @@ class _Reader:
         return tuple(dict.fromkeys(needs))
 
     def _tags(self, nodes: Mapping[str, Node]) -> None:
-        holders: dict[tuple[str, str], str] = {}
+        holders: dict[tuple[str, Platform | None], str] = {}
         for node in nodes.values():
-            for tag in node.options.get("tag", ()):
+            options = node.options
+            for tag in options.tag if isinstance(options, ImageOptions) else ():
                 place = f"{node.kind}.{node.name}"
                 try:
                     name = tag_of(tag)
                 except InputError as error:
                     self.blame(place, f"tag: {error}")
                     continue
-                holder = holders.get((name, node.options.get("platform", "")))
+                holder = holders.get((name, options.platform))
                 if holder is not None:
                     self.blame(place, f"tag: {name} is there twice" if holder == place else f"tag: {holder} has {name} as well")
-                holders[name, node.options.get("platform", "")] = place
+                holders[name, options.platform] = place
 
     def _outputs(self, nodes: Mapping[str, Node], folder: str) -> None:
         """Refuse outputs that would take each other's place or this file's, and what is read that is an output."""
         own = os.path.realpath(self.faults.file)
         places = {own: "this file"}
         for node in nodes.values():
-            given = node.options.get("output")
+            given = node.options.output
             if given is None:
                 continue
-            if given in {"", "-"}:
+            if given == "-":
                 self.blame(f"{node.kind}.{node.name}", f"output: {given!r} is no place of a file")
                 continue
             place = os.path.realpath(os.path.join(folder, given))
@@ -179,11 +193,10 @@ class _Reader:
             places.setdefault(place, f"the output of {node.kind}.{node.name}")
         del places[own]
         for node in nodes.values():
-            for key in _READ:
-                values = node.options.get(key, ())
-                for each in (values,) if isinstance(values, str) else values:
-                    if isinstance(each, str) and each and each not in nodes:
-                        self._read_as_output(f"{node.kind}.{node.name}", key, each, folder, places)
+            for row in rows(type(node.options)):
+                for each in parts(row, getattr(node.options, row.variable)) if row.reads else ():
+                    if isinstance(each, str) and each not in nodes:
+                        self._read_as_output(f"{node.kind}.{node.name}", row.key, each, folder, places)
 
     def _read_as_output(self, place: str, key: str, given: str, folder: str, places: Mapping[str, str]) -> None:
         """Refuse an input, by a path, that is an output, holds one or lies in one."""
@@ -193,3 +206,10 @@ class _Reader:
             if how is not None:
                 hint = ": name that instead" if how == "is" and key in {"base", "layers"} else ""
                 self.blame(place, f"{key}: {given} {how} {holder}{hint}")
+
+
+def _value(row: Option, given: object) -> Any:  # noqa: ANN401 - of whatever type the row's field is
+    """Take a key's value; raises :class:`InputError`."""
+    if not row.may_be_empty and (given == "" or (row.kind.several and isinstance(given, list) and "" in given)):
+        raise InputError("an empty value names nothing")
+    return row.kind.of_toml(given)

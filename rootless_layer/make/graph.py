@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
+
+from rootless_layer.options.image import ImageOptions
+from rootless_layer.options.layer import LayerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+Options = LayerOptions | ImageOptions
+
+
 @attrs.frozen(slots=True)
 class Node:
-    """A layer or an image: its name, its options by their names on the command line, and the nodes it needs, in order."""
+    """A layer or an image: its name, its options, the nodes that it needs, in order, and the keys whose values were wrong."""
 
-    kind: Literal["layer", "image"]
     name: str
-    options: Mapping[str, Any] = attrs.field(factory=dict)
+    options: Options = attrs.field(factory=LayerOptions)
     needs: tuple[str, ...] = ()
+    wrong: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> Literal["layer", "image"]:
+        """Say which of both it is."""
+        return "layer" if isinstance(self.options, LayerOptions) else "image"
 
 
 @attrs.frozen(slots=True)

@@ -21,9 +21,13 @@ from rootless_layer.cache.layers import LayerCache
 from rootless_layer.cache.outputs import Outputs
 from rootless_layer.errors import OutputError, RootlessLayerError
 from rootless_layer.image.image import Image
+from rootless_layer.image.index import index
 from rootless_layer.image.read import Stored
+from rootless_layer.image.write import export_images
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.descriptor import chain_ids, sha256
+from rootless_layer.oci.reference import tag_of
+from rootless_layer.options.layer import LayerOptions
 from rootless_layer.system.border import of_machine
 from rootless_layer.system.temporary import Temporary
 
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.layer.of_closure import Splitting
     from rootless_layer.oci.descriptor import Platform
+    from rootless_layer.options.image import ImageOptions
     from rootless_layer.plan.spec import LayerSpec
 
     from .graph import Node
@@ -108,7 +113,11 @@ class Maker:
             self.show({"event": "skipped", "kind": node.kind, "name": node.name, "because": because})
             return
         try:
-            task = self._layer(node) if node.kind == "layer" else self._image(node)
+            match node.options:
+                case LayerOptions() as options:
+                    task = self._layer(node, options)
+                case options:
+                    task = self._image(node, options)
         except Exception as error:
             told = error if isinstance(error, RootlessLayerError) else of_machine(error, node.name)
             if told is None:
@@ -121,9 +130,9 @@ class Maker:
 
     # --- layers ---
 
-    def _layer(self, node: Node) -> Task | None:
-        below, chain = self._below(node)
-        spec, blob = self.specs[node.name], node.options.get("blob", "stored")
+    def _layer(self, node: Node, options: LayerOptions) -> Task | None:
+        below, chain = self._below(node, options)
+        spec, blob = self.specs[node.name], options.blob
         chain_id = None if below is None else below.chain_id
         read = self._reading(
             node, lambda: [layer_key(spec, blob=blob, chain_id=chain_id)], long=bool(spec.contents or spec.rootfs)
@@ -131,7 +140,7 @@ class Maker:
         if isinstance(read, Task):
             return read
         [key] = read
-        entry, output = self._holder.find(key), node.options.get("output")
+        entry, output = self._holder.find(key), options.output
         what = sha256(json.dumps([key, sources(spec, chain_id)], sort_keys=True).encode())
 
         def place(found: Entry) -> None:
@@ -152,20 +161,17 @@ class Maker:
 
         def build(tell: Teller) -> None:
             with contextlib.ExitStack() as stack:
-                base = (
-                    None if below is None else open_below(below, node.options, self.cache, tell, stack.enter_context(Temporary()))
-                )
+                base = None if below is None else open_below(below, options, self.cache, tell, stack.enter_context(Temporary()))
                 whole = attrs.evolve(spec, base=base)
-                stage = node.options.get("stage", "auto")
-                built = self._holder.layers.build(key, whole, blob=blob, stage=stage, progress=tell)
+                built = self._holder.layers.build(key, whole, blob=blob, stage=options.stage, progress=tell)
                 place(built)
                 tell.held()
 
         return Task(node, "build", build, keys=(key,))
 
-    def _below(self, node: Node) -> tuple[Image | None, list[Placed]]:
+    def _below(self, node: Node, options: LayerOptions) -> tuple[Image | None, list[Placed]]:
         """Give what a layer is built upon, of the file's layers each once; no image where it has no base."""
-        bases, platform = node.options.get("base", ()), platform_of(node.options)
+        bases, platform = options.base, platform_of(options)
         chain: list[Placed] = []
         for base in bases:
             chain += missing(chain, self.made[base].chain) if base in node.needs else placed(self.foreign.read(base, platform))
@@ -174,11 +180,10 @@ class Maker:
 
     # --- images ---
 
-    def _image(self, node: Node) -> Task | None:
-        options, platform = node.options, platform_of(node.options)
-        base, chain = self._base(node, platform)
+    def _image(self, node: Node, options: ImageOptions) -> Task | None:
+        base, chain = self._base(node, options.base, platform_of(options))
         above: list[Placed] = []
-        for name in options.get("layers", ()):
+        for name in options.layers:
             brought = self.made[name].chain if name in node.needs else [Placed(open_layer(name))]
             above += missing([*chain, *above], brought) if name in node.needs else brought
         own = self._split(node, chain, len(above))
@@ -189,17 +194,13 @@ class Maker:
         above = missing(split, above)  # what is put on top may be built upon the same closure
         image = assemble(options, base, own, [each.layer for each in above])
         made = Made(image.manifest_digest, (*chain, *split, *above), image)
-        output = options.get("output")
+        output = options.output
         if output is None:
             if node.name not in self._needed:
                 self._note(node, "has no output, so that nothing is written")
             self._have(node, made, "unchanged")
             return None
-        from rootless_layer.image.index import index  # noqa: PLC0415
-        from rootless_layer.image.write import export_images  # noqa: PLC0415 - for those that write
-        from rootless_layer.oci.reference import tag_of  # noqa: PLC0415
-
-        stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.get("tag", ())))))]
+        stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.tag))))]
         kind = format_of(options)
         what = hashlib.sha256(kind.encode() + index(stored, several_platforms=False)[0]).hexdigest()
         if Outputs.within(self.cache).holds(output, what):
@@ -239,9 +240,8 @@ class Maker:
             message = f"{self._holder.layers.place}: what was built for {node.name} is not there any more"
             raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
 
-    def _base(self, node: Node, platform: Platform) -> tuple[Image | None, list[Placed]]:
+    def _base(self, node: Node, name: str | None, platform: Platform) -> tuple[Image | None, list[Placed]]:
         """Give an image's base, where it has one, and the layers of that."""
-        name = node.options.get("base")
         if name is None:
             return None, []
         if name not in node.needs:

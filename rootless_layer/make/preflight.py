@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from rootless_layer.errors import InputError, OutputError
+from rootless_layer.errors import OutputError
 from rootless_layer.image.write import check_target
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.made import LAYER
 from rootless_layer.oci.reference import path_and_name
+from rootless_layer.options.layer import LayerOptions
 from rootless_layer.plan.locate import Locator
 from rootless_layer.plan.plan import check_rootfs
 from rootless_layer.plan.spec import LayerSpec
@@ -44,39 +45,36 @@ class Preflight:
     def check(self, nodes: Iterable[Node], specs: Mapping[str, LayerSpec]) -> None:
         """Add all that is not as it has to be; ``specs`` has those of the layers with which nothing else is wrong."""
         nodes = list(nodes)
-        outputs = [os.path.realpath(output) for node in nodes if (output := node.options.get("output"))]
+        outputs = [os.path.realpath(output) for node in nodes if (output := node.options.output)]
         for node in nodes:
             self._bases(node)
-            if node.options.get("output") not in {None, "", "-"}:
+            if node.options.output not in {None, "-"}:
                 self.faults.attempt(_place(node), "output", _check_output, node)
-            if node.kind == "layer":
-                self._trees(node, specs.get(node.name), outputs)
+            if isinstance(node.options, LayerOptions):
+                self._trees(_place(node), node.options, specs.get(node.name), outputs)
 
     def _bases(self, node: Node) -> None:
         """Read the images and layers that are no nodes; those that are not there are known."""
-        place, base = _place(node), node.options.get("base", ())
-        look: Callable[[str], object]
-        try:
-            look = partial(self.foreign.read, platform=platform_of(node.options))
-        except InputError:  # which is known
+        place = _place(node)
+        look: Callable[[str], object] = partial(self.foreign.read, platform=platform_of(node.options))
+        if "platform" in node.wrong:  # then nobody knows which of several images it would be
             look = self.foreign.look
-        for name in (base,) if isinstance(base, str) else base:
+        for name in node.options.bases:
             if name not in node.needs and os.path.exists(path_and_name(name)[0]):
                 self.faults.attempt(place, "base", look, name)
-        for name in node.options.get("layers", ()):
+        for name in node.options.layers:
             if name not in node.needs and os.path.exists(name):
                 self.faults.attempt(place, "layers", open_layer, name)
 
-    def _trees(self, node: Node, spec: LayerSpec | None, outputs: Iterable[str]) -> None:
+    def _trees(self, place: str, options: LayerOptions, spec: LayerSpec | None, outputs: Iterable[str]) -> None:
         """Find the trees that are merged into the root, but for what another node may put there first."""
-        place, options = _place(node), node.options
         locator = Locator(spec or LayerSpec())
-        for tree in options.get("copy-to-root", ()):
+        for tree in options.copy_to_root:
             unknown = spec is None and StorePath.containing(os.path.abspath(tree)) is not None  # its closure may be at fault
             whole = os.path.realpath(tree)
             if not unknown and not any((whole + "/").startswith(output + "/") for output in outputs):
                 self.faults.attempt(place, "copy-to-root", locator.find, tree)
-        rootfs, listing = options.get("rootfs"), options.get("rootfs-listing")
+        rootfs, listing = options.rootfs, options.rootfs_listing
         key = "rootfs" if rootfs is not None and not os.path.exists(rootfs) else "rootfs-listing"
         self.faults.attempt(place, key, check_rootfs, rootfs, listing)
         if spec is not None and spec.closure is not None:
@@ -88,7 +86,8 @@ def _place(node: Node) -> str:
 
 
 def _check_output(node: Node) -> None:
-    output = node.options["output"]
+    options = node.options
+    output = options.output or ""
     folder = os.path.dirname(os.path.realpath(output))
     if not os.path.isdir(folder):
         message = f"{output}: there is no directory {folder}"
@@ -96,7 +95,7 @@ def _check_output(node: Node) -> None:
     if not os.path.lexists(output) and not os.access(folder, os.W_OK | os.X_OK):
         message = f"{output}: you may not write to {folder}"
         raise OutputError(message, hint="Name a directory of yours.")
-    if node.kind == "layer":
+    if isinstance(options, LayerOptions):
         check_replaceable(Path(output).absolute(), LAYER)
     else:
-        check_target(output, format_of(node.options))
+        check_target(output, format_of(options))

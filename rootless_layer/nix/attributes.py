@@ -9,22 +9,26 @@ names and store paths then, whose graphs are files; with JSON the graphs are in 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import attrs
 
 from rootless_layer.errors import InputError, SourceError, reason
-from rootless_layer.oci.number import seconds, whole
+from rootless_layer.options.kinds import TEXT, WHOLE
+from rootless_layer.options.lists import TEXTS, of_json
+from rootless_layer.options.option import Face, rows
 from rootless_layer.system.machine import of_reading
-from rootless_layer.terminal import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from rootless_layer.options.kinds import Kind
+
+T = TypeVar("T")
+Values = TypeVar("Values")
 _ATTRIBUTES = ".attrs.json"
 _HINT = "docs/nix.md lists the attributes."
 
@@ -108,92 +112,48 @@ class Attributes:
             self.blame(name, f"{path}: cannot be read: {error.strerror}")
             return None
 
+    def take(self, name: str, kind: Kind[T], default: T) -> T:
+        """Read an attribute of a kind; where it is none, that is noted."""
+        value = self._value(name)
+        try:
+            return default if value is None else kind.of_attribute(value, structured=self.structured)
+        except InputError as error:
+            for problem in error.problems:
+                self.blame(name, problem)
+            return default
+
+    def table(self, prefix: str, table: type[Values]) -> dict[str, Any]:
+        """Read the options of a table that Nix may give, by the variables of its rows; ``prefix`` begins their names."""
+        return {
+            row.variable: self.take(prefix + row.attribute, row.kind, row.default if row.nix_default is None else row.nix_default)
+            for row in rows(table)
+            if Face.NIX in row.faces
+        }
+
     def text(self, name: str, default: str = "") -> str:
         """Read a text; a number is one as well."""
-        value = self._value(name)
-        if value is None:
-            return default
-        if isinstance(value, str | int) and not isinstance(value, bool):
-            return str(value)
-        self.blame(name, f"{quoted(value)} is not a text")
-        return default
-
-    def one_of(self, name: str, choices: tuple[str, ...], default: str) -> Any:  # noqa: ANN401 - a literal
-        """Read one of several words."""
-        value = self.text(name, default)
-        if value not in choices:
-            self.blame(name, f"{value!r} is none of {', '.join(choices)}")
-            return default
-        return value
-
-    def flag(self, name: str) -> bool:
-        """Read true or false."""
-        value = self._value(name)
-        if value in (None, False, "0", "false"):
-            return False
-        if value in (True, "1", "true"):
-            return True
-        self.blame(name, f"{quoted(value)} is neither true nor false")
-        return False
+        return self.take(name, TEXT, default)
 
     def number(self, name: str, default: int) -> int:
         """Read a whole number."""
-        value = self._value(name)
-        if value is None:
-            return default
-        if type(value) is int:
-            return value
-        with contextlib.suppress(InputError):
-            if isinstance(value, str):
-                return whole(value, lowest=-(2**63))
-        self.blame(name, f"{quoted(value)} is not a whole number")
-        return default
+        return self.take(name, WHOLE, default)
 
-    def seconds(self, name: str) -> float | None:
-        """Read a number of seconds, or none."""
-        value = self._value(name)
-        try:
-            return value if value is None or type(value) in {int, float} else seconds(str(value))
-        except InputError:
-            self.blame(name, f"{quoted(value)} is not a number of seconds")
-            return None
-
-    def words(self, name: str) -> list[str]:
+    def words(self, name: str) -> tuple[str, ...]:
         """Read a list of texts without white space, or one of them alone."""
-        value = self._value(name)
-        if value is None:
-            return []
-        if isinstance(value, str):
-            return [value] if self.structured else value.split()
-        if isinstance(value, list) and all(isinstance(word, str) for word in value):
-            return value
-        self.blame(name, f"{quoted(value)} is not a list of texts")
-        return []
-
-    def table(self, name: str) -> dict[str, Any]:
-        """Read a set of attributes; without structured attributes, the JSON of one."""
-        value = self.json(name)
-        if value is None:
-            return {}
-        if isinstance(value, dict):
-            return value
-        self.blame(name, f"{quoted(value)} is not a set of attributes")
-        return {}
+        return self.take(name, TEXTS, ())
 
     def json(self, name: str) -> Any:  # noqa: ANN401 - JSON
         """Read anything; without structured attributes, the JSON of it."""
         value = self._value(name)
-        if self.structured or value is None:
-            return value
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError) as error:
-            self.blame(name, f"is not JSON: {error}")
+            return None if value is None else of_json(value, structured=self.structured)
+        except InputError as error:
+            self.blame(name, str(error))
             return None
 
-    def graph_files(self, name: str, default: tuple[str, ...] = ()) -> Iterator[str]:
-        """Read names of references graphs; give a file for each, which ``load_closure`` reads."""
-        for graph in self.words(name) or default:
+    def graph_files(self, name: str, graphs: tuple[str, ...]) -> Iterator[str]:
+        """Give a file for each references graph of an attribute, which ``load_closure`` reads."""
+        for graph in graphs:
             there = self.graphs.get(graph)
             if there is None:
                 self.blame(name, f"exportReferencesGraph has no graph {graph!r}")

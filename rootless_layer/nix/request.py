@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from rootless_layer.errors import InputError
-from rootless_layer.oci.time import parse_time, rfc3339
+from rootless_layer.oci.time import created as created_at
+from rootless_layer.options.image import ImageOptions
+from rootless_layer.options.inputs import read_document, spec_fields
+from rootless_layer.options.layer import LayerOptions
 from rootless_layer.plan.spec import LayerSpec, Script
 from rootless_layer.store.closure import Closure, StorePath
+from rootless_layer.store.layering import MOST_LAYERS
 from rootless_layer.store.read import load_closure
-from rootless_layer.tar.compression import Compression
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from rootless_layer.oci.descriptor import Platform
     from rootless_layer.plan.spec import Blob, Stage
 
     from .attributes import Attributes
+
+    T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -35,7 +41,7 @@ class LayerRequest:
     output: str
     bases: tuple[str, ...] = ()
     below: tuple[str, ...] = ()
-    platform: str = ""
+    platform: Platform | None = None
     stage: Stage = "auto"
     blob: Blob = "derived"
 
@@ -77,70 +83,50 @@ def layer_request(attributes: Attributes, rootfs: str = "") -> LayerRequest:
     :class:`InputError` and :class:`ClosureError`, with all that is wrong.
     """
     read = attributes
-    tools = _closure(read, "layerTools")
-    left = tuple(name for name in read.graphs if name not in read.words("layerTools"))
-    closure = _closure(read, "layerClosure", left)
-    left_out = read.words("layerWithout")
-    given = {
-        "closure": None if closure is None else without(closure, left_out),
-        "tools": tools,
-        "contents": tuple(read.words("layerContents")),
-        "rootfs": read.text("layerRootfs") or rootfs or None,
-        "rootfs_listing": read.text("layerRootfsListing") or None,
-        "scripts": tuple(_scripts(read)),
-        "view": read.one_of("layerView", ("root", "directory"), "root"),
-        "environment": {name: str(value) for name, value in read.table("layerEnvironment").items()},
-        "timeout": read.seconds("layerTimeout"),
-        "writable_closure": read.flag("layerClosureWritable"),
-        "allow_sparse": read.flag("layerAllowSparse"),
-        "link": read.one_of("layerLink", ("hard", "symbolic", "copy"), "hard"),
-        "keep_dirlinks": read.flag("layerKeepDirlinks"),
-        "follow_dirlinks": read.flag("layerFollowDirlinks"),
-        "conflict": read.one_of("layerConflict", ("error", "first", "last"), "error"),
-        "uid": read.number("layerUid", 0),
-        "gid": read.number("layerGid", 0),
-        "epoch": _seconds(read, "layerEpoch"),
-        "compression": _compression(read, "layerCompression"),
-    }
-    found = {
-        "bases": tuple(read.words("layerBases")),
-        "below": tuple(read.words("layerBelow")),
-        "platform": read.text("layerPlatform"),
-        "stage": read.one_of("layerStage", ("auto", "bind", "hardlink", "copy"), "auto"),
-        "blob": read.one_of("layerBlob", ("stored", "derived"), "derived"),
-    }
-    spec = _made(read, LayerSpec, given)
+    values = read.table("layer", LayerOptions)
+    values["rootfs"] = values["rootfs"] or rootfs or None
+    options = LayerOptions(**values)
+    tools = _closure(read, "layerTools", options.tools)
+    left = tuple(name for name in read.graphs if name not in options.tools)
+    closure = _closure(read, "layerClosure", options.closure or left)
+    left_out, below = read.words("layerWithout"), read.words("layerBelow")
+    scripts = tuple(_scripts(read, options))
+    fields = spec_fields(options, partial(_attempt, read))
     read.check("layer")
-    assert spec is not None  # noqa: S101 - or the check has raised
-    return LayerRequest(spec=spec, output=read.out, **found)
+    spec = LayerSpec(closure=None if closure is None else without(closure, left_out), tools=tools, scripts=scripts, **fields)
+    return LayerRequest(
+        spec=spec, output=read.out, bases=options.base, below=below, platform=options.platform,
+        stage=options.stage, blob=options.blob,
+    )  # fmt: skip
 
 
 def image_request(attributes: Attributes) -> ImageRequest:
     """Read an image's attributes, which begin with ``image``; raises as :func:`layer_request`."""
     read = attributes
-    closure = _closure(read, "imageClosure")
+    options = ImageOptions(**read.table("image", ImageOptions))
+    closure = _closure(read, "imageClosure", options.closure)
     left_out = read.words("imageWithout")
     steps = read.json("imageLayeringPipeline")
     if steps is not None and not isinstance(steps, list):
         read.blame("imageLayeringPipeline", f"{steps!r:.80} is not a list of steps")
-    name = read.text("imageName").lower()
+    [config] = options.documents or ({},)
     request = ImageRequest(
         output=read.out,
-        name=name,
+        name=read.text("imageName").lower(),
         tag=read.text("imageTag") or output_hash(read.out),
-        base=read.text("imageBase"),
+        base=options.base or "",
         base_name=_base_name(read.text("imageBaseName"), read.text("imageBaseTag")),
-        layers=tuple(read.words("imageLayers")),
+        layers=options.layers,
         closure=None if closure is None else without(closure, left_out),
-        most=read.number("imageMaxLayers", 100),
+        most=MOST_LAYERS if options.max_layers is None else options.max_layers,
         counted=read.number("imageCountedLayers", 0),
         steps=steps,
-        uid=read.number("imageUid", 0),
-        gid=read.number("imageGid", 0),
-        allow_sparse=read.flag("imageAllowSparse"),
-        epoch=_seconds(read, "imageEpoch"),
-        config=read.table("imageConfig"),
-        created=rfc3339(_moment(read, "imageCreated")),
+        uid=options.uid or 0,
+        gid=options.gid or 0,
+        allow_sparse=bool(options.allow_sparse),
+        epoch=options.source_date_epoch or 0,
+        config=read_document(config),
+        created=options.created or created_at(None),
         architecture=read.text("imageArchitecture"),
     )
     read.check("image")
@@ -158,13 +144,11 @@ def _base_name(name: str, tag: str) -> str:
     return name or tag
 
 
-def _closure(read: Attributes, name: str, default: tuple[str, ...] = ()) -> Closure | None:
+def _closure(read: Attributes, name: str, graphs: tuple[str, ...]) -> Closure | None:
     found: list[Closure] = []
-    for file in read.graph_files(name, default):
-        try:
+    for file in read.graph_files(name, graphs):
+        with _noting(read):
             found.append(load_closure(file))
-        except InputError as error:
-            read.note(error)
     return found[0].merge(*found[1:]) if found else None
 
 
@@ -181,17 +165,18 @@ def without(closure: Closure, paths: Iterable[str]) -> Closure:
     )
 
 
-def _scripts(read: Attributes) -> Iterable[Script]:
-    for path in read.words("layerScripts"):
+def _scripts(read: Attributes, options: LayerOptions) -> Iterable[Script]:
+    for path in options.script:
         with _noting(read):
-            # By its name alone: its path in the layer's description would make a reference of it.
-            stored = StorePath.containing(path) if path.startswith("/") else None
-            yield attrs.evolve(Script.file(path), name=stored.name if stored else path)
-    if text := read.text("layerScript"):
-        yield Script.text(text, "layerScript")
-    if command := read.words("layerCommand"):
+            if isinstance(path, str):
+                # By its name alone: its path in the layer's description would make a reference of it.
+                stored = StorePath.containing(path) if path.startswith("/") else None
+                yield attrs.evolve(Script.file(path), name=stored.name if stored else path)
+    if options.run:
+        yield Script.text(options.run, "layerScript")
+    if options.command:
         with _noting(read):
-            yield Script.command(command)
+            yield Script.command(options.command)
 
 
 @contextmanager
@@ -203,31 +188,8 @@ def _noting(read: Attributes) -> Iterator[None]:
         read.note(error)
 
 
-def _seconds(read: Attributes, name: str) -> int:
-    """Read a time in seconds since 1970."""
-    return int(_moment(read, name).timestamp())
-
-
-def _moment(read: Attributes, name: str) -> dt.datetime:
-    """Read a time as nixpkgs takes it: RFC 3339, seconds since 1970 (after an ``@`` or not), or ``now``."""
-    text = read.text(name, "1")
-    try:
-        return parse_time(text.removeprefix("@") if text[1:].isdecimal() else text)
-    except InputError as error:
-        read.blame(name, str(error))
-        return dt.datetime.fromtimestamp(1, dt.UTC)
-
-
-def _compression(read: Attributes, name: str) -> Compression:
-    kind, colon, level = read.text(name, "none").partition(":")
-    try:
-        return Compression.parse({"gz": "gzip"}.get(kind, kind) + colon + level)
-    except InputError as error:
-        read.blame(name, str(error))
-        return Compression()
-
-
-def _made(read: Attributes, kind: type[LayerSpec], given: dict[str, Any]) -> LayerSpec | None:
+def _attempt(read: Attributes, _name: str, make: Callable[..., T], *given: object) -> T | None:
+    """Note what is wrong, and give nothing."""
     with _noting(read):
-        return kind(**given)
+        return make(*given)
     return None

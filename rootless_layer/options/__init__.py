@@ -1,1 +1,1 @@
-"""The options that the command, a file of ``make`` and a derivation have in common: names, types, choices, defaults."""
+"""Every option of a layer and of an image once: the command, a file of ``make`` and a derivation read the same rows."""

@@ -1,0 +1,65 @@
+"""``rootless-layer merge``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rootless_layer.errors import InputError
+from rootless_layer.image.read import Stored, is_named, read_images
+from rootless_layer.oci.reference import path_and_name, tag_of
+from rootless_layer.options.image import OUTPUT, ImageOptions
+from rootless_layer.options.option import of_command
+
+from .command import Strict, check_different
+from .options import of_table
+from .output import check_output, write
+from .progress import Shower
+from .spool import spooling
+from .values import as_written
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@click.command(cls=Strict)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--index", "name", metavar="NAME:TAG", help="They are one image for several platforms, of this name.")
+@of_table(ImageOptions, *OUTPUT)
+def merge(images: Sequence[str], name: str | None, **given: Any) -> None:  # noqa: ANN401 - click's own values
+    """Put several images with their names into one layout or archive."""
+    options = of_command(ImageOptions, given)
+    check_different(images, "IMAGE...")
+    check_output(options)
+    with as_written("--index"):
+        name = tag_of(name) if name else name
+    with spooling() as spool:
+        found: list[Stored] = []
+        holders: dict[str, tuple[str, str]] = {}
+        for path in images:
+            where, wanted = path_and_name(path)
+            there = read_images(where, spool)
+            chosen = [stored for stored in there if not wanted or is_named(stored, wanted)]
+            if not chosen:
+                message = f"{where}: holds no image" + (f" of the name {wanted}" if wanted else "")
+                names = ", ".join(name for stored in there for name in stored.names)
+                raise InputError(message, hint=f"There is: {names}." if names else "")
+            found += chosen
+            if name:
+                for stored in chosen:
+                    _check_platform(path, stored, holders)
+        if name:  # an image that has several names is there for each of them
+            different = {stored.image.manifest_digest: stored.image for stored in found}
+            found = [Stored(image, (name,)) for image in different.values()]
+        write(found, options, Shower(quiet=options.quiet), several_platforms=bool(name))
+
+
+def _check_platform(path: str, stored: Stored, holders: dict[str, tuple[str, str]]) -> None:
+    """Raise :class:`InputError` for the second image for a platform, with where both are; note the first."""
+    digest, platform = stored.image.manifest_digest, str(stored.image.platform)
+    other, its = holders.setdefault(platform, (path, digest))
+    if its != digest:
+        both = f"{path} and {other}: both are" if path != other else f"{path}: holds several images that are"
+        message = f"{both} for {platform}"
+        raise InputError(message, hint="An index has one image for a platform: leave one out, or name one as PATH#NAME.")

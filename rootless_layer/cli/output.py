@@ -1,0 +1,65 @@
+"""What ``image`` and ``merge`` write, and how they tell it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from rootless_layer.image.write import check_target, export_images
+from rootless_layer.options.output import image_format
+
+from .say import check_stdout, give, give_json
+from .values import as_written
+
+if TYPE_CHECKING:
+    from rootless_layer.image.read import Stored
+    from rootless_layer.image.write import Format
+    from rootless_layer.options.image import ImageOptions
+
+    from .progress import Shower
+
+
+def format_of(options: ImageOptions) -> Format:
+    """Give the format that is asked for, or follows from the output's name."""
+    with as_written("--output"):
+        return image_format(options.output or "", options.format)
+
+
+def check_output(options: ImageOptions) -> None:
+    """Refuse an output to which nothing can be written, before any work."""
+    output, kind = options.output or "", format_of(options)
+    if output == "-" and kind == "layout":
+        message = "an image layout is a directory, so it cannot go to stdout"
+        raise click.BadParameter(message, param_hint="--format")
+    if output == "-" and options.as_json:
+        message = "stdout takes the archive or the JSON, not both"
+        raise click.BadParameter(message, param_hint="--json")
+    if output == "-":
+        check_stdout()
+    else:
+        check_target(output, kind)
+
+
+def write(images: list[Stored], options: ImageOptions, show: Shower, *, several_platforms: bool) -> None:
+    """Write images, and tell what was written."""
+    output = options.output or ""
+    stream = sys.stdout.buffer if output == "-" else None
+    try:
+        export_images(images, output, format_of(options), several_platforms=several_platforms, stream=stream, progress=show)
+    finally:
+        show.end()
+    if options.as_json:
+        give_json([_described(stored) for stored in images])
+    elif output != "-" and not options.quiet:
+        give(stored.image.manifest_digest for stored in images)
+
+
+def _described(stored: Stored) -> dict[str, object]:
+    return {
+        "manifestDigest": stored.image.manifest_digest,
+        "names": list(stored.names),
+        "platform": str(stored.image.platform),
+        "layers": [layer.descriptor.to_json() | {"diffId": layer.diff_id} for layer in stored.image.layers],
+    }

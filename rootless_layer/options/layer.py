@@ -1,0 +1,151 @@
+"""The options of a layer: those of ``build``, of ``[layer.NAME]`` in a file of ``make``, and of ``nix-build``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from rootless_layer.errors import InputError
+from rootless_layer.plan.spec import Blob, Conflict, LayerSpec, Link, Stage, View
+from rootless_layer.tar.compression import Compression
+from rootless_layer.tar.decompression import MOST_BYTES
+
+from .kinds import COMPRESSION, EPOCH, FLAG, ID, LIMIT, PLATFORM, SECONDS, SIZE, TEXT, OneOf
+from .lists import COMMAND, SCRIPTS, TEXTS, VARIABLES
+from .option import WRITTEN, Face, option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rootless_layer.oci.descriptor import Platform
+    from rootless_layer.plan.spec import Script
+
+
+@attrs.frozen(kw_only=True, slots=True)
+class LayerOptions:
+    """What was asked for of a layer; of what was not, the default. Paths are not looked at."""
+
+    command: tuple[str, ...] = option(
+        COMMAND, default=(), metavar="[-- COMMAND...]", is_argument=True, may_be_empty=True,
+        help="Run this command, after the scripts.",
+    )  # fmt: skip
+    closure: tuple[str, ...] = option(
+        TEXTS, default=(), metavar="FILE|DIR", reads="file",
+        help="Store paths with their references: an exportReferencesGraph file, JSON of structured attributes or"
+        " `nix path-info --json -r`, closureInfo's directory, or a list of store paths.",
+    )  # fmt: skip
+    tools: tuple[str, ...] = option(
+        TEXTS, default=(), metavar="FILE|DIR", reads="file",
+        help="Store paths, in any of these forms, that scripts in the root view see and that are not in the layer; repeatable.",
+    )  # fmt: skip
+    store_path: tuple[str, ...] = option(
+        TEXTS, default=(), metavar="PATH", faces=WRITTEN, help="One more store path; repeatable."
+    )  # fmt: skip
+    store_root: str = option(
+        TEXT, default="/", metavar="DIR", faces=WRITTEN, help="Where the store lies, as in `nix --store DIR`."
+    )  # fmt: skip
+    copy_to_root: tuple[str, ...] = option(
+        TEXTS, default=(), metavar="PATH", attribute="Contents", field="contents",
+        help="Merge this tree into the root; repeatable."
+    )  # fmt: skip
+    link: Link = option(
+        OneOf(Link), default="hard", shown="hard", field="link", help="How a root file stands for a store file."
+    )  # fmt: skip
+    follow_dirlinks: bool = option(
+        FLAG, default=False, field="follow_dirlinks",
+        help="A tree's link to a directory becomes a directory of what is in that one."
+    )  # fmt: skip
+    conflict: Conflict = option(OneOf(Conflict), default="error", field="conflict", help="Which of two trees' files counts.")
+    keep_dirlinks: bool = option(
+        FLAG, default=False, field="keep_dirlinks", help="A directory goes where another tree has a link to a directory."
+    )  # fmt: skip
+    base: tuple[str, ...] = option(
+        TEXTS, default=(), metavar="IMAGE", attribute="Bases", reads="image",
+        help="Build upon this image (PATH#NAME for one of several) or layer's directory; repeatable, lowest first.",
+    )  # fmt: skip
+    platform: Platform | None = option(
+        PLATFORM, metavar="OS/ARCH[/VARIANT]", shown="this machine's", help="Which of the base's."
+    )  # fmt: skip
+    most_bytes: int = option(
+        SIZE, default=MOST_BYTES, metavar="SIZE", shown="16G", faces=WRITTEN,
+        help="What a base's layer may unpack to, as 20G.",
+    )  # fmt: skip
+    rootfs: str | None = option(TEXT, metavar="DIR|TAR", field="rootfs", help="Start from this root filesystem.")
+    rootfs_listing: str | None = option(
+        TEXT, metavar="MTREE", field="rootfs_listing", reads="file",
+        help="Owners, modes and devices of a --rootfs DIR, as an mtree file.",
+    )  # fmt: skip
+    script: tuple[str | Script, ...] = option(
+        SCRIPTS, default=(), metavar="FILE", attribute="Scripts", reads="file", help="Run this script; repeatable, in order."
+    )  # fmt: skip
+    run: str | None = option(
+        TEXT, faces=Face.TOML | Face.NIX, attribute="Script", may_be_empty=True,
+        help="Run this text, a script's, after the scripts and before the command.",
+    )  # fmt: skip
+    view: View = option(
+        OneOf(View), default="root", shown="root", field="view",
+        help="What a script sees: the tree as /, or this machine with the tree as working directory.",
+    )  # fmt: skip
+    env: Mapping[str, str] = option(
+        VARIABLES, default={}, metavar="NAME=VALUE", attribute="Environment", field="environment",
+        help="Add to the scripts' environment; repeatable.",
+    )  # fmt: skip
+    timeout: float | None = option(SECONDS, metavar="SECONDS", field="timeout", help="Kill a script that takes longer.")
+    allow_sparse: bool = option(
+        FLAG, default=False, field="allow_sparse", help="Write files with more than 1 GiB of holes, every byte of them."
+    )  # fmt: skip
+    closure_writable: bool = option(
+        FLAG, default=False, field="writable_closure", help="Give the scripts copies of the store paths, to change."
+    )  # fmt: skip
+    stage: Stage = option(
+        OneOf(Stage), default="auto", shown="auto",
+        help="How store paths get in front of a script; hardlink is for trusted scripts only.",
+    )  # fmt: skip
+    compression: Compression = option(
+        COMPRESSION, default=Compression(), shown="none", metavar="KIND[:LEVEL]", field="compression",
+        help="none, gzip (0 to 3) or zstd (1 to 19).",
+    )  # fmt: skip
+    blob: Blob = option(
+        OneOf(Blob), default="stored", shown="stored", nix_default="derived", help="Write the blob, or only what makes it again."
+    )  # fmt: skip
+    source_date_epoch: int | None = option(
+        EPOCH, metavar="SECONDS", shown="the variable, else 1", attribute="Epoch", nix_default=1, field="epoch",
+        help="Later times become this one.",
+    )  # fmt: skip
+    uid: int = option(ID, default=0, shown="0", field="uid", help="Who owns what no script made.")
+    gid: int = option(ID, default=0, shown="0", field="gid", help="Which group owns it.")
+    cache: bool = option(
+        FLAG, default=False, negative="no-cache", shown="no-cache", faces=Face.COMMAND,
+        help="Take the layer from the cache where nothing changed, else keep it there.",
+    )  # fmt: skip
+    cache_size: str | None = option(
+        LIMIT, metavar="SIZE", shown="ROOTLESS_LAYER_CACHE_SIZE, else 20G", faces=Face.COMMAND,
+        help="What the cache may hold: bytes, or with K, M, G or T; none is no limit.",
+    )  # fmt: skip
+    output: str | None = option(
+        TEXT, short="o", metavar="DIR", faces=WRITTEN, required=True, each_its_own=True,
+        help="Put the layer here, in the place of an earlier one.",
+    )  # fmt: skip
+    as_json: bool = option(FLAG, default=False, name="json", faces=Face.COMMAND, help="Print layer.json.")
+    as_list: bool = option(
+        FLAG, default=False, name="list", faces=Face.COMMAND, help="Print the layer's listing, with owners."
+    )  # fmt: skip
+    quiet: bool = option(FLAG, default=False, short="q", faces=Face.COMMAND, help="Say nothing but errors.")
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Give what it is built upon, as an image has it, too."""
+        return self.base
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Give no layers: a layer has none on top."""
+        return ()
+
+
+def check_something(spec: LayerSpec, options: LayerOptions) -> None:
+    """Refuse a layer of nothing; raises :class:`InputError`."""
+    if not (spec.closure or spec.inputs() or spec.rootfs_listing or spec.scripts or options.base):
+        message = "there is nothing to make a layer of: name a closure, a tree, a root filesystem, a base or a script"
+        raise InputError(message)
