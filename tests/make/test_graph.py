@@ -14,7 +14,7 @@ NAMES = st.sampled_from("abcdefgh")
 
 def graph(**needs: str) -> Graph:
     """Make a graph of layers: each name with the names that it needs, a letter each."""
-    return Graph({name: Node("layer", name, needs=tuple(needed)) for name, needed in needs.items()})
+    return Graph({name: Node(name, needs=tuple(needed)) for name, needed in needs.items()})
 
 
 def selected(made: Graph, *targets: str) -> list[str]:
@@ -59,7 +59,7 @@ def test_nothing_is_known() -> None:
 def test_what_is_needed_comes_first(needs: dict[str, list[str]], targets: list[str]) -> None:
     """Of any graph without a circle: each once, behind all that it needs, and nothing that no target needs."""
     known = {name: tuple(each for each in needed if each < name and each in needs) for name, needed in needs.items()}
-    order = selected(Graph({name: Node("layer", name, needs=needed) for name, needed in known.items()}), *targets)
+    order = selected(Graph({name: Node(name, needs=needed) for name, needed in known.items()}), *targets)
     assert len(order) == len(set(order))
     for number, name in enumerate(order):
         assert set(known[name]) <= set(order[:number])
