@@ -65,7 +65,7 @@ def _verbs(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[st
 def _described(verb: click.Command) -> str:
     """Give what a verb's help begins with; what is marked to be left as it is becomes a block."""
     parts = inspect.cleandoc(verb.help or "").split("\n\n")
-    return "\n\n".join(f"```\n{part[2:]}\n```" if part.startswith("\b\n") else part for part in parts)
+    return "\n\n".join(f"```text\n{part[2:]}\n```" if part.startswith("\b\n") else part for part in parts)
 
 
 def _table(table: type, prefix: str) -> Iterator[str]:
