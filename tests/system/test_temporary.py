@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from programs.aftermath import until
+from helpers.aftermath import until
 
 from rootless_layer.system.fork import Child
 from rootless_layer.system.temporary import Temporary
