@@ -170,7 +170,7 @@ def own_layer(folder: Path, *paths: str) -> LayerBlob:
         (there if path.endswith("/") else there.parent).mkdir(parents=True, exist_ok=True)
         if not path.endswith("/"):
             there.write_text("own")
-    build_layer(LayerSpec(contents=(str(folder / "tree"),)), folder / "own")
+    build_layer(LayerSpec(copy_to_root=(str(folder / "tree"),)), folder / "own")
     return open_layer(str(folder / "own"))
 
 
@@ -399,7 +399,9 @@ def test_more_layers_than_engines_take(folder: Path) -> None:
 def test_zstd_layers_stand_twice_in_an_archive(folder: Path) -> None:
     """Docker before 23 finds the plain tar of a zstd layer by manifest.json; index.json has what it always had."""
     (folder / "tree").mkdir()
-    spec = LayerSpec(contents=(str(folder / "tree"),), compression=attrs.evolve(LayerSpec().compression, kind="zstd", level=3))
+    spec = LayerSpec(
+        copy_to_root=(str(folder / "tree"),), compression=attrs.evolve(LayerSpec().compression, kind="zstd", level=3)
+    )
     build_layer(spec, folder / "zstd")
     image = Image.empty(Platform.host()).append(open_layer(str(folder / "zstd")))
     said: list[str] = []

@@ -275,7 +275,7 @@ def test_an_output_of_make_is_no_compressed_archive() -> None:
 def test_an_image_is_no_root_filesystem(form: Literal["layout", "archive", "docker-archive", "layer"], tmp_path: Path) -> None:
     """An image or a layer given as a root filesystem is refused with the option that takes it, and nothing is there."""
     (tmp_path / "tree").mkdir()
-    build_layer(LayerSpec(contents=[str(tmp_path / "tree")]), tmp_path / "layer")
+    build_layer(LayerSpec(copy_to_root=[str(tmp_path / "tree")]), tmp_path / "layer")
     if form != "layer":
         image = Image.empty(Platform.host()).append(open_layer(tmp_path / "layer"))
         export_images([Stored(image, ("a:1",))], tmp_path / form, form)

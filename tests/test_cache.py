@@ -73,15 +73,15 @@ def spec_of(top: Path, values: dict[str, Any]) -> LayerSpec:
     """Make a spec of values that can be drawn."""
     closure = None if values["closure"] is None else closure_of_paths(values["closure"], top)
     tools = None if values["tools"] is None else closure_of_paths(values["tools"], top)
-    contents = tuple(str(top / name) for name in values["contents"])
+    contents = tuple(str(top / name) for name in values["copy_to_root"])
     rootfs = None if values["rootfs"] is None else str(top / values["rootfs"])
     scripts = tuple(Script("name", data, arguments) for data, arguments in values["scripts"])
     rest = {
         name: value for name, value in values.items()
-        if name not in {"closure", "tools", "contents", "rootfs", "scripts", "blob", "base"}
+        if name not in {"closure", "tools", "copy_to_root", "rootfs", "scripts", "blob", "base"}
     }  # fmt: skip
     return LayerSpec(
-        closure=closure, tools=tools, contents=contents, rootfs=rootfs, scripts=scripts,
+        closure=closure, tools=tools, copy_to_root=contents, rootfs=rootfs, scripts=scripts,
         **(rest | {"compression": Compression(*values["compression"]), "environment": dict(values["environment"])}),
     )  # fmt: skip
 
@@ -93,12 +93,12 @@ def key_of(top: Path, values: dict[str, Any]) -> str:
 
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "closure": st.sampled_from([None, (ONE,), (OTHER,), (ONE, OTHER)]),
-    "contents": st.sampled_from([(), ("tree",), ("other",), ("tree", "other"), ("other", "tree")]),
+    "copy_to_root": st.sampled_from([(), ("tree",), ("other",), ("tree", "other"), ("other", "tree")]),
     "rootfs": st.sampled_from([None, "tree", "other", "tree.tar", "other.tar"]),
     "scripts": st.lists(st.tuples(st.sampled_from([b"", b"a", b"b"]), st.sampled_from([(), ("x",), ("x", "y")])), max_size=2),
     "environment": st.permutations([("A", "1"), ("B", "2")]).map(tuple) | st.just(()) | st.just((("A", "2"),)),
     "view": st.sampled_from(["root", "directory"]),
-    "writable_closure": st.booleans(),
+    "closure_writable": st.booleans(),
     "link": st.sampled_from(["hard", "symbolic", "copy"]),
     "keep_dirlinks": st.booleans(),
     "follow_dirlinks": st.booleans(),
@@ -106,7 +106,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "tools": st.sampled_from([None, (ONE,), (OTHER,), (ONE, OTHER)]),
     "uid": st.integers(0, 3),
     "gid": st.integers(0, 3),
-    "epoch": st.integers(0, 3),
+    "source_date_epoch": st.integers(0, 3),
     "compression": st.sampled_from([("none", 0), ("gzip", 0), ("gzip", 2), ("zstd", 3), ("zstd", 4)]),
     "blob": st.sampled_from(["stored", "derived"]),
     "base": st.sampled_from([None, "", "sha256:" + 64 * "a", "sha256:" + 64 * "b"]),
@@ -131,8 +131,8 @@ def test_every_field_of_a_spec_is_in_the_key_or_known_to_be_no_part_of_a_layer()
 def test_the_key_does_not_change_with_what_is_no_part_of_a_layer(inputs: Path, tmp_path: Path) -> None:
     """A script's name, the timeout and where a tree lies are in no key of a stored layer; the place is in a derived one's."""
     shutil.copytree(inputs / "tree", tmp_path / "moved")
-    one = LayerSpec(contents=(str(inputs / "tree"),), scripts=(Script.text("a", "one"),))
-    two = LayerSpec(contents=(str(tmp_path / "moved"),), scripts=(Script.text("a", "two"),), timeout=3)
+    one = LayerSpec(copy_to_root=(str(inputs / "tree"),), scripts=(Script.text("a", "one"),))
+    two = LayerSpec(copy_to_root=(str(tmp_path / "moved"),), scripts=(Script.text("a", "two"),), timeout=3)
     assert layer_key(one) == layer_key(two)
     assert layer_key(one, blob="derived") != layer_key(two, blob="derived")
 
@@ -144,7 +144,7 @@ def test_the_key_has_what_a_tree_holds(tmp_path: Path) -> None:
     file = tree / "folder/file"
     file.write_text("one")
     (tree / "link").symlink_to("folder")
-    spec = LayerSpec(contents=(str(tree),), epoch=1000)
+    spec = LayerSpec(copy_to_root=(str(tree),), source_date_epoch=1000)
     keys = [layer_key(spec)]
 
     def changes() -> bool:
@@ -177,7 +177,7 @@ def test_the_key_has_what_a_tree_holds(tmp_path: Path) -> None:
 
 def test_a_store_paths_key_is_its_name(inputs: Path) -> None:
     """A store path is not read for a stored layer; that a derived layer's was built again is seen."""
-    spec = LayerSpec(closure=closure_of_paths([ONE], inputs), contents=(ONE,))
+    spec = LayerSpec(closure=closure_of_paths([ONE], inputs), copy_to_root=(ONE,))
     stored, derived = layer_key(spec), layer_key(spec, blob="derived")
     (inputs / ONE[1:] / "file").write_text("unseen")
     assert layer_key(spec) == stored
@@ -313,7 +313,7 @@ DAMAGES = (grow, flip, empty, Path.unlink)
 
 def test_any_damage_to_an_entry_is_noticed(tmp_path: Path, accounts: Path) -> None:
     """Whatever happens to whichever file of an entry, it is not found any more, and gone."""
-    spec, cache = LayerSpec(contents=(str(accounts),)), LayerCache(tmp_path / "layers")
+    spec, cache = LayerSpec(copy_to_root=(str(accounts),)), LayerCache(tmp_path / "layers")
     key = layer_key(spec)
     cache.build(key, spec).lease.release()
     shutil.copytree(cache.place / key, tmp_path / "kept")
@@ -402,7 +402,7 @@ def test_verify_looks_at_unpacked_bases(user: User, damage: str) -> None:
 
 def test_an_input_that_changes_meanwhile_is_not_kept(tmp_path: Path, accounts: Path) -> None:
     """A layer that was built of something else than what its key says is an error, and not in the cache."""
-    spec, cache = LayerSpec(contents=(str(accounts),)), LayerCache(tmp_path / "layers")
+    spec, cache = LayerSpec(copy_to_root=(str(accounts),)), LayerCache(tmp_path / "layers")
     with pytest.raises(SourceError, match="changed while"):
         cache.build("0" * 64, spec)
     assert list(cache.place.iterdir()) == []
@@ -410,12 +410,14 @@ def test_an_input_that_changes_meanwhile_is_not_kept(tmp_path: Path, accounts: P
 
 def test_the_library_builds_through_the_cache(tmp_path: Path, accounts: Path) -> None:
     """``build_cached`` gives what ``build_layer`` does, built or found, also upon a base that is open."""
-    build_layer(LayerSpec(contents=(str(accounts),)), tmp_path / "below")
+    build_layer(LayerSpec(copy_to_root=(str(accounts),)), tmp_path / "below")
     image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "below")))
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/file").write_text("above")
     with Temporary() as temporary:
-        spec = LayerSpec(base=open_base(image, tmp_path / "cache", temporary), contents=(str(tmp_path / "tree"), str(accounts)))
+        spec = LayerSpec(
+            base=open_base(image, tmp_path / "cache", temporary), copy_to_root=(str(tmp_path / "tree"), str(accounts))
+        )
         plain = build_layer(spec, tmp_path / "plain")
         for name in ("built", "found"):
             layer = build_cached(spec, tmp_path / name, tmp_path / "cache")
@@ -488,7 +490,7 @@ def test_gc_leaves_what_a_running_build_uses(user: User, accounts: Path) -> None
 def test_gc_leaves_a_base_that_is_open(tmp_path: Path, accounts: Path) -> None:
     """The library's base keeps its snapshots from being removed for as long as somebody has it, and no longer."""
     cache = tmp_path / "cache"
-    build_layer(LayerSpec(contents=(str(accounts),)), tmp_path / "base")
+    build_layer(LayerSpec(copy_to_root=(str(accounts),)), tmp_path / "base")
     image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "base")))
     with Temporary() as temporary:
         for _ in ("unpacked", "found"):
@@ -504,7 +506,7 @@ def test_gc_leaves_a_base_that_is_open(tmp_path: Path, accounts: Path) -> None:
 
 def test_a_base_that_is_gone_is_named(tmp_path: Path, accounts: Path) -> None:
     """Where somebody removed an open base by hand, that is what the message says."""
-    build_layer(LayerSpec(contents=(str(accounts),)), tmp_path / "base")
+    build_layer(LayerSpec(copy_to_root=(str(accounts),)), tmp_path / "base")
     image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "base")))
     with Temporary() as temporary:
         base = open_base(image, tmp_path / "cache", temporary)
@@ -525,7 +527,7 @@ def test_the_cache_keeps_within_its_limit(tmp_path: Path, monkeypatch: pytest.Mo
         tree = tmp_path / f"tree-{number}"
         tree.mkdir(exist_ok=True)
         (tree / "file").write_bytes(bytes([number]) * 30_000)
-        spec = LayerSpec(contents=(str(tree),))
+        spec = LayerSpec(copy_to_root=(str(tree),))
         entry = cache.build(layer_key(spec), spec)
         os.utime(entry.folder, (number, number))
         return entry

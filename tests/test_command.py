@@ -512,7 +512,7 @@ def test_each_script_is_named_when_it_begins(tmp_path: Path) -> None:
     tree.mkdir()
     (tree / "file").touch()
     scripts = tuple(rootless_layer.Script(name, None, ("/bin/true",)) for name in ("one", "two"))
-    spec = rootless_layer.LayerSpec(contents=(str(tree),), scripts=scripts, view="directory")
+    spec = rootless_layer.LayerSpec(copy_to_root=(str(tree),), scripts=scripts, view="directory")
     steps: list[progress.Progress] = []
     rootless_layer.build_layer(spec, tmp_path / "x", progress=steps.append)
     assert [step.script for step in steps if step.script] == ["one", "two"]

@@ -535,7 +535,7 @@ def build_tree(folder: Path, tree: Mapping[bytes, Node], scripts: tuple[Script, 
         content = f"{work}/content"
         os.mkdir(content)
         grow(os.fsencode(content), tree)
-        layer = build_layer(LayerSpec(contents=(content,), scripts=scripts, view=view), f"{work}/layer")
+        layer = build_layer(LayerSpec(copy_to_root=(content,), scripts=scripts, view=view), f"{work}/layer")
         blob: Path = Path(work) / "layer/blobs/sha256" / layer.descriptor.digest.removeprefix("sha256:")
         return blob.read_bytes()
 

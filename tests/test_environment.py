@@ -52,7 +52,7 @@ def test_store_paths_with_programs_are_searched_in_their_order(tmp_path: Path) -
     expected = [f"{stored(number).path}/bin" for number in (1, 3, 4)]
     assert searched(LayerSpec(closure=given, tools=tools)) == expected
     assert searched(LayerSpec(closure=given, tools=tools, view="directory")) == []
-    writable = LayerSpec(closure=given, tools=tools, writable_closure=True)  # a script may make one there
+    writable = LayerSpec(closure=given, tools=tools, closure_writable=True)  # a script may make one there
     assert searched(writable) == [f"{stored(number).path}/bin" for number in (1, 2, 3, 4)]
 
 
@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
     """Of 3,000 store paths PATH has as many as Linux takes: first those that nothing needs, last what /bin has anyway."""
     last = 3000
     given = closure(tmp_path, range(1, last + 1), needs={last: list(range(1, last - 1))})
-    spec = LayerSpec(closure=given, contents=(stored(1).path,))
+    spec = LayerSpec(closure=given, copy_to_root=(stored(1).path,))
     environment = Environment.of(spec, mounted=True)
     assert LONGEST - 8192 < len(f"PATH={environment.variables['PATH']}\0") <= LONGEST - 4096
     found = searched(spec)
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
     assert {f"{stored(number).path}/bin" for number in (last, last - 1)} <= set(found)
     assert f"{stored(1).path}/bin" not in found
     assert environment.left_out == last - len(found)
-    assert searched(LayerSpec(closure=given, contents=(stored(1).path,))) == found
+    assert searched(LayerSpec(closure=given, copy_to_root=(stored(1).path,))) == found
     said = str(failed(Script("", b"x"), Exited(127), spec, environment))  # of a shell's own status
     assert f"PATH has no room for the programs of {environment.left_out} store paths" in said
     assert said.startswith("the script without a name: ")

@@ -612,7 +612,7 @@ def test_a_sparse_giant_is_named_before_it_is_written(user: User) -> None:
     os.truncate(tree / "holes", 1 << 30)
     check_holes([attrs.evolve(entry, size=1 << 30), attrs.evolve(entry, path=b"link", link=b"holes")])
     os.truncate(tree / "holes", 1 << 40)
-    assert plan(LayerSpec(contents=(tree,), allow_sparse=True)).tree.entries[b"holes"].size == 1 << 40
+    assert plan(LayerSpec(copy_to_root=(tree,), allow_sparse=True)).tree.entries[b"holes"].size == 1 << 40
 
 
 def test_no_room_for_the_record(user: User, small: Store, tiny: Path) -> None:

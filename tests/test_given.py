@@ -41,9 +41,11 @@ TREE = "/nix/store/00000000000000000000000000000001-a"
 
 def test_a_spec_may_be_hashed_and_takes_what_is_iterable() -> None:
     """Lists become tuples and paths strings; equal specs hash alike, whatever order their variables were given in."""
-    one = LayerSpec(contents=[Path("/a"), "b"], scripts=[Script.text("x")], rootfs=Path("/r"), environment={"A": "1", "B": "2"})
-    two = LayerSpec(contents=("/a", "b"), scripts=(Script.text("x"),), rootfs="/r", environment={"B": "2", "A": "1"})
-    assert (one.contents, one.rootfs, one.scripts) == (("/a", "b"), "/r", (Script("script", b"x"),))
+    one = LayerSpec(
+        copy_to_root=[Path("/a"), "b"], scripts=[Script.text("x")], rootfs=Path("/r"), environment={"A": "1", "B": "2"}
+    )
+    two = LayerSpec(copy_to_root=("/a", "b"), scripts=(Script.text("x"),), rootfs="/r", environment={"B": "2", "A": "1"})
+    assert (one.copy_to_root, one.rootfs, one.scripts) == (("/a", "b"), "/r", (Script("script", b"x"),))
     assert one == two
     assert len({one, two, LayerSpec()}) == 2
     based = [LayerSpec(base=Base.of(Tree.of([]), chain_id), closure=closure_of_paths([TREE])) for chain_id in ("a", "a", "b")]
@@ -83,21 +85,33 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
             "base": ["x"],
             "closure": ["/a", [TREE]],
             "tools": [["x"]],
-            "contents": ["/a/b", b"/a", Path("/a"), None, {"/a": 1}, [""], [None], ["/a\0"], [["/a"]], ["/\ud800"], [ByBytes()]],
+            "copy_to_root": [
+                "/a/b",
+                b"/a",
+                Path("/a"),
+                None,
+                {"/a": 1},
+                [""],
+                [None],
+                ["/a\0"],
+                [["/a"]],
+                ["/\ud800"],
+                [ByBytes()],
+            ],
             "rootfs": ["", "/a\0b", 3, b"/a"],
             "rootfs_listing": ["", 3],
             "scripts": ["x", Script.text("x"), ["x"], None],
             "view": ["rot", None, ["root"]],
             "environment": [{"": "x"}, {"A=": "x"}, {"A": 1}, {"A": "\0"}, [("A", "b")], {1: "x"}, None],
             "timeout": [0, -1, float("nan"), float("inf"), "3", True, 10**400],
-            "writable_closure": ["no", 1, None],
+            "closure_writable": ["no", 1, None],
             "link": ["soft"],
             "keep_dirlinks": [1],
             "follow_dirlinks": ["yes"],
             "conflict": ["none"],
             "uid": ["0", -1, 2**32 - 1, 2**32, True, 1.0, None],
             "gid": ["0", -1, 2**32 - 1],
-            "epoch": ["1", -1, 2**63, 1.5, False],
+            "source_date_epoch": ["1", -1, 2**63, 1.5, False],
             "compression": ["gzip", None],
         }.items()
         for value in values

@@ -80,10 +80,10 @@ def test_each_path_is_in_the_layer_that_the_split_says(store: Store, tmp_path: P
 
 
 def test_owners_times_and_compression_are_those_asked_for(tmp_path: Path) -> None:
-    """``uid``, ``gid``, ``epoch`` and ``compression`` are as of a layer that is built alone."""
+    """``uid``, ``gid``, ``source_date_epoch`` and ``compression`` are as of a layer that is built alone."""
     made = own(tmp_path / "store", {"a": "text", "b": "more"}, {"b": ["a"]})
     closure = load_closure(made.graph, store_root=made.root)
-    asked: dict[str, Any] = {"uid": 7, "gid": 8, "epoch": 5, "compression": Compression("gzip")}
+    asked: dict[str, Any] = {"uid": 7, "gid": 8, "source_date_epoch": 5, "compression": Compression("gzip")}
     [one] = build_layers(closure, 1, tmp_path / "layers", **asked)
     assert one.descriptor.media_type.endswith("+gzip")
     listed = (tmp_path / "layers/00/layer.mtree").read_text().splitlines()

@@ -59,11 +59,11 @@ def test_links_without_an_end_are_refused(tmp_path: Path, what: str) -> None:
     """A link that leads back, over whatever way, is an error that names it, of the layer and of its key."""
     make, said = ENDLESS[what]
     make(tmp_path / "tree")
-    spec = LayerSpec(contents=(str(tmp_path / "tree"),), follow_dirlinks=True)
+    spec = LayerSpec(copy_to_root=(str(tmp_path / "tree"),), follow_dirlinks=True)
     for found in (plan, layer_key):
         with pytest.raises(SourceError, match=said):
             found(spec)
-    kept = LayerSpec(contents=spec.contents)
+    kept = LayerSpec(copy_to_root=spec.copy_to_root)
     assert plan(kept).tree.entries
     assert layer_key(kept)
 
@@ -75,7 +75,7 @@ def test_links_that_come_to_too_much_are_refused(tmp_path: Path, monkeypatch: py
     make, said = LARGE[what]
     make(tmp_path / "tree")
     with pytest.raises(SourceError, match=said):
-        plan(LayerSpec(contents=(str(tmp_path / "tree"),), follow_dirlinks=True))
+        plan(LayerSpec(copy_to_root=(str(tmp_path / "tree"),), follow_dirlinks=True))
 
 
 def test_many_links_to_one_directory_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_many_links_to_one_directory_are_followed(tmp_path: Path, monkeypatch: p
     (tree / "d0/file").write_text("data")
     for number in range(300):
         (tree / f"to-{number}").symlink_to("d0")
-    spec = LayerSpec(contents=(str(tree),), follow_dirlinks=True)
+    spec = LayerSpec(copy_to_root=(str(tree),), follow_dirlinks=True)
     entries = plan(spec).tree.entries
     assert entries[b"to-7" + 39 * b"/l"].is_dir
     assert all(entries[b"to-%d/file" % number].size == 4 for number in range(300))

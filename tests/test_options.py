@@ -73,7 +73,7 @@ def test_a_row_is_in_its_faces(case: str) -> None:
         assert is_known(row.config)
     if row.field:
         field = attrs.fields_dict(LayerSpec)[row.field]
-        if kind == "layer" and row.field not in {"epoch", "environment"}:
+        if kind == "layer" and row.field not in {"source_date_epoch", "environment"}:
             assert row.default == field.default
 
 

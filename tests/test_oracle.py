@@ -262,7 +262,7 @@ def test_random_scripts_leave_what_real_root_leaves(lines: list[str], work: Path
             os.mkdir(f"{folder}/{name}", 0o755)
             plant(Path(folder, name))
         subprocess.run(["sh", "-c", text], cwd=f"{folder}/real", check=True, umask=0o022, stdin=subprocess.DEVNULL, timeout=HANG)
-        spec = LayerSpec(contents=(f"{folder}/content",), scripts=(Script.text(text),), view="directory")
+        spec = LayerSpec(copy_to_root=(f"{folder}/content",), scripts=(Script.text(text),), view="directory")
         layer = build_layer(spec, f"{folder}/layer")
         blob = Path(folder, "layer/blobs/sha256", layer.descriptor.digest.removeprefix("sha256:"))
         assert differences(on_disk(f"{folder}/real"), in_blob(blob)) == {}

@@ -32,7 +32,7 @@ def tree_at(folder: Path) -> Path:
 
 def spec_of(tree: Path, option: str) -> LayerSpec:
     """Give a spec whose input is a tree."""
-    return LayerSpec(contents=(str(tree),)) if option == "contents" else LayerSpec(rootfs=str(tree))
+    return LayerSpec(copy_to_root=(str(tree),)) if option == "contents" else LayerSpec(rootfs=str(tree))
 
 
 @pytest.mark.parametrize("option", ["contents", "rootfs"])
@@ -130,7 +130,7 @@ def test_places_by_another_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("given", ["out", "link", "out/blobs", "out/blobs/sha256"])
 def test_an_output_does_not_take_an_inputs_place(tmp_path: Path, option: str, given: str) -> None:
     """An input that is the output, or lies in it, would go with the earlier output: that is refused, and both are named."""
-    build_layer(LayerSpec(contents=(str(tree_at(tmp_path / "tree")),)), tmp_path / "out")
+    build_layer(LayerSpec(copy_to_root=(str(tree_at(tmp_path / "tree")),)), tmp_path / "out")
     (tmp_path / "link").symlink_to("out")
     before = (tmp_path / "out/layer.json").read_bytes()
     for make in (
@@ -149,7 +149,7 @@ def test_links_to_what_is_left_out_are_not_followed(tmp_path: Path) -> None:
     tree = tree_at(tmp_path / "tree")
     (tree / "latest").symlink_to("out")
     (tree / "kept").symlink_to("cache/layers")
-    spec = LayerSpec(contents=(str(tree),), follow_dirlinks=True).apart_from(caches=(tree / "cache",))
+    spec = LayerSpec(copy_to_root=(str(tree),), follow_dirlinks=True).apart_from(caches=(tree / "cache",))
     first = build_layer(spec, tree / "out")
     delivered = [build_cached(spec, tree / "out", tree / "cache").descriptor for _ in range(2)]
     assert {*delivered, build_layer(spec, tree / "out").descriptor} == {first.descriptor}

@@ -45,7 +45,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for path in STORE_PATHS:
         (folder / path[1:]).mkdir(parents=True)
         (folder / path[1:] / "file").write_text(path)
-    spec = LayerSpec(contents=(str(tree),))
+    spec = LayerSpec(copy_to_root=(str(tree),))
     build_layer(spec, folder / "stored")
     build_layer(spec, folder / "derived", blob="derived")
     own = LayerSpec(scripts=(Script.text("#!/bin/sh\necho own > own\n"),), view="directory")
@@ -177,7 +177,7 @@ def spec_of(tmp_path: Path, text: str) -> LayerSpec:
     """Give a spec of a tree with one file."""
     (tmp_path / "tree").mkdir(exist_ok=True)
     (tmp_path / "tree/file").write_text(text)
-    return LayerSpec(contents=(str(tmp_path / "tree"),))
+    return LayerSpec(copy_to_root=(str(tmp_path / "tree"),))
 
 
 def refusing(number: int) -> Callable[..., None]:

@@ -49,7 +49,7 @@ def test_other_peoples_files_in_the_cache_stay(tmp_path: Path, tree: Path, monke
     os.symlink(cache / "layers/mine", cache / "layers" / ("d" * 64))
     assert len(room.contents(cache)) == 2
     assert [kept.path.name for kept, _ in verify(cache)[1]] == ["c" * 64]
-    digest = build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "out", cache).descriptor.digest
+    digest = build_cached(LayerSpec(copy_to_root=(str(tree),)), tmp_path / "out", cache).descriptor.digest
     left = f"sizes/{'e' * 64}"
     (cache / left).write_text("1")
     (entry,) = room.entries(cache)
@@ -65,7 +65,7 @@ def test_other_peoples_files_in_the_cache_stay(tmp_path: Path, tree: Path, monke
 @pytest.mark.parametrize("note", ["-999999999999", "1" + "0" * 26, "1_000", " 7 ", "٣", "", "a directory", "a fifo", "a link"])
 def test_a_size_is_believed_where_it_is_a_number(tmp_path: Path, tree: Path, note: str) -> None:
     """A note that is no plain number is measured again, and none keeps gc from its work; what a link leads to is not written to."""
-    build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "out", tmp_path / "cache")
+    build_cached(LayerSpec(copy_to_root=(str(tree),)), tmp_path / "out", tmp_path / "cache")
     (entry,) = room.entries(tmp_path / "cache")
     path = tmp_path / "cache/sizes" / entry.path.name
     path.unlink()
@@ -84,7 +84,7 @@ def test_gc_says_what_it_may_not_remove(
     tmp_path: Path, tree: Path, number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What this user may not remove is not said to be in use: gc names the path and the next step, and ends with 73."""
-    build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "out", tmp_path / "cache")
+    build_cached(LayerSpec(copy_to_root=(str(tree),)), tmp_path / "out", tmp_path / "cache")
     (entry,) = room.entries(tmp_path / "cache")
 
     def refuse(_path: Path, _to: Path) -> NoReturn:
@@ -103,7 +103,7 @@ def test_gc_says_what_it_may_not_remove(
 
 def test_what_cannot_be_renamed_is_removed_where_it_is(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlayfs does not rename a directory of its lower layers: gc and a look-up of what is damaged remove it all the same."""
-    cache, spec = LayerCache.within(tmp_path / "cache"), LayerSpec(contents=(str(tree),))
+    cache, spec = LayerCache.within(tmp_path / "cache"), LayerSpec(copy_to_root=(str(tree),))
     key = layer_key(spec)
 
     def refuse(*_: object, **__: object) -> NoReturn:
@@ -130,7 +130,7 @@ def test_a_full_cache_is_said_to_be_full(tmp_path: Path, tree: Path, monkeypatch
 
     monkeypatch.setattr("rootless_layer.system.replace.settle", refuse)
     with pytest.raises(OutputError, match="ROOTLESS_LAYER_CACHE") as caught:
-        build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "out", tmp_path / "cache")
+        build_cached(LayerSpec(copy_to_root=(str(tree),)), tmp_path / "out", tmp_path / "cache")
     (problem,) = caught.value.problems
     assert problem.startswith(f"{tmp_path}/cache/layers: ")
     assert "-o" not in caught.value.hint
@@ -166,7 +166,7 @@ def test_a_machine_without_a_place_for_the_cache(
 def test_a_cache_that_may_not_be_read_is_named(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is done with entries that this user may not open, the path is named, with what to do: 73."""
     cache = tmp_path / "cache"
-    build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "out", cache)
+    build_cached(LayerSpec(copy_to_root=(str(tree),)), tmp_path / "out", cache)
     image = Image.empty(Platform.host()).append(open_layer(str(tmp_path / "out")))
 
     def refuse(path: Path, *_: object) -> NoReturn:
@@ -176,7 +176,7 @@ def test_a_cache_that_may_not_be_read_is_named(tmp_path: Path, tree: Path, monke
     temporary = object.__new__(Temporary)  # nothing is made
     for use in (
         lambda: verify(cache),
-        lambda: build_cached(LayerSpec(contents=(str(tree),)), tmp_path / "again", cache),
+        lambda: build_cached(LayerSpec(copy_to_root=(str(tree),)), tmp_path / "again", cache),
         lambda: open_base(image, cache, temporary),
     ):
         with pytest.raises(OutputError, match="ROOTLESS_LAYER_CACHE") as caught:

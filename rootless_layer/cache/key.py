@@ -68,7 +68,17 @@ def _parts(spec: LayerSpec, blob: Blob, chain_id: str | None, progress: Report) 
         ],
         "environment": list(spec.environment.items()),  # a script sees their order
     }
-    for name in ("view", "writable_closure", "link", "keep_dirlinks", "follow_dirlinks", "conflict", "uid", "gid", "epoch"):
+    for name in (
+        "view",
+        "closure_writable",
+        "link",
+        "keep_dirlinks",
+        "follow_dirlinks",
+        "conflict",
+        "uid",
+        "gid",
+        "source_date_epoch",
+    ):
         parts[name] = getattr(spec, name)
     return parts
 
@@ -102,7 +112,7 @@ def _closure(spec: LayerSpec, *, derived: bool) -> Any:  # noqa: ANN401 - JSON
 def _contents(spec: LayerSpec, progress: Report, *, derived: bool) -> list[list[Any]]:
     locator = Locator(spec)
     trees = _Trees(locator, spec, progress, derived=derived)
-    return [trees.identify(locator.find(content)) for content in spec.contents]
+    return [trees.identify(locator.find(content)) for content in spec.copy_to_root]
 
 
 class _Trees:
@@ -125,7 +135,8 @@ class _Trees:
             status = os.lstat(place.on_disk)
             return ["store", path, *([status.st_ino, status.st_ctime_ns] if self.derived else [])]
         entries = [
-            entry_of(relative, on_disk, status, self.spec.epoch, (0, 0)) for relative, on_disk, status in self.locator.walk(place)
+            entry_of(relative, on_disk, status, self.spec.source_date_epoch, (0, 0))
+            for relative, on_disk, status in self.locator.walk(place)
         ]
         if not self.spec.allow_sparse:
             check_holes(entries)

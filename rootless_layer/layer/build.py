@@ -142,7 +142,7 @@ def _attempt(  # noqa: PLR0913 - one place, split for its length only
         if session is None:
             for note in odd:
                 tell(Progress("plan", note=f"warning: {note}"))
-            tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.epoch)
+            tree = planned.tree if base is None else changeset(base, Delta(planned.tree.entries), spec.source_date_epoch)
             return tree, work
         session.ready()
         overlay = overlay and session.isolation == "namespaces"
@@ -180,7 +180,7 @@ def _run(  # noqa: PLR0913 - as above
         tell(Progress("stage", note=_fallen_back(session, spec, method)))
     rootfs = os.fsencode(f"{work}/rootfs/") if spec.rootfs else b""
     stager = ToolStager(os.fsencode(work), planned, own_sources=rootfs, base=below)
-    staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.writable_closure)
+    staged = stager.stage(method, mounting=mounting, root_view=spec.view == "root", writable_store=spec.closure_writable)
     if spec.tools is not None and spec.view == "root":
         stager.show(spec.tools, mounting=mounting, fallback=session.fallback)
     tell(Progress("run"))
@@ -196,7 +196,7 @@ def _run(  # noqa: PLR0913 - as above
         tell(Progress("scan", note=note))
     if base is None:
         return tree
-    return changeset(base, delta or difference(base, tree), spec.epoch)
+    return changeset(base, delta or difference(base, tree), spec.source_date_epoch)
 
 
 def _fallen_back(session: Session, spec: LayerSpec, method: Method) -> str:
@@ -225,7 +225,7 @@ def _rootfs(spec: LayerSpec, work: str, tell: Callable[[Progress], None]) -> lis
     if os.path.isdir(spec.rootfs):
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)
-    entries = read_tar(spec.rootfs, f"{work}/rootfs", spec.epoch, tell)
+    entries = read_tar(spec.rootfs, f"{work}/rootfs", spec.source_date_epoch, tell)
     check_no_image(spec.rootfs, (entry.path for entry in entries))
     return entries
 
@@ -235,7 +235,7 @@ def _method(stage: Stage, session: Session, spec: LayerSpec) -> Method:
     if stage == "bind" and not mounting:
         message = f"nothing can be mounted here: {session.fallback}"
         raise UnavailableError(message, hint="Use --stage copy, or auto.")
-    if spec.writable_closure:
+    if spec.closure_writable:
         return "copy"
     if stage == "auto":
         return "bind" if mounting else "copy"

@@ -124,13 +124,13 @@ def _listing(tree: Tree, folder: Path, *, relative: bool, fork: bool) -> Iterato
 
 def made_from(spec: LayerSpec) -> dict[str, Any]:
     """Tell what a layer was made from, the same on every machine."""
-    made: dict[str, Any] = {"epoch": spec.epoch, "level": spec.compression.level}
+    made: dict[str, Any] = {"epoch": spec.source_date_epoch, "level": spec.compression.level}
     if spec.base is not None:
         made["base"] = spec.base.chain_id
     if spec.closure is not None:
         made["closure"] = [path.path for path in spec.closure.paths]
-    if spec.contents:
-        made["contents"] = list(spec.contents)
+    if spec.copy_to_root:
+        made["contents"] = list(spec.copy_to_root)
     if spec.rootfs:
         made["rootfs"] = spec.rootfs
     if spec.scripts:

@@ -54,7 +54,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     output: str | os.PathLike[str],
     *,
     strategy: Strategy = POPULAR,
-    epoch: int = 1,
+    source_date_epoch: int = 1,
     uid: int = 0,
     gid: int = 0,
     compression: Compression | None = None,
@@ -67,9 +67,9 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     The layers are given in their order, the lowest first. Unless the ``blob`` is to be *stored*
     they are *derived*: of each there is what describes it, and the bytes come again from the
     store paths, each of which is read once here. In the directory they are ``00``, ``01``, …, each as :func:`.build_layer`
-    would have put it there, and ``layers.json`` lists them in order. ``epoch``, ``uid``, ``gid``,
+    would have put it there, and ``layers.json`` lists them in order. ``source_date_epoch``, ``uid``, ``gid``,
     ``compression`` and ``allow_sparse`` are as in :class:`LayerSpec`; with ``set_times`` everything
-    has the time ``epoch``, also what is older. The same closure gives the same layers.
+    has the time ``source_date_epoch``, also what is older. The same closure gives the same layers.
 
     Raises :class:`ClosureError` for a closure that is not whole or not there, what
     :func:`.store.layering.split` raises, :class:`SourceError` for what cannot be read, and
@@ -84,7 +84,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
         given.refuse("strategy", strategy, "a strategy, as read_strategy gives it")
     given.instance("set_times", set_times, bool, "True or False")
     asked = LayerSpec(
-        epoch=epoch,
+        source_date_epoch=source_date_epoch,
         uid=uid,
         gid=gid,
         compression=Compression() if compression is None else compression,
@@ -154,7 +154,7 @@ def write_layers(
         place.chmod(0o700)  # whatever the umask is
         tree = plan(spec).tree
         if set_times:
-            tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=spec.epoch) for entry in tree if entry.path})
+            tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=spec.source_date_epoch) for entry in tree if entry.path})
         write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=_producers(tree.archived()))
         settle(place)
 

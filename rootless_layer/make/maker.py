@@ -135,7 +135,7 @@ class Maker:
         spec, blob = self.specs[node.name], options.blob
         chain_id = None if below is None else below.chain_id
         read = self._reading(
-            node, lambda: [layer_key(spec, blob=blob, chain_id=chain_id)], long=bool(spec.contents or spec.rootfs)
+            node, lambda: [layer_key(spec, blob=blob, chain_id=chain_id)], long=bool(spec.copy_to_root or spec.rootfs)
         )
         if isinstance(read, Task):
             return read

@@ -70,7 +70,7 @@ class ImageRequest:
     uid: int = 0
     gid: int = 0
     allow_sparse: bool = False
-    epoch: int = 1
+    source_date_epoch: int = 1
     config: dict[str, Any] = attrs.field(factory=dict)
     created: str = "1970-01-01T00:00:01Z"
     architecture: str = ""
@@ -124,7 +124,7 @@ def image_request(attributes: Attributes) -> ImageRequest:
         uid=options.uid or 0,
         gid=options.gid or 0,
         allow_sparse=bool(options.allow_sparse),
-        epoch=options.source_date_epoch or 0,
+        source_date_epoch=options.source_date_epoch or 0,
         config=read_document(config),
         created=options.created or created_at(None),
         architecture=read.text("imageArchitecture"),

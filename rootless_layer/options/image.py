@@ -54,7 +54,7 @@ class ImageOptions:
         help="The closure's layers: as in build.",
     )  # fmt: skip
     source_date_epoch: int | None = option(
-        EPOCH, metavar="SECONDS", attribute="Epoch", nix_default=1, with_closure=True, field="epoch",
+        EPOCH, metavar="SECONDS", attribute="Epoch", nix_default=1, with_closure=True, field="source_date_epoch",
         help="As in build, for the closure.",
     )  # fmt: skip
     uid: int | None = option(ID, shown="0", with_closure=True, field="uid", help="Who owns the closure's files.")

@@ -108,7 +108,7 @@ def spec_fields(options: LayerOptions | ImageOptions, attempt: Attempt) -> dict[
     fields: dict[str, Any] = {}
     for row in rows(type(options)):
         value = getattr(options, row.variable)
-        if row.field == "epoch" and value is None:
+        if row.field == "source_date_epoch" and value is None:
             value = environment_epoch()
         if row.field and value is not None:
             fields[row.field] = value

@@ -46,7 +46,7 @@ class LayerOptions:
         TEXT, default="/", metavar="DIR", faces=WRITTEN, help="Where the store lies, as in `nix --store DIR`."
     )  # fmt: skip
     copy_to_root: tuple[str, ...] = option(
-        TEXTS, default=(), metavar="PATH", attribute="Contents", field="contents",
+        TEXTS, default=(), metavar="PATH", attribute="Contents", field="copy_to_root",
         help="Merge this tree into the root; repeatable."
     )  # fmt: skip
     link: Link = option(
@@ -96,7 +96,7 @@ class LayerOptions:
         FLAG, default=False, field="allow_sparse", help="Write files with more than 1 GiB of holes, every byte of them."
     )  # fmt: skip
     closure_writable: bool = option(
-        FLAG, default=False, field="writable_closure", help="Give the scripts copies of the store paths, to change."
+        FLAG, default=False, field="closure_writable", help="Give the scripts copies of the store paths, to change."
     )  # fmt: skip
     stage: Stage = option(
         OneOf(Stage), default="auto", shown="auto",
@@ -110,7 +110,7 @@ class LayerOptions:
         OneOf(Blob), default="stored", shown="stored", nix_default="derived", help="Write the blob, or only what makes it again."
     )  # fmt: skip
     source_date_epoch: int | None = option(
-        EPOCH, metavar="SECONDS", shown="the variable, else 1", attribute="Epoch", nix_default=1, field="epoch",
+        EPOCH, metavar="SECONDS", shown="the variable, else 1", attribute="Epoch", nix_default=1, field="source_date_epoch",
         help="Later times become this one.",
     )  # fmt: skip
     uid: int = option(ID, default=0, shown="0", field="uid", help="Who owns what no script made.")

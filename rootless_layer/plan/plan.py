@@ -78,7 +78,7 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silen
     for location in own:
         merge.add_store(location)
         progress(Progress("plan", entries=len(merge.entries)))
-    for content in spec.contents:
+    for content in spec.copy_to_root:
         merge.add_tree(merge.locator.find(content))
         progress(Progress("plan", entries=len(merge.entries)))
     if merge.problems:
@@ -128,7 +128,7 @@ def read_directory(top: str, spec: LayerSpec, owners: Mapping[bytes, Listed] | N
     first: dict[tuple[int, int], bytes] = {}
     for path, on_disk, status in sorted(walk(os.fsencode(os.path.realpath(top)), left_out=spec.left_out)):
         owner = (status.st_uid, status.st_gid) if believed else (0, 0)
-        entry = entry_of(path, on_disk, status, spec.epoch, owner)
+        entry = entry_of(path, on_disk, status, spec.source_date_epoch, owner)
         if stat.S_ISSOCK(entry.mode):
             continue  # it belongs to a process; no archive holds one
         try:
@@ -146,7 +146,7 @@ def read_directory(top: str, spec: LayerSpec, owners: Mapping[bytes, Listed] | N
     if not entries or not entries[0].is_dir:
         message = f"{top}: a root filesystem is a directory or a tar archive"
         raise InputError(message)
-    return entries + _nodes(entries, owners or {}, top, spec.epoch)
+    return entries + _nodes(entries, owners or {}, top, spec.source_date_epoch)
 
 
 def _nodes(entries: Iterable[Entry], owners: Mapping[bytes, Listed], top: str, epoch: int) -> list[Entry]:
@@ -233,7 +233,7 @@ class _Merge:
         spec, entries, prefix = self.spec, self.entries, location.path
         for relative, on_disk, status in walk(location.source):
             path = prefix + b"/" + relative if relative else prefix
-            entries[path] = entry_of(path, on_disk, status, spec.epoch, (spec.uid, spec.gid))
+            entries[path] = entry_of(path, on_disk, status, spec.source_date_epoch, (spec.uid, spec.gid))
 
     def add_tree(self, place: Place, at: bytes = b"") -> None:
         """Merge a tree into the root, or at a path there; in the store or not."""
@@ -245,7 +245,7 @@ class _Merge:
             above, _, own = relative.rpartition(b"/")
             above = redirects.get(above, above)
             path = above + b"/" + own if above else own
-            entry = entry_of(path, on_disk, status, spec.epoch, (spec.uid, spec.gid))
+            entry = entry_of(path, on_disk, status, spec.source_date_epoch, (spec.uid, spec.gid))
             if entry.is_dir:
                 # What is read-only in the store is for root to write in the root.
                 entry = attrs.evolve(entry, mode=entry.mode | stat.S_IWUSR)
@@ -260,7 +260,9 @@ class _Merge:
             elif spec.follow_dirlinks and entry.target is not None:
                 linked = self.locator.follow(place, relative)
                 if linked is not None:
-                    self.add(attrs.evolve(entry, mode=stat.S_IFDIR | 0o755, mtime=spec.epoch, target=None), linked.name)
+                    self.add(
+                        attrs.evolve(entry, mode=stat.S_IFDIR | 0o755, mtime=spec.source_date_epoch, target=None), linked.name
+                    )
                     self.add_tree(linked, path)
                     continue
             elif place.stored and entry.is_regular and entry.size and spec.link != "copy":

@@ -127,9 +127,9 @@ def _may_be_set(name: object, value: object) -> bool:
     return bool(name) and "=" not in name and "\0" not in name + value
 
 
-def _contents(value: Iterable[StrPath]) -> tuple[str, ...]:
-    trees = given.several("contents", value, "paths")
-    return tuple(given.path(f"contents[{number}]", tree) for number, tree in enumerate(trees))
+def _trees(value: Iterable[StrPath]) -> tuple[str, ...]:
+    trees = given.several("copy_to_root", value, "paths")
+    return tuple(given.path(f"copy_to_root[{number}]", tree) for number, tree in enumerate(trees))
 
 
 def _scripts(value: Iterable[Script]) -> tuple[Script, ...]:
@@ -184,7 +184,7 @@ class LayerSpec:
 
     ``base`` is what the layer is built upon: the scripts see it, and the layer is the
     difference.
-    ``closure`` is put in the layer under its own store paths; ``contents`` are trees
+    ``closure`` is put in the layer under its own store paths; ``copy_to_root`` are trees
     (paths in the store or not; a relative one is below the working directory of whoever
     builds) merged into the root, where ``link`` says how a
     root file stands for a store file, and ``keep_dirlinks`` lets a directory of one go
@@ -194,7 +194,7 @@ class LayerSpec:
     that the layer starts from, ``rootfs_listing`` an mtree file with the owners and modes
     of a directory. ``scripts`` run in order in one session, in ``view``, with
     ``environment`` added to the fixed one, each for at most ``timeout`` seconds;
-    ``writable_closure`` gives them copies of the store paths that they may change.
+    ``closure_writable`` gives them copies of the store paths that they may change.
     ``tools`` are store paths that scripts in the root view see as well, and that are no
     part of the layer; symbolic links may stand for their files.
 
@@ -214,28 +214,28 @@ class LayerSpec:
     base: Base | None = attrs.field(default=None, validator=_an(Base), eq=_which)
     closure: Closure | None = attrs.field(default=None, validator=_an(Closure))
     tools: Closure | None = attrs.field(default=None, validator=_an(Closure))
-    contents: tuple[str, ...] = attrs.field(default=(), converter=_contents)
+    copy_to_root: tuple[str, ...] = attrs.field(default=(), converter=_trees)
     rootfs: str | None = attrs.field(default=None, converter=_rootfs)
     rootfs_listing: str | None = attrs.field(default=None, converter=_rootfs_listing)
     scripts: tuple[Script, ...] = attrs.field(default=(), converter=_scripts)
     view: View = attrs.field(default="root", validator=_one_of(View))
     environment: Mapping[str, str] = attrs.field(factory=Variables, converter=Variables)
     timeout: float | None = attrs.field(default=None, validator=_timeout)
-    writable_closure: bool = attrs.field(default=False, validator=_flag)
+    closure_writable: bool = attrs.field(default=False, validator=_flag)
     link: Link = attrs.field(default="hard", validator=_one_of(Link))
     keep_dirlinks: bool = attrs.field(default=False, validator=_flag)
     follow_dirlinks: bool = attrs.field(default=False, validator=_flag)
     conflict: Conflict = attrs.field(default="error", validator=_one_of(Conflict))
     uid: int = attrs.field(default=0, validator=_whole(MOST_ID))
     gid: int = attrs.field(default=0, validator=_whole(MOST_ID))
-    epoch: int = attrs.field(default=1, validator=_whole(_LARGEST_TIME))
+    source_date_epoch: int = attrs.field(default=1, validator=_whole(_LARGEST_TIME))
     allow_sparse: bool = attrs.field(default=False, validator=_flag)
     compression: Compression = attrs.field(default=Compression(), validator=_an(Compression))
     left_out: Places = attrs.field(factory=Places, validator=_an(Places))
 
     def inputs(self) -> tuple[str, ...]:
-        """Give the paths of the trees that are read: contents, and a root filesystem."""
-        return (*self.contents, *filter(None, [self.rootfs]))
+        """Give the paths of the trees that are read: those for the root, and a root filesystem."""
+        return (*self.copy_to_root, *filter(None, [self.rootfs]))
 
     def apart_from(self, *outputs: StrPath, caches: tuple[StrPath, ...] = ()) -> LayerSpec:
         """Have outputs and caches left out of the inputs that they lie in.

@@ -43,7 +43,7 @@ class Environment:
             "LOGNAME": "root",
             "USER": "root",
             "PATH": ":".join((_PATH, *folders)),
-            "SOURCE_DATE_EPOCH": str(spec.epoch),
+            "SOURCE_DATE_EPOCH": str(spec.source_date_epoch),
             "TERM": "dumb",
         }
         if spec.view == "directory" and mounted:
@@ -72,11 +72,11 @@ def _program_folders(spec: LayerSpec) -> tuple[list[str], int]:
     caller asked for them; then what they need; and last what ``contents`` merges into the root,
     since ``/bin`` has its programs already.
     """
-    several = [(closure, spec.writable_closure and closure is spec.closure) for closure in (spec.closure, spec.tools) if closure]
+    several = [(closure, spec.closure_writable and closure is spec.closure) for closure in (spec.closure, spec.tools) if closure]
     seen = (stored for closure, writable in several for stored in closure.paths if writable or _has_programs(closure, stored))
     found = list(dict.fromkeys(seen))
     needed = {other for closure, _ in several for others in closure.references.values() for other in others}
-    merged = {StorePath.containing(os.path.abspath(content)) for content in spec.contents}
+    merged = {StorePath.containing(os.path.abspath(content)) for content in spec.copy_to_root}
     by_use = sorted(found, key=lambda stored: (stored in merged, stored in needed))  # else in their order
     fitting = set(_fitting(by_use))
     return [f"{stored.path}/bin" for stored in found if stored in fitting], len(found) - len(fitting)

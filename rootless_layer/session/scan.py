@@ -102,10 +102,10 @@ class _Scan:
     def __init__(self, staged: Staged, record: OwnershipRecord, spec: LayerSpec) -> None:
         self.staged = staged
         self.record = record
-        self.epoch = spec.epoch
+        self.epoch = spec.source_date_epoch
         self.unseen_tools = spec.tools if spec.view == "directory" else None
         self.planned = staged.plan.tree.entries
-        self.store_prefixes = () if spec.writable_closure else tuple(location.path for location in staged.plan.store)
+        self.store_prefixes = () if spec.closure_writable else tuple(location.path for location in staged.plan.store)
         self.used: set[Inode] = set()
         self.groups: dict[Inode, list[bytes]] = {}
         self.notes: list[str] = []
