@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.place import MEMORY, PLACE, in_memory, make_folder, memory_for, once, remove
+from helpers.place import MEMORY, PLACE, in_memory, make_folder, mount_memory, once, remove, unmount
 from helpers.stores import PACKAGES, TOOLS, Store, make_accounts, shared_store
 from helpers.users import User, make_user
 from hypothesis import HealthCheck, settings
@@ -31,9 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(functools.partial(remove, Path(os.environ[PLACE])))
     Path(os.environ[PLACE]).chmod(0o755)
     if not os.environ.get(MEMORY):
-        os.environ[MEMORY] = memory_for(os.environ[PLACE])
-        if os.environ[MEMORY] != os.environ[PLACE]:
-            config.add_cleanup(functools.partial(remove, Path(os.environ[MEMORY])))
+        memory = mount_memory(Path(os.environ[PLACE]))
+        os.environ[MEMORY] = str(memory)
+        if memory != Path(os.environ[PLACE]):
+            config.add_cleanup(functools.partial(unmount, memory))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from helpers.aftermath import (
     owner,
 )
 from helpers.effort import EVERY
-from helpers.place import once, remove
+from helpers.place import in_memory, once, remove
 from helpers.stores import Store, fingerprint, shared_store, store_of
 from helpers.users import SOMEBODY, Result, User
 
@@ -71,7 +71,8 @@ class Stores:
     def of(self, owner: str, *, optimised: bool) -> Store:
         """Give the store of root's or of somebody's."""
         if (owner, optimised) not in self.made:
-            root = self.folder / f"{self.like.root.name}-{owner}-{optimised}"
+            folder = self.folder if owner == "root" or os.geteuid() != 0 else in_memory(self.folder)  # where its owner's home is
+            root = folder / f"{self.like.root.name}-{owner}-{optimised}"
             subprocess.run(["cp", "-a", self.like.root, root], check=True)
             make_victim(root, optimised=optimised)
             if owner != "root" and os.geteuid() == 0:

@@ -13,29 +13,27 @@ HERE = Path(__file__).parents[1]
 PLACE = "ROOTLESS_LAYER_TEST_DIR"
 """The variable with the directory that all of a run's processes share; ``scripts/test`` removes it, however the run ends."""
 MEMORY = "ROOTLESS_LAYER_TEST_MEMORY"
-"""The variable with a run's directory on a tmpfs; it is the one on the disk where no tmpfs will do."""
-_ENOUGH = 4 << 30
-"""Bytes that are free on a tmpfs that will do."""
+"""The variable with a run's directory in memory, below the other; it is the other where no tmpfs will do."""
 
 
-def memory_for(place: str) -> str:
-    """Make the directory on a tmpfs that belongs to a run's directory, if there is a tmpfs that programs can be built on."""
-    folder = f"/dev/shm/{os.path.basename(place)}-memory"
-    try:
-        status = os.statvfs("/dev/shm")
-        if status.f_flag & os.ST_NOEXEC or status.f_bavail * status.f_frsize < _ENOUGH:
-            return place
-        os.mkdir(folder)
-    except OSError:
+def mount_memory(place: Path) -> Path:
+    """Mount a tmpfs below a run's directory; give that directory itself to whoever may not, or where it keeps no attributes."""
+    folder = place / "memory"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder], capture_output=True, check=False).returncode:
         return place
     try:
         os.setxattr(folder, "user.tested", b"")  # Linux 6.6 and later
         os.removexattr(folder, "user.tested")
     except OSError:
-        os.rmdir(folder)
+        unmount(folder)
         return place
-    os.chmod(folder, 0o755)
     return folder
+
+
+def unmount(folder: Path) -> None:
+    """Unmount a file system, whoever still uses it."""
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def in_memory(folder: Path) -> Path:
