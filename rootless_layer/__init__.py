@@ -2,13 +2,13 @@
 
 ::
 
-    from rootless_layer import LayerSpec, Script, build_layer, load_closure
+    from rootless_layer import LayerSpec, Script, build_layer
 
-    spec = LayerSpec(closure=load_closure("graph"), scripts=(Script.text("mkdir /data"),))
+    spec = LayerSpec(rootfs="debian.tar", scripts=(Script.text("mkdir /data"),))
     layer = build_layer(spec, "out")
 
-Names are imported when they are first used, so that what a caller does not use costs
-nothing at its start.
+All that a caller needs is here, and in :mod:`rootless_layer.errors`; modules below may move. Names are
+imported when they are first used, so that a caller pays for those alone.
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .cache.bases import open_base
-    from .cache.build import build_cached
     from .cache.place import cache_directory
+    from .check.diff import Comparison
+    from .check.inspect import Inspection
     from .errors import RootlessLayerError
     from .image.image import Image
-    from .image.read import read_images
-    from .image.write import export_images
+    from .image.read import NamedImage
+    from .image.write import Format
     from .layer.blob import LayerBlob, open_layer
-    from .layer.build import build_layer
     from .layer.layer import Layer
-    from .layer.of_closure import build_layers, read_strategy
-    from .plan.spec import LayerSpec, Script
+    from .layer.of_closure import build_layers
+    from .library.checks import compare, inspect, validate
+    from .library.images import open_base, open_images, write_images
+    from .library.layers import Cancellation, build_layer
+    from .oci.descriptor import Descriptor, Platform
+    from .oci.findings import Finding, Findings
+    from .plan.spec import Blob, Conflict, LayerSpec, Link, Script, Stage, View
+    from .progress import Progress
     from .store.closure import Closure, StorePath
-    from .store.layering import ByList, ByPopularity, BySize
+    from .store.layering import ByList, ByPopularity, BySize, Strategy, split
     from .store.layering_pipeline import Pipeline
     from .store.read import closure_of_paths, load_closure
     from .tar.compression import Compression
@@ -41,40 +46,64 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Base": "tree.base",
+    "Blob": "plan.spec",
     "ByList": "store.layering",
     "ByPopularity": "store.layering",
     "BySize": "store.layering",
+    "Cancellation": "library.layers",
     "Closure": "store.closure",
+    "Comparison": "check.diff",
     "Compression": "tar.compression",
+    "Conflict": "plan.spec",
+    "Descriptor": "oci.descriptor",
     "Entry": "tree.tree",
+    "Finding": "oci.findings",
+    "Findings": "oci.findings",
+    "Format": "image.write",
     "Image": "image.image",
+    "Inspection": "check.inspect",
     "Layer": "layer.layer",
     "LayerBlob": "layer.blob",
     "LayerSpec": "plan.spec",
+    "Link": "plan.spec",
+    "NamedImage": "image.read",
     "Pipeline": "store.layering_pipeline",
+    "Platform": "oci.descriptor",
+    "Progress": "progress",
     "RootlessLayerError": "errors",
     "Script": "plan.spec",
+    "Stage": "plan.spec",
     "StorePath": "store.closure",
+    "Strategy": "store.layering",
     "Tree": "tree.tree",
+    "View": "plan.spec",
     "__version__": "version",
-    "build_cached": "cache.build",
-    "build_layer": "layer.build",
+    "build_layer": "library.layers",
     "build_layers": "layer.of_closure",
     "cache_directory": "cache.place",
     "closure_of_paths": "store.read",
-    "export_images": "image.write",
+    "compare": "library.checks",
+    "inspect": "library.checks",
     "load_closure": "store.read",
-    "open_base": "cache.bases",
+    "open_base": "library.images",
+    "open_images": "library.images",
     "open_layer": "layer.blob",
-    "read_images": "image.read",
-    "read_strategy": "layer.of_closure",
+    "split": "store.layering",
+    "validate": "library.checks",
+    "write_images": "library.images",
 }
 __all__ = [
-    "Base", "ByList", "ByPopularity", "BySize", "Closure", "Compression", "Entry", "Image", "Layer", "LayerBlob",
-    "LayerSpec", "Pipeline", "RootlessLayerError", "Script", "StorePath", "Tree", "__version__", "build_cached",
-    "build_layer", "build_layers", "cache_directory", "closure_of_paths", "export_images", "load_closure", "open_base",
-    "open_layer", "read_images", "read_strategy",
+    "Base", "Blob", "ByList", "ByPopularity", "BySize", "Cancellation", "Closure", "Comparison", "Compression",
+    "Conflict", "Descriptor", "Entry", "Finding", "Findings", "Format", "Image", "Inspection", "Layer", "LayerBlob",
+    "LayerSpec", "Link", "NamedImage", "Pipeline", "Platform", "Progress", "RootlessLayerError", "Script", "Stage",
+    "StorePath", "Strategy", "Tree", "View", "__version__", "build_layer", "build_layers", "cache_directory",
+    "closure_of_paths", "compare", "inspect", "load_closure", "open_base", "open_images", "open_layer", "split",
+    "validate", "write_images",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type checker reads the imports above

@@ -13,6 +13,7 @@
     ├── UnavailableError          this machine lacks a program or a kernel feature
     ├── MachineError              this machine ran out of something, or a disk fails
     ├── OutputError               the output cannot be written
+    ├── CancelledError            the caller ended the build
     ├── ArchiveError              libarchive refused
     └── SessionError              the script's session
         ├── ScriptError           a script failed, was killed or timed out
@@ -119,6 +120,10 @@ class OutputError(RootlessLayerError):
     """The output cannot be written; nothing of it was kept."""
 
     exit_code = 73
+
+
+class CancelledError(RootlessLayerError):
+    """The caller has cancelled the build; nothing of it was kept."""
 
 
 class ArchiveError(RootlessLayerError):

@@ -24,8 +24,8 @@ from rootless_layer.check.validate import validate
 from rootless_layer.errors import InputError, RootlessLayerError
 from rootless_layer.image.admission import admit
 from rootless_layer.image.image import Image
-from rootless_layer.image.read import Stored, read_images
-from rootless_layer.image.write import export_images
+from rootless_layer.image.read import NamedImage, read_images
+from rootless_layer.image.write import write_images
 from rootless_layer.layer.attributes import unsettable
 from rootless_layer.layer.blob import LayerBlob, open_layer
 from rootless_layer.oci.config import check_config, exposed, problems, word_problem
@@ -187,7 +187,7 @@ def upon(folder: Path, *layers: bytes, config: dict[str, Any] | None = None) -> 
 def told(image: Image) -> list[str]:
     """Give what is said of an image that is to be written."""
     said: list[str] = []
-    admit([Stored(image)], said.append)
+    admit([NamedImage(image)], said.append)
     return said
 
 
@@ -233,7 +233,7 @@ def test_what_may_be_an_accident_is_a_warning(folder: Path, paths: tuple[str, ..
     for line, part in zip(said, expected, strict=True):
         assert line.startswith(f"warning: {folder}/own: {part}")
     foreign = folder / "foreign"
-    export_images([Stored(image)], str(foreign), "layout")
+    write_images([NamedImage(image)], str(foreign), "layout")
     assert [line for line in notes(foreign).splitlines() if "in the layers below" in line] == [
         line.replace(f"warning: {folder}/own", next(iter(notes(foreign).splitlines())).split(": ")[0]) for line in said
     ]
@@ -367,7 +367,7 @@ def test_a_base_is_made_to_fit(folder: Path) -> None:
     image = stored.image.configured({})
     assert {layer.descriptor.media_type for layer in image.layers} == {LAYER + "+gzip"}
     assert [row.get("empty_layer", False) for row in image.described["history"]] == [False, False, True]
-    export_images([attrs.evolve(stored, image=image)], str(folder / "out"), "layout")
+    write_images([attrs.evolve(stored, image=image)], str(folder / "out"), "layout")
     assert validate(str(folder / "out"), no_spool).valid
 
 
@@ -379,7 +379,7 @@ def test_a_wrong_diff_id_is_refused(folder: Path, stored: Any) -> None:
     made.change["config"] = lambda said: said["rootfs"].update(diff_ids=["sha256:" + "0" * 64, said["rootfs"]["diff_ids"][1]])
     made.write()
     with pytest.raises(InputError, match="0000"):
-        export_images(read_images(str(made.folder), no_spool), str(folder / "out"), "layout")
+        write_images(read_images(str(made.folder), no_spool), str(folder / "out"), "layout")
     assert not (folder / "out").exists()
 
 
@@ -405,7 +405,7 @@ def test_zstd_layers_stand_twice_in_an_archive(folder: Path) -> None:
     build_layer(spec, folder / "zstd")
     image = Image.empty(Platform.host()).append(open_layer(str(folder / "zstd")))
     said: list[str] = []
-    export_images([Stored(image, ("x:1",))], str(folder / "a.tar"), "archive", progress=lambda at: said.append(at.note))
+    write_images([NamedImage(image, ("x:1",))], str(folder / "a.tar"), "archive", progress=lambda at: said.append(at.note))
     assert [note[:20] for note in said if note] == ["warning: docker befo"]
     found = read_images(str(folder / "a.tar"), no_spool)
     assert [stored.image.manifest_digest for stored in found] == [image.manifest_digest]
@@ -465,7 +465,7 @@ def test_what_is_written_is_valid(
             image = stored.image.configured(changes)
             if top:
                 image = image.append(own_layer(folder, "tmp/x"))
-            export_images([Stored(image, tuple(dict.fromkeys(names)))], str(folder / "out"), kind)
+            write_images([NamedImage(image, tuple(dict.fromkeys(names)))], str(folder / "out"), kind)
         except RootlessLayerError as error:
             assert error.problems
             assert not (folder / "out").exists()

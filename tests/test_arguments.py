@@ -17,8 +17,8 @@ from rootless_layer.cli.main import main
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.image import Image
 from rootless_layer.image.open import open_image
-from rootless_layer.image.read import Stored, read_images
-from rootless_layer.image.write import export_images
+from rootless_layer.image.read import NamedImage, read_images
+from rootless_layer.image.write import write_images
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import load
@@ -278,7 +278,7 @@ def test_an_image_is_no_root_filesystem(form: Literal["layout", "archive", "dock
     build_layer(LayerSpec(copy_to_root=[str(tmp_path / "tree")]), tmp_path / "layer")
     if form != "layer":
         image = Image.empty(Platform.host()).append(open_layer(tmp_path / "layer"))
-        export_images([Stored(image, ("a:1",))], tmp_path / form, form)
+        write_images([NamedImage(image, ("a:1",))], tmp_path / form, form)
     with pytest.raises(InputError) as raised:
         build_layer(LayerSpec(rootfs=str(tmp_path / form)), tmp_path / "out")
     assert "is an image or a layer" in str(raised.value)

@@ -31,13 +31,13 @@ from rootless_layer import (  # fmt: skip
     Image,
     LayerSpec,
     Script,
-    build_cached,
     build_layer,
     closure_of_paths,
-    open_base,
     open_layer,
 )
 from rootless_layer.cache import room  # fmt: skip
+from rootless_layer.cache.bases import open_base
+from rootless_layer.cache.build import build_cached
 from rootless_layer.cache.key import layer_key
 from rootless_layer.cache.layers import Entry, LayerCache
 from rootless_layer.cache.room import parse_size

@@ -21,18 +21,18 @@ from rootless_layer import (
     Script,
     StorePath,
     Tree,
-    build_cached,
     build_layer,
     build_layers,
     closure_of_paths,
-    export_images,
     load_closure,
-    open_base,
     open_layer,
-    read_images,
-    read_strategy,
 )
+from rootless_layer.cache.bases import open_base
+from rootless_layer.cache.build import build_cached
 from rootless_layer.errors import InputError, ScriptError
+from rootless_layer.image.read import read_images
+from rootless_layer.image.write import write_images
+from rootless_layer.layer.of_closure import read_strategy
 from rootless_layer.store.layering import split
 
 ANY: Any = None
@@ -137,9 +137,9 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "cache": (lambda: build_cached(LayerSpec(), "/no/such/out", ""), "cache"),
     "layers' blob": (lambda: build_layers(Closure(), 3, "/no/such/out", blob="x"), "blob"),  # type: ignore[arg-type]
     "layers' closure": (lambda: build_layers("graph", 3, "/no/such/out"), "closure"),  # type: ignore[arg-type]
-    "most": (lambda: split(Closure(), "3"), "most"),  # type: ignore[arg-type]
-    "format": (lambda: export_images([], "/no/such/out", "oci"), "kind"),  # type: ignore[arg-type]
-    "image output": (lambda: export_images([], "", "archive"), "output"),
+    "max_layers": (lambda: split(Closure(), "3"), "max_layers"),  # type: ignore[arg-type]
+    "format": (lambda: write_images([], "/no/such/out", "oci"), "kind"),  # type: ignore[arg-type]
+    "image output": (lambda: write_images([], "", "archive"), "output"),
     "store paths": (lambda: closure_of_paths(TREE), "paths"),
     "graph": (lambda: load_closure(3), "source"),  # type: ignore[arg-type]
     "store root": (lambda: Closure({}, 3), "store_root"),  # type: ignore[arg-type]
@@ -166,9 +166,9 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "caches": (lambda: LayerSpec().apart_from(caches=ANY), "caches"),
     "a base's image": (lambda: open_base(ANY, "/no/cache", ANY), "image"),
     "a base's temporary": (lambda: open_base(EMPTY, "/no/cache", ANY), "temporary"),
-    "exported": (lambda: export_images(ANY, "/no/such/out", "archive"), "images"),
-    "an image by itself": (lambda: export_images([EMPTY], "/no/such/out", "archive"), "images"),  # type: ignore[list-item]
-    "stream": (lambda: export_images([], "-", "archive", stream=ANY or 3), "stream"),
+    "exported": (lambda: write_images(ANY, "/no/such/out", "archive"), "images"),
+    "an image by itself": (lambda: write_images([EMPTY], "/no/such/out", "archive"), "images"),  # type: ignore[list-item]
+    "stream": (lambda: write_images([], "-", "archive", stream=ANY or 3), "stream"),
     "progress": (lambda: build_layer(LayerSpec(), "/no/such/out", progress=ANY or 5), "progress"),
     "cached progress": (lambda: cached(progress=5), "progress"),
     "chain ID": (lambda: cached(chain_id=b"x"), "chain_id"),

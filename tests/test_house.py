@@ -19,7 +19,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 GROUND = {"errors", "frozen", "given", "progress", "terminal", "version"}
 """Modules that stand on the ground: every package may use them."""
 PACKAGES = (
-    "system", "oci", "tree", "store", "tar", "plan", "session", "layer", "image", "cache", "check", "options", "make", "nix", "cli",
+    "system", "oci", "tree", "store", "tar", "plan", "session", "layer", "image", "cache", "check", "library", "options", "make", "nix", "cli",
 )  # fmt: skip
 """From the bottom to the top, as the data flows."""
 ALONE = ("system", "session/inside")

@@ -33,7 +33,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootless_layer.errors import InputError, RootlessLayerError
-from rootless_layer.image.read import Stored, choose, read_images
+from rootless_layer.image.read import NamedImage, choose, read_images
 from rootless_layer.image.write import write_docker_archive, write_layout
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.descriptor import Platform
@@ -920,8 +920,8 @@ def attempt(path: Path, folder: Path) -> tuple[str, RootlessLayerError | None]:
         base = choose(found, str(path), Platform("linux", "amd64"))
         changed = base.configured({"Env": ["A=1"], "Labels": {"a": "b"}}, created="2020-01-01T00:00:00Z")
         (folder / "layout").mkdir()
-        write_layout([Stored(changed, stored.names) for stored in found[:1]], folder / "layout")
-        write_docker_archive([Stored(changed)], io.BytesIO())
+        write_layout([NamedImage(changed, stored.names) for stored in found[:1]], folder / "layout")
+        write_docker_archive([NamedImage(changed)], io.BytesIO())
     except RootlessLayerError as error:
         assert all(str(path) in problem for problem in error.problems), error
         return "", error

@@ -22,15 +22,15 @@ from helpers.aftermath import ABSENT, assert_nothing_left, assert_said, is_ready
 from helpers.stores import PACKAGES, Store, make_store, own
 from helpers.users import COMMAND, HANG, Result, User
 
-from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure, read_strategy
+from rootless_layer import ByList, BySize, Closure, Compression, Pipeline, StorePath, build_layers, load_closure
 from rootless_layer.check.validate import validate
 from rootless_layer.errors import InputError, OutputError, UnrepresentableError
 from rootless_layer.image.image import Image
-from rootless_layer.image.read import Stored
-from rootless_layer.image.write import Format, export_images
+from rootless_layer.image.read import NamedImage
+from rootless_layer.image.write import Format, write_images
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.contents import store_paths
-from rootless_layer.layer.of_closure import Splitting, make_layers
+from rootless_layer.layer.of_closure import Splitting, make_layers, read_strategy
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.plan.spec import LayerSpec
 from rootless_layer.progress import Progress
@@ -426,7 +426,7 @@ def test_progress_adds_up(tmp_path: Path, kind: Format, folder: str, *, threads:
         for layer in layers:
             image_ = image_.append(layer, created="1970-01-01T00:00:01Z")
         steps.clear()
-        export_images([Stored(image_, ("a:1",))], str(tmp_path / "image"), kind, progress=steps.append)
+        write_images([NamedImage(image_, ("a:1",))], str(tmp_path / "image"), kind, progress=steps.append)
     finally:
         ended.set()
     whole = sum(layer.descriptor.size for layer in layers)

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from helpers.users import COMMAND, User
 
-from rootless_layer import LayerSpec, Script, build_layer, closure_of_paths, export_images, open_base
+from rootless_layer import LayerSpec, Script, build_layer, closure_of_paths, write_images
+from rootless_layer.cache.bases import open_base
 from rootless_layer.cache.build import build_cached
 from rootless_layer.errors import OutputError
 from rootless_layer.image.derived import write_derived
 from rootless_layer.image.image import Image
-from rootless_layer.image.read import Stored
+from rootless_layer.image.read import NamedImage
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.made import CLOSURE_LAYERS, DERIVED_IMAGE, IMAGE_LAYOUT, LAYER, Made
 from rootless_layer.layer.of_closure import build_layers
@@ -65,9 +66,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         both = both.append(open_layer(str(folder / "work" / name)))
     write_derived(both, (), folder / "passing", passing=str(folder / "work"))
     stored = open_layer(str(folder / "stored"))
-    images = [Stored(Image.empty(Platform("linux", machine)).append(stored), ("b:1",)) for machine in ("amd64", "arm64")]
-    export_images(images[:1], str(folder / "layout"), "layout")
-    export_images(images, str(folder / "platforms"), "layout", several_platforms=True)
+    images = [NamedImage(Image.empty(Platform("linux", machine)).append(stored), ("b:1",)) for machine in ("amd64", "arm64")]
+    write_images(images[:1], str(folder / "layout"), "layout")
+    write_images(images, str(folder / "platforms"), "layout", several_platforms=True)
     return {name: folder / name for name in KINDS}
 
 

@@ -10,8 +10,10 @@ from typing import NoReturn
 
 import pytest
 
-from rootless_layer import Image, LayerSpec, build_cached, open_base, open_layer
+from rootless_layer import Image, LayerSpec, open_layer
 from rootless_layer.cache import room
+from rootless_layer.cache.bases import open_base
+from rootless_layer.cache.build import build_cached
 from rootless_layer.cache.key import layer_key
 from rootless_layer.cache.layers import LayerCache
 from rootless_layer.cache.upkeep import collect, verify

@@ -50,7 +50,7 @@ def open_base(
     given.instance("temporary", temporary, Temporary, "a Temporary")
     given.whole("most_bytes", most_bytes, 1, sys.maxsize)
     given.function("progress", progress)
-    place = Path(given.path("cache", cache)) / SNAPSHOTS
+    place = Path(os.path.abspath(given.path("cache", cache))) / SNAPSHOTS  # overlayfs is given it from elsewhere
     folders = [place / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
     merged = Merged()
     leases = _held(folders)

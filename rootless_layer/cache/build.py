@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from rootless_layer import given
-from rootless_layer.layer.blob import open_layer
-from rootless_layer.layer.layer import made_from
-from rootless_layer.layer.made import LAYER_JSON
+from rootless_layer.layer.layer import Layer, made_from
 from rootless_layer.layer.of_closure import write_layers
-from rootless_layer.oci.descriptor import Descriptor
 from rootless_layer.plan.spec import Blob, LayerSpec, Stage
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.replace import ASIDE, make_folder
@@ -30,36 +26,8 @@ if TYPE_CHECKING:
 
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.tree.base import Base
-    from rootless_layer.tree.tree import Tree
 
     from .layers import Entry
-
-
-@attrs.frozen(slots=True)
-class Delivered:
-    """A layer in its place, of which only ``layer.json`` was read: what it says."""
-
-    directory: Path
-    said: dict[str, Any]
-
-    @classmethod
-    def at(cls, directory: Path) -> Delivered:
-        """Read a layer that was just put there."""
-        return cls(directory, json.loads((directory / LAYER_JSON).read_bytes()))
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """Give the blob's descriptor."""
-        return Descriptor(self.said["mediaType"], self.said["digest"], self.said["size"])
-
-    @property
-    def tree(self) -> Tree:
-        """Read the layer's listing."""
-        return open_layer(str(self.directory)).read_tree()
-
-    def to_json(self) -> dict[str, Any]:
-        """Give what ``layer.json`` says."""
-        return self.said
 
 
 def sources(spec: LayerSpec, chain_id: str | None) -> dict[str, Any]:
@@ -76,8 +44,8 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     open_base: Callable[[], Base | None] | None = None,
     stage: Stage = "auto",
     blob: Blob = "stored",
-    progress: Callable[[Progress], None] | None = None,
-) -> Delivered:
+    progress: Callable[[Progress], object] | None = None,
+) -> Layer:
     """Put a layer in the directory ``output``, from the cache, or built and kept there.
 
     ``cache`` is :func:`rootless_layer.cache.place.cache_directory`. A base need not be open: where
@@ -115,7 +83,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     finally:
         entry.lease.release()
     tell(Progress("done"))
-    return Delivered.at(Path(os.path.realpath(output)))
+    return Layer.at(Path(os.path.realpath(output)))
 
 
 class Holder:

@@ -146,7 +146,7 @@ class LayerCache:
         *,
         blob: Blob = "stored",
         stage: Stage = "auto",
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[Progress], object] | None = None,
     ) -> Entry:
         """Build a layer and keep it; ``key`` is its :func:`rootless_layer.cache.key.layer_key`.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rootless_layer.image.image import Image
-    from rootless_layer.image.read import Stored
+    from rootless_layer.image.read import NamedImage
     from rootless_layer.tar.read import Member
     from rootless_layer.tree.changes import Changes
 
@@ -250,7 +250,7 @@ def _manifest_digests(path: str) -> dict[_Key, str]:
     return found
 
 
-def _inspected(stored: Stored, read: dict[str, Contents], digests: Mapping[_Key, str], *, is_layer: bool) -> Inspection:
+def _inspected(stored: NamedImage, read: dict[str, Contents], digests: Mapping[_Key, str], *, is_layer: bool) -> Inspection:
     below: Merged = {}
     reports = []
     every: list[Contents] = []

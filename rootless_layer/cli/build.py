@@ -13,6 +13,7 @@ from rootless_layer.cache.bases import open_base
 from rootless_layer.cache.build import build_cached
 from rootless_layer.cache.place import cache_directory, cache_to_leave_out
 from rootless_layer.image.open import open_image
+from rootless_layer.image.spool import spooling
 from rootless_layer.layer.build import build_layer
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.options.inputs import Inputs
@@ -25,13 +26,10 @@ from .command import Strict, check_different
 from .options import of_table, told
 from .progress import Shower
 from .say import give
-from .spool import spooling
 from .values import as_written, check_epoch
 
 if TYPE_CHECKING:
-    from rootless_layer.cache.build import Delivered
     from rootless_layer.image.image import Image
-    from rootless_layer.layer.layer import Layer
     from rootless_layer.plan.spec import LayerSpec
     from rootless_layer.tree.base import Base
 
@@ -63,7 +61,7 @@ def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
 
         if cache is not None:
             chain_id = None if below is None else below.chain_id
-            layer: Delivered | Layer = build_cached(
+            layer = build_cached(
                 spec, output, cache, chain_id=chain_id, open_base=base, stage=options.stage, blob=options.blob, progress=show
             )
         else:

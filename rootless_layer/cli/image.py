@@ -15,7 +15,8 @@ from rootless_layer.cache.place import cache_directory
 from rootless_layer.errors import InputError
 from rootless_layer.image.image import BY_CLOSURE, Image
 from rootless_layer.image.open import open_image
-from rootless_layer.image.read import Stored
+from rootless_layer.image.read import NamedImage
+from rootless_layer.image.spool import spooled, spooling
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.of_closure import make_layers
 from rootless_layer.oci.config import check_config
@@ -32,7 +33,6 @@ from .command import Strict, check_different
 from .options import of_table, told
 from .output import check_output, format_of, write
 from .progress import Shower
-from .spool import spooled, spooling
 from .values import as_written, check_epoch
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def image(**given: Any) -> None:  # noqa: ANN401 - click's own values
         for changes in (*configs, flagged):
             made = made.configured(changes)
         made = made.configured({}, created=created, platform=new, author=options.author)
-        write([Stored(made, names)], options, show, several_platforms=False)
+        write([NamedImage(made, names)], options, show, several_platforms=False)
 
 
 def _splitting(options: ImageOptions) -> Splitting | None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rootless_layer.errors import InputError
-from rootless_layer.image.read import Stored, is_named, read_images
+from rootless_layer.image.read import NamedImage, is_named, read_images
+from rootless_layer.image.spool import spooling
 from rootless_layer.oci.reference import path_and_name, tag_of
 from rootless_layer.options.image import OUTPUT, ImageOptions
 from rootless_layer.options.option import of_command
@@ -16,7 +17,6 @@ from .command import Strict, check_different
 from .options import of_table
 from .output import check_output, write
 from .progress import Shower
-from .spool import spooling
 from .values import as_written
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def merge(images: Sequence[str], name: str | None, **given: Any) -> None:  # noq
     with as_written("--index"):
         name = tag_of(name) if name else name
     with spooling() as spool:
-        found: list[Stored] = []
+        found: list[NamedImage] = []
         holders: dict[str, tuple[str, str]] = {}
         for path in images:
             where, wanted = path_and_name(path)
@@ -51,11 +51,11 @@ def merge(images: Sequence[str], name: str | None, **given: Any) -> None:  # noq
                     _check_platform(path, stored, holders)
         if name:  # an image that has several names is there for each of them
             different = {stored.image.manifest_digest: stored.image for stored in found}
-            found = [Stored(image, (name,)) for image in different.values()]
+            found = [NamedImage(image, (name,)) for image in different.values()]
         write(found, options, Shower(quiet=options.quiet), several_platforms=bool(name))
 
 
-def _check_platform(path: str, stored: Stored, holders: dict[str, tuple[str, str]]) -> None:
+def _check_platform(path: str, stored: NamedImage, holders: dict[str, tuple[str, str]]) -> None:
     """Raise :class:`InputError` for the second image for a platform, with where both are; note the first."""
     digest, platform = stored.image.manifest_digest, str(stored.image.platform)
     other, its = holders.setdefault(platform, (path, digest))

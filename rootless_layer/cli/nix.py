@@ -16,6 +16,7 @@ from rootless_layer.cache.place import cache_directory, cache_to_leave_out
 from rootless_layer.errors import InputError
 from rootless_layer.image.admission import admit
 from rootless_layer.image.derived import base_of
+from rootless_layer.image.spool import spooling
 from rootless_layer.image.write import check_target, write_archive
 from rootless_layer.layer.build import build_layer
 from rootless_layer.layer.contents import store_paths
@@ -31,7 +32,6 @@ from rootless_layer.tar.parallel import serialise
 
 from .command import Strict
 from .say import check_stdout, say
-from .spool import spooling
 from .values import as_written
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _own_cache(output: str) -> tuple[Path, ...]:
     return (Path(f"{top}/.rootless-layer-cache-{os.path.basename(output)}"),) if own else ()
 
 
-def _teller(*, quiet: bool) -> Callable[[Progress], None]:
+def _teller(*, quiet: bool) -> Callable[[Progress], object]:
     say = _said(quiet=quiet)
 
     def tell(progress: Progress) -> None:

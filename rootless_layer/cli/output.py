@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rootless_layer.image.write import check_target, export_images
+from rootless_layer.image.write import check_target, write_images
 from rootless_layer.options.output import image_format
 
 from .say import check_stdout, give, give_json
 from .values import as_written
 
 if TYPE_CHECKING:
-    from rootless_layer.image.read import Stored
+    from rootless_layer.image.read import NamedImage
     from rootless_layer.image.write import Format
     from rootless_layer.options.image import ImageOptions
 
@@ -42,12 +42,12 @@ def check_output(options: ImageOptions) -> None:
         check_target(output, kind)
 
 
-def write(images: list[Stored], options: ImageOptions, show: Shower, *, several_platforms: bool) -> None:
+def write(images: list[NamedImage], options: ImageOptions, show: Shower, *, several_platforms: bool) -> None:
     """Write images, and tell what was written."""
     output = options.output or ""
     stream = sys.stdout.buffer if output == "-" else None
     try:
-        export_images(images, output, format_of(options), several_platforms=several_platforms, stream=stream, progress=show)
+        write_images(images, output, format_of(options), several_platforms=several_platforms, stream=stream, progress=show)
     finally:
         show.end()
     if options.as_json:
@@ -56,7 +56,7 @@ def write(images: list[Stored], options: ImageOptions, show: Shower, *, several_
         give(stored.image.manifest_digest for stored in images)
 
 
-def _described(stored: Stored) -> dict[str, object]:
+def _described(stored: NamedImage) -> dict[str, object]:
     return {
         "manifestDigest": stored.image.manifest_digest,
         "names": list(stored.names),

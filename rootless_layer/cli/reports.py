@@ -11,6 +11,7 @@ from rootless_layer.check.inspect import inspect as look
 from rootless_layer.check.validate import validate as check
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.open import open_image
+from rootless_layer.image.spool import spooling
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.findings import Finding, Findings
 from rootless_layer.oci.reference import path_and_name
@@ -19,7 +20,6 @@ from rootless_layer.terminal import counted
 
 from .command import Strict
 from .say import give, give_json, say
-from .spool import spooling
 from .statuses import DIFFERENT, INVALID
 from .values import PLATFORM
 

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from rootless_layer.tree.tree import Entry
 
     from .image import Image
-    from .read import Stored
+    from .read import NamedImage
 
 MOST_FOR_DOCKER, _MOST = 125, 500
 """How many layers docker takes (127 of overlay2, less the two of a container), and overlayfs at all."""
 _OF_CLOSURES = frozenset({b"", b"nix", b"nix/store"})
 
 
-def admit(images: Sequence[Stored], tell: Callable[[str], object]) -> None:
+def admit(images: Sequence[NamedImage], tell: Callable[[str], object]) -> None:
     """Check images that are to be written; ``tell`` is told what a person should know, a line each.
 
     Raises :class:`InputError` with all that is wrong with configs, names and diff IDs, or where

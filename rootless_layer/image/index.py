@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from rootless_layer.layer.blob import LayerBlob
 
-    from .read import Stored
+    from .read import NamedImage
 
 
-def index(images: Sequence[Stored], *, several_platforms: bool) -> tuple[bytes, list[bytes]]:
+def index(images: Sequence[NamedImage], *, several_platforms: bool) -> tuple[bytes, list[bytes]]:
     """Give ``index.json``, and the documents that it refers to beside configs and manifests.
 
     With ``several_platforms`` all images stand under one index of their own, named as the
@@ -46,7 +46,7 @@ def _named(row: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def docker_manifest(
-    images: Sequence[Stored], layer_name: Callable[[LayerBlob], str], config_name: Callable[[bytes], str]
+    images: Sequence[NamedImage], layer_name: Callable[[LayerBlob], str], config_name: Callable[[bytes], str]
 ) -> bytes:
     """Give ``manifest.json``, by which docker finds configs and layers in an archive."""
     return canonical(

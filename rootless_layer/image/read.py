@@ -62,14 +62,14 @@ MOST_READ = 1_000
 
 
 @attrs.frozen(slots=True)
-class Stored:
+class NamedImage:
     """An image that was found, and the names it is stored under."""
 
     image: Image
     names: tuple[str, ...] = ()
 
 
-def read_images(path: str | os.PathLike[str], spool: Callable[[], str]) -> list[Stored]:
+def read_images(path: str | os.PathLike[str], spool: Callable[[], str]) -> list[NamedImage]:
     """Read every image at ``path``, in the order in which it lists them.
 
     ``spool`` gives the path of a new file in a directory that lasts as long as the images
@@ -85,12 +85,12 @@ def read_images(path: str | os.PathLike[str], spool: Callable[[], str]) -> list[
         raise unreadable(error, str(error.filename or path)) from error
 
 
-def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
+def _read(path: str, spool: Callable[[], str]) -> list[NamedImage]:
     if os.path.isdir(path):
         if os.path.isfile(f"{path}/layer.json"):
-            return [Stored(Image.empty(Platform.host()).append(open_layer(path)))]
+            return [NamedImage(Image.empty(Platform.host()).append(open_layer(path)))]
         if os.path.isfile(f"{path}/{IMAGE_JSON}"):
-            return [Stored(*read_derived(path))]
+            return [NamedImage(*read_derived(path))]
         return _Files(path, in_directory(path)).images()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
@@ -99,7 +99,7 @@ def _read(path: str, spool: Callable[[], str]) -> list[Stored]:
     return _Files(path, in_archive(plain, path)).images()
 
 
-def choose(found: list[Stored], where: str, platform: Platform, name: str = "") -> Image:
+def choose(found: list[NamedImage], where: str, platform: Platform, name: str = "") -> Image:
     """Give the one image of that name, where one is asked for, and for that platform.
 
     Raises :class:`InputError`, listing what there is, where there is none or several.
@@ -116,7 +116,7 @@ def choose(found: list[Stored], where: str, platform: Platform, name: str = "") 
     return next(iter(different.values()))
 
 
-def is_named(stored: Stored, name: str) -> bool:
+def is_named(stored: NamedImage, name: str) -> bool:
     """Say whether an image has a name."""
     return is_among(name, stored.names)
 
@@ -141,7 +141,7 @@ class _Files:
         self.configs: dict[str, tuple[bytes, list[str]]] = {}
         self.layers: dict[tuple[str, str], LayerBlob] = {}
 
-    def images(self) -> list[Stored]:
+    def images(self) -> list[NamedImage]:
         try:
             if self.find("index.json") is not None:
                 return list(self._index(self._json("index.json"), ""))
@@ -182,7 +182,7 @@ class _Files:
             raise InputError(message, hint=DAMAGED)
         return data
 
-    def _index(self, index: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[Stored]:
+    def _index(self, index: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[NamedImage]:
         self._spelled("an index", index, INDEX_NAMES)
         for descriptor in index["manifests"]:
             self._spelled("an index", descriptor, DESCRIPTOR_NAMES)
@@ -201,7 +201,7 @@ class _Files:
             elif kind in {MANIFEST, DOCKER_MANIFEST} and not descriptor.get("artifactType"):
                 if (descriptor.get("platform") or {}).get("architecture") == "unknown":
                     continue  # an attestation, as buildkit adds
-                yield Stored(self._image(descriptor), (named,) if named else ())
+                yield NamedImage(self._image(descriptor), (named,) if named else ())
 
     def _image(self, listed: Mapping[str, Any]) -> Image:
         key = listed["digest"], listed["size"]
@@ -238,7 +238,7 @@ class _Files:
             layers.append(LayerBlob(descriptor, diff_id, piece))
         return Image(config, tuple(layers))
 
-    def _docker(self, row: Mapping[str, Any]) -> Stored:
+    def _docker(self, row: Mapping[str, Any]) -> NamedImage:
         config, diff_ids = self._docker_config(row["Config"])
         if len(diff_ids) != len(row["Layers"]):
             message = f"{self.where}: manifest.json lists {len(row['Layers'])} layers, and the config {len(diff_ids)} diff IDs"
@@ -246,7 +246,7 @@ class _Files:
         self._check_count(len(diff_ids))
         layers = [self._docker_layer(name, diff_id) for name, diff_id in zip(row["Layers"], diff_ids, strict=True)]
         names: list[str] = row.get("RepoTags") or []
-        return Stored(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
+        return NamedImage(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
 
     def _docker_config(self, name: str) -> tuple[bytes, list[str]]:
         if name not in self.configs:

@@ -38,7 +38,7 @@ from rootless_layer.system.temporary import Temporary
 
 from .admission import admit
 from .index import docker_manifest, index
-from .read import Stored
+from .read import NamedImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ _PIPE_BYTES = 1 << 20
 
 
 def write_layout(
-    images: Sequence[Stored],
+    images: Sequence[NamedImage],
     folder: Path,
     *,
     several_platforms: bool = False,
@@ -124,12 +124,12 @@ def _write_all(file: Any, part: memoryview) -> None:  # noqa: ANN401 - a raw fil
         part = part[file.write(part) :]
 
 
-def _layers(images: Sequence[Stored]) -> list[LayerBlob]:
+def _layers(images: Sequence[NamedImage]) -> list[LayerBlob]:
     """Give each layer once, whatever images it is in."""
     return list({layer.descriptor.digest: layer for stored in images for layer in stored.image.layers}.values())
 
 
-def _documents(images: Sequence[Stored]) -> list[bytes]:
+def _documents(images: Sequence[NamedImage]) -> list[bytes]:
     return list(dict.fromkeys(document for stored in images for document in (stored.image.config, stored.image.manifest)))
 
 
@@ -173,7 +173,7 @@ class _Archive:
 
 
 def write_archive(
-    images: Sequence[Stored],
+    images: Sequence[NamedImage],
     file: BinaryIO,
     *,
     several_platforms: bool = False,
@@ -225,7 +225,7 @@ def _has_twin(layer: LayerBlob) -> bool:
     return layer.descriptor.media_type == MEDIA_TYPES["zstd"]
 
 
-def _for_docker(images: Sequence[Stored], *, several_platforms: bool) -> Sequence[Stored]:
+def _for_docker(images: Sequence[NamedImage], *, several_platforms: bool) -> Sequence[NamedImage]:
     """Give the images that docker is to find: it knows no platforms here, so of one for several it gets this machine's."""
     host = Platform.host()
     if not several_platforms:
@@ -238,7 +238,7 @@ def _blob_name(digest: str) -> str:
     return f"{BLOBS}/{digest.removeprefix('sha256:')}"
 
 
-def write_docker_archive(images: Sequence[Stored], file: BinaryIO, *, progress: Report = silent) -> None:
+def write_docker_archive(images: Sequence[NamedImage], file: BinaryIO, *, progress: Report = silent) -> None:
     """Write a docker-archive of the old shape: each layer at ``<id>/layer.tar``, not compressed.
 
     Raises :class:`SourceError` as :func:`write_archive`.
@@ -274,8 +274,8 @@ def check_target(output: str, kind: Format) -> None:
         check_file_replaceable(Path(output) if os.path.exists(output) else target)
 
 
-def export_images(  # noqa: PLR0913 - what, where to, and how
-    images: Sequence[Stored],
+def write_images(  # noqa: PLR0913 - what, where to, and how
+    images: Sequence[NamedImage],
     output: str | os.PathLike[str],
     kind: Format,
     *,
@@ -290,7 +290,7 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
     :class:`InputError` also for a layer that is not what its digest says, :class:`OutputError`
     where it cannot be written. ``progress`` may be called by a thread of a codec.
     """
-    images = given.items("images", images, Stored, "a Stored")
+    images = given.items("images", images, NamedImage, "a NamedImage")
     given.one_of("kind", kind, Format)
     given.instance("several_platforms", several_platforms, bool, "True or False")
     given.function("progress", progress)
@@ -316,7 +316,7 @@ def export_images(  # noqa: PLR0913 - what, where to, and how
 
 
 def _write_file(
-    images: Sequence[Stored], file: BinaryIO, kind: Format, *, several_platforms: bool, progress: Callable[[Progress], object]
+    images: Sequence[NamedImage], file: BinaryIO, kind: Format, *, several_platforms: bool, progress: Callable[[Progress], object]
 ) -> None:
     if kind == "docker-archive":
         write_docker_archive(images, file, progress=progress)
@@ -324,7 +324,7 @@ def _write_file(
         write_archive(images, file, several_platforms=several_platforms, progress=progress)
 
 
-def _check_names(images: Sequence[Stored], *, several_platforms: bool, kind: Format) -> None:
+def _check_names(images: Sequence[NamedImage], *, several_platforms: bool, kind: Format) -> None:
     if several_platforms:
         count = Counter(str(stored.image.platform) for stored in images)
         twice = [f"{platform}: several images are for this platform" for platform, number in count.items() if number > 1]

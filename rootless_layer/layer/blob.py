@@ -101,8 +101,9 @@ class LayerBlob:
         if self.trusted and self.piece is not None:
             self.piece.copy(consume)
             return
-        kind = "none" if self.piece else _kind(self.descriptor)
-        with BlobWriter(Compression(kind, self.level if kind != "none" else -1), _Sink(consume), parts_last=True) as writer:  # type: ignore[arg-type]
+        kind: Any = "none" if self.piece else _kind(self.descriptor)
+        compression = Compression() if kind == "none" else Compression(kind, self.level)
+        with BlobWriter(compression, _Sink(consume), parts_last=True) as writer:  # type: ignore[arg-type]
             if self.piece is None:
                 self._make(writer.write, streams)
             else:
@@ -190,9 +191,11 @@ class _Sink:
 
 
 def open_layer(folder: str | os.PathLike[str]) -> LayerBlob:
-    """Open a layer that :func:`rootless_layer.build_layer` put in a directory.
+    """Open a layer as images take it.
 
-    Raises :class:`InputError` where there is none.
+    :param folder: the directory in which :func:`rootless_layer.build_layer` put it.
+    :returns: the layer's blob. Its bytes are read or made when they are asked for.
+    :raises InputError: for a directory that is no layer, or not whole. :class:`SourceError` is raised where nothing is there.
     """
     folder = given.path("folder", folder)
     path = Path(folder, "layer.json")

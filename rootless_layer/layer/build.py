@@ -54,7 +54,7 @@ def build_layer(
     *,
     stage: Stage = "auto",
     blob: Blob = "stored",
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], object] | None = None,
 ) -> Layer:
     """Build a layer and put it in the directory ``output``, whole or not at all.
 
@@ -87,7 +87,7 @@ def build_layer(
 
 
 def _tree(
-    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], None], stack: contextlib.ExitStack
+    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], object], stack: contextlib.ExitStack
 ) -> tuple[Tree, str]:
     """Plan the tree, run the scripts over it where there are some, and give the layer's with the directory that it lies in."""
     tell(Progress("plan"))
@@ -126,7 +126,7 @@ def _beside(base: Base, folder: str) -> bool:
 
 
 def _attempt(  # noqa: PLR0913 - one place, split for its length only
-    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], None], outer: contextlib.ExitStack,
+    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], object], outer: contextlib.ExitStack,
     *, overlay: bool,
 ) -> tuple[Tree, str]:  # fmt: skip
     """Stage a base in one way, by an overlay or by copying it, and all else as it is always done."""
@@ -170,7 +170,7 @@ def _odd(spec: LayerSpec, tree: Tree) -> list[str]:
 
 
 def _run(  # noqa: PLR0913 - as above
-    spec: LayerSpec, planned: Plan, session: Session, stage: Stage, tell: Callable[[Progress], None], *, overlay: bool
+    spec: LayerSpec, planned: Plan, session: Session, stage: Stage, tell: Callable[[Progress], object], *, overlay: bool
 ) -> Tree:
     """Stage the tree, run the scripts, and read what they left."""
     base, work, mounting = spec.base, session.work, session.isolation == "namespaces"
@@ -210,7 +210,7 @@ def _fallen_back(session: Session, spec: LayerSpec, method: Method) -> str:
     return f"no namespaces here, so that {way}; store paths are {_STAGED[method]} ({session.fallback})"
 
 
-def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict[bytes, Entry]:
+def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], object]) -> dict[bytes, Entry]:
     """Give what some entries are without overlayfs's own attributes, and say so."""
     cleaned = without_overlay(entries)
     if cleaned:
@@ -218,7 +218,7 @@ def _cleaned(entries: Iterable[Entry], tell: Callable[[Progress], None]) -> dict
     return cleaned
 
 
-def _rootfs(spec: LayerSpec, work: str, tell: Callable[[Progress], None]) -> list[Entry]:
+def _rootfs(spec: LayerSpec, work: str, tell: Callable[[Progress], object]) -> list[Entry]:
     check_rootfs(spec.rootfs, spec.rootfs_listing)
     if spec.rootfs is None:
         return []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from rootless_layer.errors import InputError, reason
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.progress import Progress
 from rootless_layer.system.files import WritebackFile
@@ -19,12 +20,14 @@ from rootless_layer.tar.compression import BlobWriter
 from rootless_layer.tar.parallel import serialise
 from rootless_layer.tree.mtree import lines
 
+from .blob import open_layer
 from .made import BLOBS, LAYER_JSON, LISTING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.plan.spec import Blob, LayerSpec
     from rootless_layer.tree.tree import Tree
 
@@ -33,31 +36,58 @@ _FEW = 1000  # entries are listed in less time than a fork takes
 
 @attrs.frozen(slots=True)
 class Layer:
-    """A complete layer: what it is, what is in it, and where it lies.
-
-    ``diff_id`` is the digest of the uncompressed tar stream, ``uncompressed_size`` its
-    size in bytes. ``directory`` holds ``layer.json``, the listing and, where the blob is
-    *stored*, the blob; a *derived* layer's bytes come again from the files that the
-    listing names.
-    """
+    """A complete layer: what it is, what is in it, and where it lies."""
 
     descriptor: Descriptor
+    """The blob's media type, digest and size in bytes."""
     diff_id: str
+    """The digest of the uncompressed tar."""
     uncompressed_size: int
-    tree: Tree
+    """The size of the uncompressed tar, in bytes."""
+    entries: int
+    """How many paths the layer has, its root among them."""
     directory: Path
+    """Where ``layer.json``, the listing and, of a *stored* layer, the blob lie."""
     blob: Blob
-    made_from: dict[str, Any]
+    """Whether the blob is *stored*, or *derived*: made again from the files that the listing names."""
+    made_from: Mapping[str, Any] = attrs.field(repr=False)
+    """What the layer was made from, as ``layer.json`` has it."""
+    _tree: Tree | None = attrs.field(default=None, eq=False, repr=False)
+
+    @classmethod
+    def at(cls, directory: Path) -> Layer:
+        """Read ``layer.json``; raises :class:`InputError` where a directory has none of this form."""
+        path = directory / LAYER_JSON
+        try:
+            said = json.loads(path.read_bytes())
+            descriptor = Descriptor(said["mediaType"], said["digest"], said["size"])
+            size, entries = said["uncompressedSize"], said["entries"]
+            return cls(descriptor, said["diffId"], size, entries, directory, said["blob"], said["madeFrom"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            message = f"{path}: does not describe a layer: {reason(error)}"
+            raise InputError(message, hint="Build the layer again.") from error
+
+    @property
+    def tree(self) -> Tree:
+        """Give the layer's paths; they are read from the listing where this process did not build the layer.
+
+        Raises :class:`InputError` and :class:`SourceError` for a listing that is damaged, or not there any more.
+        """
+        return self.opened().read_tree() if self._tree is None else self._tree
+
+    def opened(self) -> LayerBlob:
+        """Give the layer as an image takes it; raises as :func:`rootless_layer.open_layer`."""
+        return open_layer(self.directory)
 
     def to_json(self) -> dict[str, Any]:
         """Give what ``layer.json`` says."""
         return self.descriptor.to_json() | {
             "diffId": self.diff_id,
             "uncompressedSize": self.uncompressed_size,
-            "entries": len(self.tree),
+            "entries": self.entries,
             "blob": self.blob,
             "listing": LISTING,
-            "madeFrom": self.made_from,
+            "madeFrom": dict(self.made_from),
         }
 
 
@@ -66,7 +96,7 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
     tree: Tree,
     folder: Path,
     blob: Blob,
-    tell: Callable[[Progress], None],
+    tell: Callable[[Progress], object],
     *,
     processes: int | None = None,
 ) -> Layer:
@@ -96,7 +126,7 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
     if blob == "stored":
         (folder / BLOBS / "blob").rename(folder / BLOBS / writer.digest.removeprefix("sha256:"))
     descriptor = Descriptor(MEDIA_TYPES[spec.compression.kind], writer.digest, writer.size)
-    layer = Layer(descriptor, writer.diff_id, writer.uncompressed_size, tree, folder, blob, made_from(spec))
+    layer = Layer(descriptor, writer.diff_id, writer.uncompressed_size, len(tree), folder, blob, made_from(spec), tree)
     (folder / LAYER_JSON).write_text(json.dumps(layer.to_json(), indent=2, sort_keys=True) + "\n")
     return layer
 

@@ -50,7 +50,7 @@ _HINT = "Give `popularity`, `size`, or a JSON file with a list of groups or a la
 
 def build_layers(  # noqa: PLR0913 - as many things decide the layers
     closure: Closure,
-    most: int,
+    max_layers: int,
     output: str | os.PathLike[str],
     *,
     strategy: Strategy = POPULAR,
@@ -62,13 +62,13 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     allow_sparse: bool = False,
     blob: Blob = "derived",
 ) -> tuple[LayerBlob, ...]:
-    """Split a closure into at most ``most`` layers and put them below the directory ``output``, whole or not at all.
+    """Split a ``closure`` into at most ``max_layers`` layers and put them below the directory ``output``, whole or not at all.
 
-    The layers are given in their order, the lowest first. Unless the ``blob`` is to be *stored*
-    they are *derived*: of each there is what describes it, and the bytes come again from the
-    store paths, each of which is read once here. In the directory they are ``00``, ``01``, …, each as :func:`.build_layer`
-    would have put it there, and ``layers.json`` lists them in order. ``source_date_epoch``, ``uid``, ``gid``,
-    ``compression`` and ``allow_sparse`` are as in :class:`LayerSpec`; with ``set_times`` everything
+    The ``strategy`` says which store paths share a layer. The layers are given in their order, the lowest first.
+    Unless the ``blob`` is to be *stored* they are *derived*: of each there is what describes it, and the bytes come
+    again from the store paths, each of which is read once here. In the directory they are ``00``, ``01``, …, each as
+    :func:`.build_layer` would have put it there, and ``layers.json`` lists them in order. ``source_date_epoch``,
+    ``uid``, ``gid``, ``compression`` and ``allow_sparse`` are as in :class:`LayerSpec`; with ``set_times`` everything
     has the time ``source_date_epoch``, also what is older. The same closure gives the same layers.
 
     Raises :class:`ClosureError` for a closure that is not whole or not there, what
@@ -91,7 +91,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
         allow_sparse=allow_sparse,
     )
     closure.check()
-    specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, most, strategy)]
+    specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, max_layers, strategy)]
     with Temporary() as temporary, aside(target, temporary, CLOSURE_LAYERS) as folder, writing(target):
         names = write_layers(specs, folder, blob, set_times=set_times)
         (folder / LAYERS_JSON).write_text(json.dumps({"layers": names}, indent=2) + "\n")

@@ -22,8 +22,8 @@ from rootless_layer.cache.outputs import Outputs
 from rootless_layer.errors import OutputError, RootlessLayerError
 from rootless_layer.image.image import Image
 from rootless_layer.image.index import index
-from rootless_layer.image.read import Stored
-from rootless_layer.image.write import export_images
+from rootless_layer.image.read import NamedImage
+from rootless_layer.image.write import write_images
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.descriptor import chain_ids, sha256
 from rootless_layer.oci.reference import tag_of
@@ -200,7 +200,7 @@ class Maker:
                 self._note(node, "has no output, so that nothing is written")
             self._have(node, made, "unchanged")
             return None
-        stored = [Stored(image, tuple(dict.fromkeys(map(tag_of, options.tag))))]
+        stored = [NamedImage(image, tuple(dict.fromkeys(map(tag_of, options.tag))))]
         kind = format_of(options)
         what = hashlib.sha256(kind.encode() + index(stored, several_platforms=False)[0]).hexdigest()
         if Outputs.within(self.cache).holds(output, what):
@@ -209,7 +209,7 @@ class Maker:
 
         def write(tell: Teller) -> None:
             with Outputs.within(self.cache).noting(output, what):
-                export_images(stored, output, kind, progress=tell)
+                write_images(stored, output, kind, progress=tell)
 
         return Task(node, "write", write, made)
 

@@ -9,7 +9,7 @@ from rootless_layer.errors import InputError
 from rootless_layer.image.admission import admit
 from rootless_layer.image.derived import write_derived
 from rootless_layer.image.image import Image
-from rootless_layer.image.read import Stored, is_named, read_images
+from rootless_layer.image.read import NamedImage, is_named, read_images
 from rootless_layer.layer.contents import store_paths
 from rootless_layer.layer.made import DERIVED_IMAGE, LAYERS
 from rootless_layer.layer.of_closure import build_layers
@@ -55,7 +55,7 @@ def assemble(
         for layer in above:
             image = image.append(layer, created=request.created)
         image = image.configured(request.config, created=request.created, platform=_platform(request, image.platform))
-        admit([Stored(image, names)], tell)
+        admit([NamedImage(image, names)], tell)
         passing = os.path.dirname(spool())
         write_derived(image, names, folder, passing=passing)
     return image
@@ -78,7 +78,7 @@ def choose(path: str, spool: Callable[[], str], name: str = "", platform: Platfo
     return fitting[0].image
 
 
-def images_of(paths: Iterable[str], spool: Callable[[], str]) -> list[Stored]:
+def images_of(paths: Iterable[str], spool: Callable[[], str]) -> list[NamedImage]:
     """Read all images at some paths, with their names."""
     return [stored for path in paths for stored in read_images(path, spool)]
 

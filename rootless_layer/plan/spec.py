@@ -50,7 +50,7 @@ class Script:
     """
 
     name: str
-    data: bytes | None = None
+    data: bytes | None = attrs.field(default=None, repr=lambda data: "None" if data is None else f"<{len(data)} bytes>")
     arguments: tuple[str, ...] = attrs.field(default=(), converter=_arguments)
 
     def __attrs_post_init__(self) -> None:

@@ -136,10 +136,11 @@ class Closure:
     references: Mapping[StorePath, frozenset[StorePath]] = attrs.field(
         factory=dict,
         converter=_freeze,
+        repr=lambda references: f"<{len(references)} store paths>",
         eq=lambda graph: frozenset(graph.items()),  # attrs hashes what it compares
     )
     store_root: str = attrs.field(default="/", converter=_clean_root)
-    sizes: Mapping[StorePath, int] = attrs.field(factory=dict, converter=_freeze_sizes, eq=False)
+    sizes: Mapping[StorePath, int] = attrs.field(factory=dict, converter=_freeze_sizes, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Refuse a graph over several stores."""

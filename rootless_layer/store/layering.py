@@ -284,17 +284,17 @@ class ByList:
 POPULAR = ByPopularity()
 
 
-def split(closure: Closure, most: int, strategy: Strategy = POPULAR) -> tuple[Group, ...]:
-    """Split a closure into at most ``most`` groups, a layer each, the lowest layer's first.
+def split(closure: Closure, max_layers: int, strategy: Strategy = POPULAR) -> tuple[Group, ...]:
+    """Split a ``closure`` into at most ``max_layers`` groups by a ``strategy``, a layer each, the lowest layer's first.
 
     Every path of the closure is in one group (unless the strategy is a pipeline that removes
     it), and no group is empty; so an empty closure has none. Where the strategy gives more
-    than ``most``, the last ones become one.
+    than ``max_layers``, the last ones become one.
 
-    Raises InputError if ``most`` is less than 1, and ClosureError for a cycle of references,
+    Raises InputError if ``max_layers`` is less than 1, and ClosureError for a cycle of references,
     which Nix forbids; and what the strategy raises.
     """
-    if given.instance("most", most, int, "a whole number") < 1:
-        raise InputError(f"a closure cannot be split into at most {most} layers: allow 1 or more")
-    parts = [part for part in strategy.parts(Graph.of(closure), most) if part.nodes]
-    return tuple(part.group for part in limit(parts, most))
+    if given.instance("max_layers", max_layers, int, "a whole number") < 1:
+        raise InputError(f"a closure cannot be split into at most {max_layers} layers: allow 1 or more")
+    parts = [part for part in strategy.parts(Graph.of(closure), max_layers) if part.nodes]
+    return tuple(part.group for part in limit(parts, max_layers))

@@ -41,7 +41,13 @@ _FORMS = (
 
 
 def closure_of_paths(paths: Iterable[str], store_root: StrPath = "/") -> Closure:
-    """Make a closure without references; one ClosureError has all malformed paths."""
+    """Make a closure of store paths whose references nobody knows.
+
+    :param paths: store paths as Nix writes them, ``/nix/store/…``; a path below one stands for it.
+    :param store_root: the directory of this machine that holds the store; a relative one counts from the working directory.
+    :returns: the closure, each path once.
+    :raises ClosureError: for paths that are malformed, all of them at once.
+    """
     reader = _Reader()
     for path in given.several("paths", paths, "store paths"):
         reader.add(("", path))
@@ -49,12 +55,13 @@ def closure_of_paths(paths: Iterable[str], store_root: StrPath = "/") -> Closure
 
 
 def load_closure(source: StrPath, *, store_root: StrPath = "/") -> Closure:
-    """Read a closure from a file or a directory of any form that the module names.
+    """Read a closure from a file or a directory, of any form that Nix gives.
 
-    An empty file is an empty closure, as closureInfo writes it. ``Closure.check`` tells
-    whether the paths exist and the references are whole. A relative ``store_root`` counts
-    from the working directory. Raises one ClosureError that has every problem, each with
-    its file and its place there.
+    :param source: an ``exportReferencesGraph`` file, JSON of structured attributes or of ``nix path-info --json -r``,
+        closureInfo's directory, or a list of store paths. An empty file is an empty closure.
+    :param store_root: the directory of this machine that holds the store; a relative one counts from the working directory.
+    :returns: the closure; :meth:`Closure.check` tells whether its paths exist and its references are whole.
+    :raises ClosureError: for what is malformed, all of it at once, each with its file and its place there.
     """
     name = source.__fspath__() if isinstance(source, os.PathLike) else source
     given.instance("source", name, str, "a path")

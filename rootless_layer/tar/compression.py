@@ -34,22 +34,24 @@ _BLOCK = 1 << 20
 _MOST_THREADS = 8
 
 
+def _default_level(kind: object) -> int:
+    return _LEVELS[kind][1] if isinstance(kind, str) and kind in _LEVELS else 0
+
+
 @attrs.frozen(slots=True)
 class Compression:
     """How a blob is stored: a kind, and a level of that kind (by default the kind's own)."""
 
     kind: Kind = "none"
-    level: int = -1
+    level: int = attrs.field(default=attrs.Factory(lambda made: _default_level(made.kind), takes_self=True))
 
     def __attrs_post_init__(self) -> None:
-        """Take the default level, and refuse one that the kind does not have."""
+        """Refuse a level that the kind does not have."""
         if not isinstance(self.kind, str) or self.kind not in _LEVELS:
             message = f"{self.kind}: not a compression; there are {', '.join(_LEVELS)}"
             raise InputError(message)
         given.instance("level", self.level, int, "a whole number")
-        lowest, default, highest = _LEVELS[self.kind]
-        if self.level == -1:
-            object.__setattr__(self, "level", default)
+        lowest, _, highest = _LEVELS[self.kind]
         if not lowest <= self.level <= highest:
             message = f"{self.kind} has the levels {lowest} to {highest}, not {self.level}"
             raise InputError(message)
@@ -61,7 +63,7 @@ class Compression:
         if colon and not _LEVEL.fullmatch(level):
             message = f"{text!r} is not a compression: write it as KIND or KIND:LEVEL"
             raise InputError(message)
-        return cls(kind, int(level) if colon else -1)  # type: ignore[arg-type]
+        return cls(kind, int(level)) if colon else cls(kind)  # type: ignore[arg-type]
 
 
 def _threads() -> int:

@@ -8,16 +8,16 @@ import pytest
 
 from rootless_layer.image.image import Image
 from rootless_layer.image.index import docker_manifest, index
-from rootless_layer.image.read import Stored
+from rootless_layer.image.read import NamedImage
 from rootless_layer.oci.descriptor import INDEX, MANIFEST, Platform, sha256
 from rootless_layer.oci.reference import FULL_NAME, REF_NAME
 
 AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm64", "v8")
 
 
-def stored(platform: Platform, *names: str) -> Stored:
+def stored(platform: Platform, *names: str) -> NamedImage:
     """Make an image without layers."""
-    return Stored(Image.empty(platform), names)
+    return NamedImage(Image.empty(platform), names)
 
 
 def test_a_row_for_each_name() -> None:

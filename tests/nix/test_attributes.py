@@ -10,6 +10,8 @@ import pytest
 
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.nix.attributes import Attributes
+from rootless_layer.options.kinds import FLAG, SECONDS, OneOf
+from rootless_layer.plan.spec import View
 
 
 def structured(folder: Path, **values: Any) -> Attributes:
@@ -69,24 +71,24 @@ def test_values_of_both_forms(tmp_path: Path) -> None:
             layerTime="1.5",
         ),
     ):
-        assert read.flag("layerFlag") is True
-        assert read.flag("layerOff") is False
-        assert read.flag("layerMissing") is False
+        assert read.take("layerFlag", FLAG, default=False) is True
+        assert read.take("layerOff", FLAG, default=False) is False
+        assert read.take("layerMissing", FLAG, default=False) is False
         assert read.number("layerUid", 0) == 5
         assert read.number("layerNone", 3) == 3
         assert read.text("layerUid") == "5"
-        assert read.words("layerWords") == ["a", "b"]
-        assert read.words("layerNone") == []
-        assert read.table("layerSet") == {"x": 1}
-        assert read.seconds("layerTime") == 1.5
-        assert read.seconds("layerNone") is None
-        assert read.one_of("layerNone", ("x", "y"), "y") == "y"
+        assert read.words("layerWords") == ("a", "b")
+        assert read.words("layerNone") == ()
+        assert read.json("layerSet") == {"x": 1}
+        assert read.take("layerTime", SECONDS, 0.0) == 1.5
+        assert read.take("layerNone", SECONDS, 7.0) == 7.0
+        assert read.take("layerNone", OneOf(View), "directory") == "directory"
         read.check("layer")
 
 
 def test_one_word_with_white_space(tmp_path: Path) -> None:
     """Only JSON can tell a text with a space from two words."""
-    assert structured(tmp_path, layerWords="a b").words("layerWords") == ["a b"]
+    assert structured(tmp_path, layerWords="a b").words("layerWords") == ("a b",)
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
@@ -96,22 +98,20 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         layerFlag="maybe",
         layerUid="x",
         layerWords={},
-        layerSet=[],
         layerTime="x",
         layerView="none",
         layerTypo=1,
         layered=2,
     )
-    read.flag("layerFlag")
+    read.take("layerFlag", FLAG, default=False)
     read.number("layerUid", 0)
     read.words("layerWords")
-    read.table("layerSet")
-    read.seconds("layerTime")
-    read.one_of("layerView", ("root", "directory"), "root")
+    read.take("layerTime", SECONDS, 0.0)
+    read.take("layerView", OneOf(View), "root")
     with pytest.raises(InputError) as raised:
         read.check("layer")
     assert [problem.partition(":")[0] for problem in raised.value.problems] == [
-        "layerFlag", "layerUid", "layerWords", "layerSet", "layerTime", "layerView", "layerTypo",
+        "layerFlag", "layerUid", "layerWords", "layerTime", "layerView", "layerTypo",
     ]  # fmt: skip
 
 
@@ -130,12 +130,12 @@ def test_what_is_passed_as_a_file(tmp_path: Path) -> None:
 def test_references_graphs(tmp_path: Path) -> None:
     """Variables name pairs of a file and store paths; JSON has the graphs in it, which become files."""
     read = plain(tmp_path, exportReferencesGraph="one /nix/store/x two /nix/store/y", graphs="two", layerNone="")
-    assert list(read.graph_files("graphs")) == [str(tmp_path / "two")]
+    assert list(read.graph_files("graphs", read.words("graphs"))) == [str(tmp_path / "two")]
     assert list(read.graph_files("layerNone", ("one",))) == [str(tmp_path / "one")]
     other = structured(
         tmp_path, exportReferencesGraph={"one": ["/nix/store/x"]}, one=[{"path": "/nix/store/x"}], graphs=["one", "two"]
     )
-    [path] = other.graph_files("graphs")
+    [path] = other.graph_files("graphs", other.words("graphs"))
     assert json.loads(Path(path).read_text()) == [{"path": "/nix/store/x"}]
     with pytest.raises(InputError, match="graphs: exportReferencesGraph has no graph 'two'"):
         other.check("layer")
