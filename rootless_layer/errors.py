@@ -44,7 +44,7 @@ FAULTS = {
     73: "the output, the cache or TMPDIR cannot be written",
     74: "anything else of this machine failed: a file, a disk, a limit",
     76: "owners would be wrong: a program went around fakeroot, or its record contradicts the files",
-    77: "a script changed, or wished to change, an immutable store path",
+    77: "a script changed, or wished to change, an immutable store path or a file of this machine",
 }
 """What each ``exit_code`` means, whatever the verb; :mod:`rootless_layer.cli.statuses` adds what the command ends with else."""
 
@@ -154,7 +154,7 @@ class BypassError(SessionError):
 
 
 class StoreChangedError(SessionError):
-    """A script changed, or wished to change, an immutable store path."""
+    """A script changed, or wished to change, an immutable store path or a file of this machine."""
 
     exit_code = 77
 

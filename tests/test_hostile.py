@@ -22,7 +22,7 @@ from helpers.aftermath import (
     owner,
 )
 from helpers.effort import EVERY
-from helpers.place import in_memory, once, remove
+from helpers.place import PLACE, in_memory, make_folder, once, remove
 from helpers.stores import Store, fingerprint, shared_store, store_of
 from helpers.users import SOMEBODY, Result, User
 
@@ -661,3 +661,42 @@ def test_without_namespaces_copies_protect_the_sources(
             assert "left:" not in result.err, result.err
         assert fingerprint(store.root) == before
         assert_nothing_left(user)
+
+
+CHANGES = {
+    "chown": "chown 5 $FILE",
+    "chgrp": "chgrp 6 $FILE",
+    "chmod": "chmod 751 $FILE || :",
+    "setfattr": "setfattr -n user.a -v b $FILE",
+    "setcap": "setcap cap_net_raw+ep $FILE",
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_wish_to_change_this_machine_is_an_error(user: User, what: str) -> None:
+    """The directory view shows this machine's files, and a change of one would be lost: 77, and it is named; each is as it was."""
+    folder = make_folder(Path(os.environ[PLACE]), "machine-")
+    file = folder / "a file"
+    file.write_text("this machine's\n")
+    if user.is_root:
+        file.chmod(0o640)
+    before = fingerprint(folder)
+    for path in (file, Path("/etc/passwd")):
+        result = user.build(
+            "--view", "directory", "--", "sh", "-ec", f"FILE='{path}'; {CHANGES[what]}".replace("$FILE", '"$FILE"')
+        )
+        assert_said(result, 77, f"{path}: a script wished to change this machine's file")
+    assert fingerprint(folder) == before
+    assert_nothing_left(user)
+
+
+def test_rows_that_change_nothing_of_this_machine_are_no_error(user: User) -> None:
+    """A file of the view's own /tmp, one that is gone, and one that is given the owner and mode that it has, are nobody's loss."""
+    folder = make_folder(Path(os.environ[PLACE]), "machine-")
+    file = folder / "file"
+    file.touch()
+    busybox = shutil.which("busybox")
+    script = f"touch /tmp/x gone; chown 5:6 /tmp/x gone; {busybox} rm gone; chown 0:0 {file} {folder}; chmod 644 {file} || :; touch left"
+    result = user.build("--view", "directory", "--", "sh", "-ec", script)
+    assert result.status == 0, result.err
+    assert set(members(user)) == {"left"}

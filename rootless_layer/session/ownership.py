@@ -79,7 +79,7 @@ class OwnershipRecord:
     rows: Mapping[Inode, Row]
     xattrs: Mapping[Inode, tuple[tuple[bytes, bytes], ...]] = attrs.field(factory=dict)
     tools: Mapping[Inode, tuple[bytes, bytes]] = attrs.field(factory=dict)
-    """The files with a row that the scripts only see: where the tool that has it lies, and its path below that."""
+    """The files with a row that the scripts only see: where the tool that has it lies, or nothing, and its path below that."""
     unseen: Mapping[Inode, str] = attrs.field(factory=dict)
     """Programs that changed an inode's mode unseen by libfakeroot."""
     builder: tuple[int, int] | None = None

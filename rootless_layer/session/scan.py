@@ -197,14 +197,13 @@ class _Scan:
     def _scaffold(self, path: bytes, on_disk: bytes, status: os.stat_result) -> Entry | None:
         """Leave out what stands for the view only, unless a script made it its own."""
         source = self.staged.scaffold.get(path)
-        inode = self.record.inode(path, status)
         if source is not None:
             return self._node(path, on_disk, status, source)
         if path == SCAFFOLD or path.startswith(SCAFFOLD + b"/"):
             return None
         before = self.staged.stamps[path]
         untouched = before[:2] == (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else before == stamp(status)
-        if untouched and inode not in self.record.rows and not stat.S_ISDIR(status.st_mode):
+        if untouched and self.record.inode(path, status) not in self.record.rows and not stat.S_ISDIR(status.st_mode):
             return None
         return self._entry(path, on_disk, status)
 
@@ -294,6 +293,7 @@ class _Scan:
             owner = (row.uid, row.gid) != (entry.uid, entry.gid)
             if wished or owner or self.record.xattrs.get(inode, ()) != entry.xattrs:
                 self.changed.append(_wished(path, row))
+            self.used.add(inode)
 
     def _check_unseen_tools(self, foreign: Mapping[Inode, Row]) -> None:
         """Find wishes to change tools where they lie: the directory view shows all of this machine."""
@@ -302,16 +302,19 @@ class _Scan:
                 inode = status.st_dev, status.st_ino
                 if inode in foreign and inode not in self.used:
                     self.changed.append(_wished(tool.path + (b"/" + below if below else b""), foreign[inode]))
+                    self.used.add(inode)
 
     def _check_tool_rows(self) -> None:
-        """Find wishes to change what the scripts only see: it is not in the layer, so they would be lost."""
+        """Find wishes to change what the scripts only see, tools and this machine: they would be lost."""
         places = {source: path for path, source in self.staged.scaffold.items() if source is not None}
         for inode, (tool, below) in self.record.tools.items():
+            if not tool and (inode in self.used or not os.path.lexists(below)):
+                continue  # a store path's file, where it lies; or a file that is gone
             row, status = self.record.rows[inode], os.lstat(tool + below)
             same = row.mode == status.st_mode or stat.S_ISLNK(status.st_mode)
             shared = self.staged.rows.get(inode) == row  # by a file of the closure, in an optimised store
             if not (shared or (same and (row.uid, row.gid) == (0, 0))) or inode in self.record.xattrs:
-                self.changed.append(_wished(places[tool] + below, row))
+                self.changed.append(_wished(places[tool] + below, row) if tool else _wished(below[1:], row, "this machine's"))
 
     def _resolve_links(self, found: dict[bytes, Entry]) -> Tree:
         """Give each group of hard links one target, named directly."""
@@ -339,9 +342,8 @@ class _Scan:
                 found[path] = attrs.evolve(found[path], link=target)
 
 
-def _wished(path: bytes, row: Row) -> str:
-    what = f"{stat.filemode(row.mode)} {row.uid}:{row.gid}"
-    return f"{shown(path)}: a script wished to change the store path's file (to {what})"
+def _wished(path: bytes, row: Row, whose: str = "the store path's") -> str:
+    return f"{shown(path)}: a script wished to change {whose} file (to {stat.filemode(row.mode)} {row.uid}:{row.gid})"
 
 
 def _is_opaque(on_disk: bytes) -> bool:

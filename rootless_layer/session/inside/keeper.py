@@ -32,6 +32,7 @@ from rootless_layer.system.descendants import kill_children
 from rootless_layer.system.machine import unwritable
 from rootless_layer.system.removal import remove
 
+from . import elsewhere
 from .faked import Daemon
 from .listener import Watch
 from .messages import (
@@ -183,6 +184,7 @@ class _Session:
 
     def __init__(self, isolate: Isolate, order: Order) -> None:
         self.isolate, self.order = isolate, order
+        self.machine = elsewhere.shown(isolate, order)
         _raise_descriptor_limit()
         self.overlay = Overlay(order.overlay) if order.overlay else None
         self.watch = Watch(self._rows, None if self.overlay is None else self.overlay.check_moved)
@@ -223,7 +225,8 @@ class _Session:
     def _collect(self, daemon: Daemon) -> tuple[Message, OverlayShown | None]:
         """Have the attributes read, where they are the daemon's; above a base, say how the overlay showed what has a row."""
         order, overlay = self.order, self.overlay
-        collect = Collect(self._find(daemon), (order.tree, *(source for source, _ in order.binds), *order.nodes), order.tools)
+        tops = order.tree, *(source for source, _ in order.binds), *order.nodes
+        collect = Collect(self._find(daemon), tops, order.tools, machine=self.machine)
         if overlay is None:
             return self._agent(daemon, collect), None
         moved = overlay.changes()

@@ -213,12 +213,23 @@ class Rows(NamedTuple):
     inodes: tuple[Inode, ...]
 
 
+class Machine(NamedTuple):
+    """What the directory view shows of this machine: all but the ``hidden`` directories and the session's own, ``work``.
+
+    ``began`` is when the session did, in nanoseconds by the clock of the file systems.
+    """
+
+    work: bytes
+    hidden: tuple[bytes, ...]
+    began: int
+
+
 class Collect(NamedTuple):
     """The agent is to read the attributes of all that has a row.
 
     Above a base, which makes the first of ``tops`` large, that is walked last: ``known`` has inode numbers with
     paths there, and ``upper`` is the directory of what is new, ``b""`` without a base. ``tools`` are directories
-    and files that the scripts only see.
+    and files that the scripts only see. What is in none of these is looked for in all that the view shows of the ``machine``.
     """
 
     find: FindRows
@@ -226,6 +237,7 @@ class Collect(NamedTuple):
     tools: tuple[bytes, ...]
     upper: bytes = b""
     known: tuple[tuple[int, bytes], ...] = ()
+    machine: Machine | None = None
 
 
 class InodeAttribute(NamedTuple):
@@ -237,7 +249,10 @@ class InodeAttribute(NamedTuple):
 
 
 class SeenTool(NamedTuple):
-    """A file with a row that the scripts only see: where the tool that has it lies, and the path below that."""
+    """A file with a row that the scripts only see: where the tool that has it lies, and the path below that.
+
+    A file of the machine has no such place: it lies at ``below``.
+    """
 
     inode: Inode
     source: bytes
@@ -286,8 +301,8 @@ _TYPES: dict[str, Callable[..., object]] = {
     kind.__name__: kind
     for kind in (
         Isolate, Order, Command, Mount, Attribute, PlacedRow, OverlayPlan, Ready, Unavailable, Begins, Told, Exited, Killed,
-        TimedOut, NotStarted, Started, Failure, Bypass, UnseenMode, Put, Held, FindRows, Rows, Collect, InodeAttribute, SeenTool,
-        Collected, OverlayShown, Outcome,
+        TimedOut, NotStarted, Started, Failure, Bypass, UnseenMode, Put, Held, FindRows, Rows, Machine, Collect, InodeAttribute,
+        SeenTool, Collected, OverlayShown, Outcome,
     )
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from rootless_layer.errors import DaemonError
 
+from . import elsewhere
 from .messages import Collect, Collected, FindRows, Held, InodeAttribute, Put, Rows, SeenTool, Told, from_json, to_json
 
 if TYPE_CHECKING:
@@ -95,17 +96,20 @@ def collect(order: Collect) -> Collected:
             read(path, inode)
             if not wanted:
                 break
-    tools = tuple(_of_tools(order.tools, wanted, read))
+    tools = tuple(_only_seen(order, wanted, read))
     without_file = tuple(number for dev, number in wanted if dev == device)
     return Collected(tuple(found), tuple(named.items()), with_row, without_file, tools)
 
 
-def _of_tools(tools: tuple[bytes, ...], wanted: set[Inode], read: Callable[[bytes, Inode], None]) -> Iterator[SeenTool]:
-    for tool in tools:
+def _only_seen(order: Collect, wanted: set[Inode], read: Callable[[bytes, Inode], None]) -> Iterator[SeenTool]:
+    for tool in order.tools:
         for path, inode in _walk(tool) if wanted else ():
             if inode in wanted:
                 yield SeenTool(inode, tool, path[len(tool) :])
             read(path, inode)
+    for path, inode in elsewhere.find(order.machine, wanted) if wanted and order.machine is not None else ():
+        yield SeenTool(inode, b"", path)
+        read(path, inode)
 
 
 def _walk(top: bytes) -> Iterator[tuple[bytes, Inode]]:
