@@ -174,7 +174,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "chain ID": (lambda: cached(chain_id=b"x"), "chain_id"),
     "a base that is no function": (lambda: cached(open_base=3), "open_base"),
     "platform": (lambda: Image.empty(ANY), "platform"),
-    "created": (lambda: EMPTY.configured({}, created=["x"]), "created"),  # type: ignore[arg-type]
+    "created": (lambda: EMPTY.with_created(["x"]), "created"),  # type: ignore[arg-type]
     "changes": (lambda: EMPTY.configured(ANY), "changes"),
     "appended": (lambda: EMPTY.append(ANY), "layers"),
     "a config": (lambda: Image(b"nope").described, "config"),

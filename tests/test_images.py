@@ -918,7 +918,7 @@ def attempt(path: Path, folder: Path) -> tuple[str, RootlessLayerError | None]:
     try:
         found = read_images(str(path), lambda: f"{folder}/{next(numbers)}")
         base = choose(found, str(path), Platform("linux", "amd64"))
-        changed = base.configured({"Env": ["A=1"], "Labels": {"a": "b"}}, created="2020-01-01T00:00:00Z")
+        changed = base.configured({"Env": ["A=1"], "Labels": {"a": "b"}}).with_created("2020-01-01T00:00:00Z")
         (folder / "layout").mkdir()
         write_layout([NamedImage(changed, stored.names) for stored in found[:1]], folder / "layout")
         write_docker_archive([NamedImage(changed)], io.BytesIO())

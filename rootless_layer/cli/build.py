@@ -94,7 +94,4 @@ def _base_image(options: LayerOptions, stack: contextlib.ExitStack) -> Image:
     wanted = options.platform or Platform.host()
     spool = stack.enter_context(spooling())
     image, *others = [open_image(given, wanted, spool) for given in options.base]
-    for other in others:
-        for layer in other.layers:
-            image = image.append(layer)
-    return image
+    return image.append(*(layer for other in others for layer in other.layers))

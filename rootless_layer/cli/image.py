@@ -13,7 +13,8 @@ from rootless_layer.cache.build import Holder, hold_layers
 from rootless_layer.cache.layers import LayerCache
 from rootless_layer.cache.place import cache_directory
 from rootless_layer.errors import InputError
-from rootless_layer.image.image import BY_CLOSURE, Image
+from rootless_layer.image.assemble import assemble
+from rootless_layer.image.image import Image
 from rootless_layer.image.open import open_image
 from rootless_layer.image.read import NamedImage
 from rootless_layer.image.spool import spooled, spooling
@@ -57,7 +58,7 @@ def image(**given: Any) -> None:  # noqa: ANN401 - click's own values
         check_config(*configs, flagged)  # all that is wrong at once
     with as_written():
         check_config(flagged)
-        Image.empty(Platform.host()).configured({}, author=options.author)
+        Image.empty(Platform.host()).with_author(options.author)
     with as_written("--tag"):
         names = tuple(dict.fromkeys(map(tag_of, options.tag)))
     check_epoch()
@@ -68,18 +69,13 @@ def image(**given: Any) -> None:  # noqa: ANN401 - click's own values
     show = Shower(quiet=options.quiet)
     with spooling() as spool, contextlib.ExitStack() as stack:
         wanted = options.platform or Platform.host()
-        made = open_image(options.base, wanted, spool) if options.base else Image.empty(wanted)
+        base = open_image(options.base, wanted, spool) if options.base else Image.empty(wanted)
         own = [open_layer(layer) for layer in options.layers]
+        closure: tuple[LayerBlob, ...] = ()
         if (splitting := _splitting(options)) is not None:
             place = _place(options, spool, stack)
-            for layer in _closure_layers(splitting, (made.layers, len(own)), place, options, stack, show):
-                made = made.append(layer, created=created, created_by=BY_CLOSURE)
-        for layer in own:
-            made = made.append(layer, created=created)
-        new = None if options.base else options.platform
-        for changes in (*configs, flagged):
-            made = made.configured(changes)
-        made = made.configured({}, created=created, platform=new, author=options.author)
+            closure = _closure_layers(splitting, (base.layers, len(own)), place, options, stack, show)
+        made = assemble(base, closure, own, (*configs, flagged), created=created, author=options.author)
         write([NamedImage(made, names)], options, show, several_platforms=False)
 
 

@@ -21,7 +21,7 @@ from rootless_layer.image.write import check_target, write_archive
 from rootless_layer.layer.build import build_layer
 from rootless_layer.layer.contents import store_paths
 from rootless_layer.nix.attributes import Attributes
-from rootless_layer.nix.image import assemble, choose, images_of
+from rootless_layer.nix.image import choose, images_of, write_image
 from rootless_layer.nix.request import image_request, layer_request, without
 from rootless_layer.oci.reference import path_and_name, tag_of
 from rootless_layer.system.replace import file_aside
@@ -79,7 +79,7 @@ def nix_image(*, quiet: bool) -> None:
     """
     request = image_request(Attributes.of_build(os.environ, os.getcwd()))
     with spooling() as spool, Temporary() as temporary:
-        image = assemble(request, Path(request.output), temporary, spool, _said(quiet=quiet))
+        image = write_image(request, Path(request.output), temporary, spool, _said(quiet=quiet))
     if not quiet:
         say(f"{image.manifest_digest} {request.output}")
 

@@ -56,9 +56,9 @@ class Image:
         said = self.described
         return Platform(*(str(said.get(name) or "") for name in ("os", "architecture", "variant")))
 
-    @property
-    def described(self) -> dict[str, Any]:
-        """Give what the config says; raises :class:`InputError` where it is no object."""
+    @functools.cached_property
+    def described(self) -> Mapping[str, Any]:
+        """Give what the config says, which nobody changes; raises :class:`InputError` where it is no object."""
         try:
             said = json.loads(self.config)
         except (ValueError, RecursionError) as error:
@@ -80,20 +80,20 @@ class Image:
         return self.chain_ids[-1] if self.layers else ""
 
     def append(self, *layers: LayerBlob, created: str = EPOCH, created_by: str = "rootless-layer build") -> Image:
-        """Put layers on top, the lowest first, with a row of the history for each."""
+        """Put layers on top, the lowest first, with a row of the history for each; without any the image stays as it is."""
         layers = _layers(layers)
         given.text("created", created)
         given.text("created_by", created_by)
-        said = self.described
-        rootfs = said.setdefault("rootfs", {"type": "layers"})
-        rootfs["diff_ids"] = [*(rootfs.get("diff_ids") or ()), *(layer.diff_id for layer in layers)]
+        if not layers:
+            return self
+        rootfs = self.described.get("rootfs", {"type": "layers"})
+        diff_ids = [*(rootfs.get("diff_ids") or ()), *(layer.diff_id for layer in layers)]
         rows = ({"created": created, "created_by": created_by} for _ in layers)
-        said["history"] = [*_fitting(said.get("history") or [], len(self.layers)), *rows]
+        history = [*_fitting(self.described.get("history") or [], len(self.layers)), *rows]
+        said = {**self.described, "rootfs": {**rootfs, "diff_ids": diff_ids}, "history": history}
         return Image(canonical(said), (*self.layers, *layers), self.below)
 
-    def configured(
-        self, changes: Mapping[str, Any], *, created: str | None = None, platform: Platform | None = None, author: str = ""
-    ) -> Image:
+    def configured(self, changes: Mapping[str, Any]) -> Image:
         """Merge properties over those of the config.
 
         ``changes`` are by the names of image-spec ``config.md`` ("Properties"), and merged as
@@ -102,24 +102,31 @@ class Image:
         """
         given.instance("changes", changes, Mapping, "a mapping")
         check_config(changes)
-        given.text("author", author)
         said = self.described
-        said["config"] = merged(said.get("config") or {}, changes)
-        if created is not None:
-            said["created"] = given.text("created", created)
-        if platform is not None:
-            said |= given.instance("platform", platform, Platform, "a Platform").to_json()
-        if author:
-            try:
-                author.encode()
-            except UnicodeEncodeError as error:
-                message = f"author: {author!a} is not UTF-8"
-                raise InputError(message) from error
-            said["author"] = author
-        said["rootfs"] = {**(said.get("rootfs") or {}), "type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]}
-        if rows := said.get("history"):
-            said["history"] = _fitting(rows, len(self.layers))
-        return attrs.evolve(self, config=canonical(said))
+        config = merged(said.get("config") or {}, changes)
+        rootfs = {**(said.get("rootfs") or {}), "type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]}
+        history = {"history": _fitting(rows, len(self.layers))} if (rows := said.get("history")) else {}
+        return self._saying(config=config, rootfs=rootfs, **history)
+
+    def with_created(self, created: str) -> Image:
+        """Say when the image was created, as RFC 3339 writes a time."""
+        return self._saying(created=given.text("created", created))
+
+    def with_platform(self, platform: Platform) -> Image:
+        """Say for which platform the image is."""
+        return self._saying(**given.instance("platform", platform, Platform, "a Platform").to_json())
+
+    def with_author(self, author: str) -> Image:
+        """Say who answers for the image; raises :class:`InputError` for a name that is not UTF-8."""
+        try:
+            given.text("author", author).encode()
+        except UnicodeEncodeError as error:
+            message = f"author: {author!a} is not UTF-8"
+            raise InputError(message) from error
+        return self._saying(author=author)
+
+    def _saying(self, **changes: object) -> Image:
+        return attrs.evolve(self, config=canonical({**self.described, **changes}))
 
     @functools.cached_property
     def manifest(self) -> bytes:

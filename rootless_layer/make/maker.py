@@ -32,7 +32,7 @@ from rootless_layer.system.border import of_machine
 from rootless_layer.system.temporary import Temporary
 
 from .chain import Made, Placed, missing, placed
-from .resolve import assemble, format_of, open_below, platform_of
+from .resolve import format_of, image_of, open_below, platform_of
 from .task import Task
 from .worker import Job, Teller
 
@@ -192,7 +192,7 @@ class Maker:
         ids = chain_ids([each.diff_id for each in (*(below.layer for below in chain), *own)])[len(chain) :]
         split = [Placed(layer, chain_id) for layer, chain_id in zip(own, ids, strict=True)]
         above = missing(split, above)  # what is put on top may be built upon the same closure
-        image = assemble(options, base, own, [each.layer for each in above])
+        image = image_of(options, base, own, [each.layer for each in above])
         made = Made(image.manifest_digest, (*chain, *split, *above), image)
         output = options.output
         if output is None:
@@ -248,9 +248,7 @@ class Maker:
             image = self.foreign.read(name, platform)
             return image, placed(image)
         made = self.made[name]
-        image = made.image or Image.empty(platform)
-        for each in made.chain if made.image is None else ():
-            image = image.append(each.layer)
+        image = made.image or Image.empty(platform).append(*(each.layer for each in made.chain))
         return image, list(made.chain)
 
     def _reading(self, node: Node, read: Callable[[], list[Any]], *, long: bool) -> list[Any] | Task:

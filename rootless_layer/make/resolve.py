@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from rootless_layer.cache.bases import open_base
-from rootless_layer.image.image import BY_CLOSURE, Image
+from rootless_layer.image.assemble import assemble
+from rootless_layer.image.image import Image
 from rootless_layer.oci.config import check_config
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.time import created as created_at
@@ -113,15 +114,8 @@ def open_below(
     return open_base(below, cache, temporary, most_bytes=options.most_bytes, progress=tell)
 
 
-def assemble(options: ImageOptions, base: Image | None, closure: Iterable[LayerBlob], layers: Iterable[LayerBlob]) -> Image:
-    """Put an image together: its closure's layers and others upon its base, and what its options say."""
+def image_of(options: ImageOptions, base: Image | None, closure: Iterable[LayerBlob], layers: Iterable[LayerBlob]) -> Image:
+    """Put together the image of a node: layers of its closure and others upon its base, and the properties of its options."""
+    below = Image.empty(platform_of(options)) if base is None else base
     when = options.created or created_at(None)
-    image = Image.empty(platform_of(options)) if base is None else base
-    for layer in closure:
-        image = image.append(layer, created=when, created_by=BY_CLOSURE)
-    for layer in layers:
-        image = image.append(layer, created=when)
-    for each in changes(options):
-        image = image.configured(each)
-    new = options.platform if base is None else None
-    return image.configured({}, created=when, platform=new, author=options.author)
+    return assemble(below, closure, layers, changes(options), created=when, author=options.author)

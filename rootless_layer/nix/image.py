@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rootless_layer.errors import InputError
 from rootless_layer.image.admission import admit
+from rootless_layer.image.assemble import assemble
 from rootless_layer.image.derived import write_derived
 from rootless_layer.image.image import Image
 from rootless_layer.image.read import NamedImage, is_named, read_images
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .request import ImageRequest
 
 
-def assemble(
+def write_image(
     request: ImageRequest, target: Path, temporary: Temporary, spool: Callable[[], str], tell: Callable[[str], object]
 ) -> Image:
     """Put the image together, and write it as a derived image, whole or not at all.
@@ -46,15 +47,14 @@ def assemble(
     check_replaceable(target, DERIVED_IMAGE)
     names = (tag_of(f"{request.name}:{request.tag}"),) if request.name else ()
     base = _base(request, spool)
-    image = Image.empty(Platform.host()) if base is None else base
+    below = Image.empty(Platform.host()) if base is None else base
     above = [layer for path in request.layers for layer in choose(path, spool).layers]
     with aside(target, temporary, DERIVED_IMAGE) as folder, writing(target):
-        if request.closure is not None:
-            for layer in _closure_layers(request, image.layers, above, folder):
-                image = image.append(layer, created=request.created, created_by="rootless-layer nix-image")
-        for layer in above:
-            image = image.append(layer, created=request.created)
-        image = image.configured(request.config, created=request.created, platform=_platform(request, image.platform))
+        closure = () if request.closure is None else _closure_layers(request, request.closure, below.layers, above, folder)
+        image = assemble(
+            below, closure, above, (request.config,), created=request.created, platform=_platform(request, below.platform),
+            closure_by="rootless-layer nix-image",
+        )  # fmt: skip
         admit([NamedImage(image, names)], tell)
         passing = os.path.dirname(spool())
         write_derived(image, names, folder, passing=passing)
@@ -97,10 +97,8 @@ def _platform(request: ImageRequest, there: Platform) -> Platform | None:
 
 
 def _closure_layers(
-    request: ImageRequest, below: tuple[LayerBlob, ...], above: list[LayerBlob], folder: Path
+    request: ImageRequest, closure: Closure, below: tuple[LayerBlob, ...], above: list[LayerBlob], folder: Path
 ) -> tuple[LayerBlob, ...]:
-    closure = request.closure
-    assert closure is not None  # noqa: S101 - the caller looked
     there = store_paths((*below, *above), closure.store_dir)
     closure = without(closure, (path.path for path in there))
     if not closure.paths:
