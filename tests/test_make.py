@@ -24,12 +24,14 @@ from helpers.users import COMMAND, HANG, Result, User
 
 from rootless_layer import open_layer
 from rootless_layer.cli.board import Board
-from rootless_layer.errors import InputError
+from rootless_layer.errors import InputError, ScriptError
 from rootless_layer.image.read import read_images
 from rootless_layer.layer import contents
+from rootless_layer.make.events import Done, Failed, Output, Start, Working
 from rootless_layer.make.file import load
 from rootless_layer.make.graph import Graph, Node, cycles
 from rootless_layer.oci.descriptor import sha256
+from rootless_layer.progress import Progress
 
 pytestmark = pytest.mark.slow
 
@@ -705,6 +707,8 @@ def test_a_killed_make_leaves_nothing(user: User, how: signal.Signals) -> None:
 
 # --- what is shown ---
 
+ONE, TWO = Node("one"), Node("two")
+
 
 def test_a_terminal_has_a_line_for_each_that_is_worked_on() -> None:
     """On a terminal the lines of what is worked on change below what is said for good."""
@@ -712,19 +716,11 @@ def test_a_terminal_has_a_line_for_each_that_is_worked_on() -> None:
     with os.fdopen(slave, "w") as file:
         board = Board(file, live=True, pause=0)
         for event in (
-            {"event": "start", "kind": "layer", "name": "one", "action": "build"},
-            {"event": "start", "kind": "layer", "name": "two", "action": "build"},
-            {"event": "output", "kind": "layer", "name": "two", "text": "words"},
-            {
-                "event": "progress",
-                "kind": "layer",
-                "name": "one",
-                "stage": "write",
-                "done": 3 << 20,
-                "total": 9 << 20,
-                "entries": 5,
-            },
-            {"event": "done", "kind": "layer", "name": "two", "status": "built", "digest": "sha256:0"},
+            Start(ONE, "build"),
+            Start(TWO, "build"),
+            Output(TWO, "words"),
+            Working(ONE, Progress("write", 3 << 20, 9 << 20, entries=5)),
+            Done(TWO, "built", "sha256:0"),
         ):
             board(event)
         board.end()
@@ -753,10 +749,13 @@ def test_elsewhere_there_are_plain_lines() -> None:
                             (True, ["one| words", "one: failed with status 3", "one: why", "1 failed"])):  # fmt: skip
         file = io.StringIO()
         board = Board(file, quiet=quiet)
-        board({"event": "start", "kind": "layer", "name": "one", "action": "build"})
-        board({"event": "progress", "kind": "layer", "name": "one", "stage": "run", "done": 0, "total": 0, "entries": 0})
-        board({"event": "output", "kind": "layer", "name": "one", "text": "words"})
-        board({"event": "failed", "kind": "layer", "name": "one", "problems": ["why"], "hint": "", "exitStatus": 3})
+        for event in (
+            Start(ONE, "build"),
+            Working(ONE, Progress("run")),
+            Output(ONE, "words"),
+            Failed(ONE, ScriptError("why", status=3)),
+        ):
+            board(event)
         board.end()
         assert file.getvalue().splitlines() == [f"rootless-layer: {line}" for line in expected]
 

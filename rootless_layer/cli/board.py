@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
+from rootless_layer.make.events import Done, Event, Failed, Output, Skipped, Start, Working
 from rootless_layer.progress import told
 from rootless_layer.terminal import columns_of, fitted, is_live, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rootless_layer.make.maker import Event
+    from rootless_layer.progress import Progress
 
 _PAUSE_SECONDS = 0.1
 _MOST_LINES = 40
@@ -50,22 +51,22 @@ class Board:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        name, kind = event["name"], event["event"]
+        name = event.name
         lines: list[str] = []
-        if kind == "start":
-            self._works(name, event["action"], event["action"])
-            if not self.live and not self.quiet:
-                lines = [f"{name}: {event['action']}"]
-        elif kind == "progress":
-            self._works(name, event["stage"] + event.get("script", ""), _told(event))
-            lines = [printable(f"{name}: {event['note']}")] if event.get("note") and not self.quiet else []
-        elif kind == "output":
-            lines = [f"{name}| {event['text']}"]
-        else:
-            self._working.pop(name, None)
-            self.count[event.get("status") or kind] += 1
-            lines = [printable(line) for line in self._ended(event)]
-        self._show(lines, at_once=bool(lines) or kind != "progress")
+        match event:
+            case Start():
+                self._works(name, event.action, event.action)
+                lines = [] if self.live or self.quiet else [f"{name}: {event.action}"]
+            case Working(progress=progress):
+                self._works(name, progress.stage + progress.script, _told(progress))
+                lines = [printable(f"{name}: {progress.note}")] if progress.note and not self.quiet else []
+            case Output():
+                lines = [f"{name}| {event.text}"]
+            case _:
+                self._working.pop(name, None)
+                self.count[_outcome(event)] += 1
+                lines = [printable(line) for line in self._ended(event)]
+        self._show(lines, at_once=bool(lines) or not isinstance(event, Working))
 
     def _works(self, name: str, stage: str, text: str) -> None:
         before, _, since = self._working.get(name, ("", "", 0.0))
@@ -77,16 +78,16 @@ class Board:
             self._show([], at_once=False)
 
     def _ended(self, event: Event) -> Iterable[str]:
-        name = event["name"]
-        if event["event"] == "failed":
-            yield f"{name}: failed with status {event['exitStatus']}"
-            for problem in event["problems"]:
-                yield from (f"{name}: {line}" for line in problem.splitlines())
-            yield from (f"{name}: {line}" for line in event["hint"].splitlines())
-        elif event["event"] == "skipped":
-            yield f"{name}: not made, because of {event['because']}"
-        elif not self.quiet and event["status"] != "unchanged":
-            yield f"{name}: {_DONE[event['status']]}: {event['digest']}"
+        name = event.name
+        match event:
+            case Failed(error=error):
+                yield f"{name}: failed with status {event.exit_status}"
+                for text in (*error.problems, error.hint):
+                    yield from (f"{name}: {line}" for line in text.splitlines())
+            case Skipped():
+                yield f"{name}: not made, because of {event.because}"
+            case Done() if not self.quiet and event.status != "unchanged":
+                yield f"{name}: {_DONE[event.status]}: {event.digest}"
 
     def end(self) -> None:
         """Say what came of everything."""
@@ -118,10 +119,12 @@ class Board:
         self._drawn = len(rows)
 
 
-def _told(event: Event) -> str:
-    return told(
-        event["stage"], done=event["done"], total=event["total"], entries=event["entries"], script=event.get("script", "")
-    )
+def _told(progress: Progress) -> str:
+    return told(progress.stage, done=progress.done, total=progress.total, entries=progress.entries, script=progress.script)
+
+
+def _outcome(event: Event) -> str:
+    return event.status if isinstance(event, Done) else event.event
 
 
 @attrs.define(slots=True)
@@ -133,15 +136,15 @@ class Lines:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        if event["event"] in {"done", "failed", "skipped"}:
-            self.count[event.get("status") or event["event"]] += 1
-        self._write(event)
+        if isinstance(event, (Done, Failed, Skipped)):
+            self.count[_outcome(event)] += 1
+        self._write(event.to_json())
 
     def end(self, status: int) -> None:
         """Say what came of everything."""
         names: Any = ("built", "placed", "written", "unchanged", "failed", "skipped")
         self._write({"event": "end", "exitStatus": status} | {name: self.count[name] for name in names})
 
-    def _write(self, said: Event) -> None:
+    def _write(self, said: dict[str, Any]) -> None:
         self.file.write(json.dumps(said) + "\n")
         self.file.flush()

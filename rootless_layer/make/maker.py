@@ -19,7 +19,7 @@ from rootless_layer.cache.build import Holder, hold_layers, sources
 from rootless_layer.cache.key import layer_key
 from rootless_layer.cache.layers import LayerCache
 from rootless_layer.cache.outputs import Outputs
-from rootless_layer.errors import OutputError, RootlessLayerError
+from rootless_layer.errors import OutputError, RootlessLayerError, from_report
 from rootless_layer.image.image import Image
 from rootless_layer.image.index import index
 from rootless_layer.image.read import NamedImage
@@ -28,10 +28,12 @@ from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.descriptor import chain_ids, sha256
 from rootless_layer.oci.reference import tag_of
 from rootless_layer.options.layer import LayerOptions
+from rootless_layer.progress import Progress, nothing
 from rootless_layer.system.border import of_machine
 from rootless_layer.system.temporary import Temporary
 
 from .chain import Made, Placed, missing, placed
+from .events import Done, Failed, Output, Skipped, Start, Working
 from .resolve import format_of, image_of, open_below, platform_of
 from .task import Task
 from .worker import Job, Teller
@@ -48,10 +50,10 @@ if TYPE_CHECKING:
     from rootless_layer.options.image import ImageOptions
     from rootless_layer.plan.spec import LayerSpec
 
+    from .events import Event, Status
     from .graph import Node
 
 _TICK_MILLISECONDS = 500
-Event = dict[str, Any]
 
 
 @attrs.define(slots=True)
@@ -70,7 +72,7 @@ class Maker:
     show: Callable[[Event], object]
     stack: contextlib.ExitStack
     foreign: Foreign
-    tick: Callable[[], object] = int
+    tick: Callable[[], object] = nothing
     """Called several times a second, where nothing else happens."""
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
@@ -110,7 +112,7 @@ class Maker:
     def _look(self, node: Node) -> None:
         """See whether there is anything to do for a node, whose needs are made or lost."""
         if (because := self._lost.get(node.name)) is not None:
-            self.show({"event": "skipped", "kind": node.kind, "name": node.name, "because": because})
+            self.show(Skipped(node, because))
             return
         try:
             match node.options:
@@ -122,8 +124,7 @@ class Maker:
             told = error if isinstance(error, RootlessLayerError) else of_machine(error, node.name)
             if told is None:
                 raise
-            kind = type(told).__name__
-            self._fail(node, {"error": kind, "problems": [*told.problems], "hint": told.hint, "exitStatus": told.exit_code})
+            self._fail(Failed(node, told))
             return
         if task is not None:
             self._tasks.append(task)
@@ -273,7 +274,7 @@ class Maker:
                 self._look(task.node)
                 continue
             if task.action != "read":
-                self.show({"event": "start", "kind": task.node.kind, "name": task.node.name, "action": task.action})
+                self.show(Start(task.node, task.action))
             self._running[task.node.name] = task, Job(task.work)
 
     def _listen(self) -> None:
@@ -302,9 +303,9 @@ class Maker:
                 for line in lines:
                     self._report(task, job, json.loads(line))
 
-    def _report(self, task: Task, job: Job, said: Event) -> None:
+    def _report(self, task: Task, job: Job, said: dict[str, Any]) -> None:
         if "failed" in said:
-            job.failed = said["failed"]
+            job.failed = from_report(*said["failed"])
         elif "read" in said:
             self._read[task.node.name] = said["read"]
         elif "held" in said:
@@ -313,34 +314,33 @@ class Maker:
                     self._holder.find(key)
             job.let_go()
         else:
-            self.show({"event": "progress", "kind": task.node.kind, "name": task.node.name, **said})
+            self.show(Working(task.node, Progress(**said["progress"])))
 
     def _say(self, node: Node, lines: Sequence[bytes]) -> None:
         for line in lines:
-            self.show({"event": "output", "kind": node.kind, "name": node.name, "text": line.decode(errors="backslashreplace")})
+            self.show(Output(node, line.decode(errors="backslashreplace")))
 
     def _finish(self, task: Task, job: Job) -> None:
         node = task.node
         if job.failed is not None:
-            self._fail(node, job.failed)
+            self._fail(Failed(node, job.failed))
         elif task.made is not None:
-            self._have(node, task.made, {"place": "placed", "write": "written"}[task.action])
+            self._have(node, task.made, "placed" if task.action == "place" else "written")
         else:
             if task.action == "build":
                 self._built[node.name] = task.keys
             self._look(node)  # it is found now
 
     def _note(self, node: Node, note: str) -> None:
-        about = {"stage": "check", "done": 0, "total": 0, "entries": 0, "note": note}
-        self.show({"event": "progress", "kind": node.kind, "name": node.name, **about})
+        self.show(Working(node, Progress("check", note=note)))
 
-    def _have(self, node: Node, made: Made, status: str) -> None:
+    def _have(self, node: Node, made: Made, status: Status) -> None:
         self.made[node.name] = made
         if node.name in self._built and status != "written":
             status = "built"
-        self.show({"event": "done", "kind": node.kind, "name": node.name, "status": status, "digest": made.digest})
+        self.show(Done(node, status, made.digest))
 
-    def _fail(self, node: Node, failed: Event) -> None:
-        self._lost[node.name] = node.name
-        self.status = self.status or failed["exitStatus"]
-        self.show({"event": "failed", "kind": node.kind, "name": node.name, **failed})
+    def _fail(self, failed: Failed) -> None:
+        self._lost[failed.name] = failed.name
+        self.status = self.status or failed.exit_status
+        self.show(failed)

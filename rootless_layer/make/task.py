@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .chain import Made
+    from .events import Action
     from .graph import Node
     from .worker import Teller
 
@@ -19,7 +20,7 @@ class Task:
     """What is left to do for a node: how that is called, and the work itself."""
 
     node: Node
-    action: str
+    action: Action
     work: Callable[[Teller], object]
     made: Made | None = None
     keys: tuple[str, ...] = ()

@@ -11,9 +11,11 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rootless_layer.errors import RootlessLayerError, ScriptError
+from rootless_layer.errors import MachineError, RootlessLayerError, to_report
 from rootless_layer.system.border import of_machine
 from rootless_layer.system.fork import Child, uninterrupted
+
+from .events import of_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from rootless_layer.progress import Progress
 
 _PAUSE_SECONDS = 0.1
-_OUR_ERROR = 70
-Report = dict[str, Any]
 
 
 class Job:
@@ -34,7 +34,7 @@ class Job:
 
     def __init__(self, work: Callable[[Teller], object]) -> None:
         """Start it; ``work`` gets what to tell its progress, and raises where it fails."""
-        self.failed: Report | None = None
+        self.failed: RootlessLayerError | None = None
         self._rest: dict[int, bytes] = {}
         self.reports, reports = os.pipe()
         self.words, words = os.pipe()
@@ -74,8 +74,7 @@ class Job:
         for descriptor in (self.reports, self.words, self._go):
             os.close(descriptor)
         if not ended_well and self.failed is None:
-            problems = ["the process that worked on it was killed"]
-            self.failed = {"error": "RootlessLayerError", "problems": problems, "hint": "", "exitStatus": _OUR_ERROR}
+            self.failed = RootlessLayerError("the process that worked on it was killed")
         return lines
 
 
@@ -85,17 +84,16 @@ def _run(work: Callable[[Teller], object], teller: _Teller, words: int) -> None:
         os.dup2(words, number)
     try:
         work(teller)
-    except ScriptError as error:
-        teller.fail(error.problems, error.hint, error.status, "ScriptError")
     except RootlessLayerError as error:
-        teller.fail(error.problems, error.hint, error.exit_code, type(error).__name__)
+        teller.fail(error)
     except Exception as error:  # noqa: BLE001 - it is this machine's, or a fault of this program's, and said to be one
         told = of_machine(error, "the build")
         if told is not None:
-            teller.fail([f"{problem}; nothing was kept" for problem in told.problems], told.hint, told.exit_code, "MachineError")
+            teller.fail(MachineError(*(f"{problem}; nothing was kept" for problem in told.problems), hint=told.hint))
             return
         traceback.print_exc()
-        teller.fail([f"a fault of this program: {type(error).__name__}: {error}"], "Report it, with the lines above.", _OUR_ERROR)
+        message = f"a fault of this program: {type(error).__name__}: {error}"
+        teller.fail(RootlessLayerError(message, hint="Report it, with the lines above."))
 
 
 class Teller(Protocol):
@@ -125,9 +123,7 @@ class _Teller:
         if stage == self.stage and not progress.note and now - self.told < _PAUSE_SECONDS:
             return
         self.stage, self.told = stage, now
-        said: Report = {"stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries}
-        said |= {name: text for name, text in (("note", progress.note), ("script", progress.script)) if text}
-        self._write(said)
+        self._write({"progress": of_progress(progress)})
 
     def read(self, found: list[Any]) -> None:
         self._write({"read": found})
@@ -136,10 +132,10 @@ class _Teller:
         self._write({"held": True})
         os.read(self.go, 1)
 
-    def fail(self, problems: Any, hint: str, status: int, kind: str = "RootlessLayerError") -> None:  # noqa: ANN401 - a list or a tuple
-        self._write({"failed": {"error": kind, "problems": list(problems), "hint": hint, "exitStatus": status}})
+    def fail(self, error: RootlessLayerError) -> None:
+        self._write({"failed": to_report(error)})
 
-    def _write(self, said: Report) -> None:
+    def _write(self, said: dict[str, Any]) -> None:
         line = json.dumps(said).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
             while line:
