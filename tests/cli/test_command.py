@@ -22,7 +22,7 @@ from rootless_layer.cli import end, main, statuses
 from rootless_layer.cli.progress import Shower
 from rootless_layer.system import replace
 
-PAGE = Path(__file__).parent.parent / "docs/troubleshooting.md"
+PAGE = Path(__file__).parents[2] / "docs/troubleshooting.md"
 Ran = Callable[..., tuple[int, str, str]]
 
 
@@ -84,15 +84,15 @@ def test_every_help_has_an_example_and_the_statuses(ran: Ran, words: tuple[str, 
 
 
 GIVEN_BY = {
-    "69": "test_failures.test_a_machine_without_fakeroot",
-    "70": "test_outputs.test_a_write_that_is_cut_short_is_an_error",
-    "71": "test_failures.test_a_daemon_that_does_not_come_up",
-    "76": "test_bypass",
-    "77": "test_hostile",
-    "124": "test_failures.test_a_script_that_hangs_is_ended",
-    "129": "test_failures.test_a_signal_while_a_script_runs",
-    "143": "test_failures.test_a_signal_while_a_script_runs",
-    "N": "test_failures.test_a_scripts_status_is_the_commands",
+    "69": "session.test_failures.test_a_machine_without_fakeroot",
+    "70": "layer.test_outputs.test_a_write_that_is_cut_short_is_an_error",
+    "71": "session.test_failures.test_a_daemon_that_does_not_come_up",
+    "76": "session.test_bypass",
+    "77": "session.test_hostile",
+    "124": "session.test_failures.test_a_script_that_hangs_is_ended",
+    "129": "session.test_failures.test_a_signal_while_a_script_runs",
+    "143": "session.test_failures.test_a_signal_while_a_script_runs",
+    "N": "session.test_failures.test_a_scripts_status_is_the_commands",
 }
 """Rows that need a session, a signal or a broken machine, and the tests of the command where they are seen."""
 SEEN_HERE = {"0", "1", "2", "65", "66", "73", "74", "130", "141"}
@@ -102,8 +102,8 @@ def test_every_row_is_seen_to_happen() -> None:
     """Each row of the table is what some test of the command expects."""
     assert GIVEN_BY.keys() | SEEN_HERE == statuses.STATUSES.keys()
     for name in GIVEN_BY.values():
-        module, _, function = name.partition(".")
-        assert f"def {function or 'test_'}" in (Path(__file__).parent / f"{module}.py").read_text()
+        package, module, function = [*name.split("."), ""][:3]
+        assert f"def {function or 'test_'}" in (Path(__file__).parents[1] / package / f"{module}.py").read_text()
 
 
 def test_statuses_of_this_process(ran: Ran, tmp_path: Path) -> None:

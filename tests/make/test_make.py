@@ -35,7 +35,6 @@ from rootless_layer.progress import Progress
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
 DIRECTORY = '[defaults.layer]\nview = "directory"\n'
 
 

@@ -25,7 +25,7 @@ from rootless_layer.options.lists import DOCUMENTS, PAIRS, SCRIPTS, TEXTS, VARIA
 from rootless_layer.options.option import Face, keys, of_command, rows
 from rootless_layer.plan.spec import Conflict, LayerSpec, Script
 
-HERE = Path(__file__).parent.parent
+HERE = Path(__file__).parents[2]
 TABLES: dict[str, tuple[type, str, str]] = {"build": (LayerOptions, "layer", "layer"), "image": (ImageOptions, "image", "image")}
 ROWS = {f"{verb} {row.name}": (verb, row) for verb, (table, _, _) in TABLES.items() for row in rows(table)}
 NIX_BY_HAND = {"layerRun", "layerScript", "layerCommand", "layerRootfs", "layerRootfsListing", "layerStage"}
