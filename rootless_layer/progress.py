@@ -35,10 +35,6 @@ def silent(_progress: Progress) -> None:
     """Tell nobody."""
 
 
-def nothing() -> None:
-    """Do nothing, where a caller has nothing to be called."""
-
-
 def told(stage: str, *, done: int = 0, total: int = 0, entries: int = 0, script: str = "") -> str:
     """Write for a person how far a build is."""
     text = f"{stage} {script}" if script else stage

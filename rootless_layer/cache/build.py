@@ -79,7 +79,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
         for note in spec.left_out.notes(spec.inputs()):
             tell(Progress("plan", note=note))
     try:
-        entry.deliver(output, sources(spec, chain_id), last=lambda: tell(Progress("publish")))
+        entry.deliver(output, sources(spec, chain_id), progress=tell)
     finally:
         entry.lease.release()
     tell(Progress("done"))

@@ -21,6 +21,7 @@ from rootless_layer.errors import OutputError, SourceError
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.build import build_layer
 from rootless_layer.layer.made import LAYER, LAYER_JSON
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.files import WritebackFile, transfer
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.plan.spec import Blob, LayerSpec, Stage
-    from rootless_layer.progress import Progress
 
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -65,11 +65,11 @@ class Entry:
     folder: Path
     lease: Lease
 
-    def deliver(self, output: str | os.PathLike[str], made_from: dict[str, Any], *, last: Callable[[], object] = int) -> None:
+    def deliver(self, output: str | os.PathLike[str], made_from: dict[str, Any], *, progress: Report = silent) -> None:
         """Put the layer in the directory ``output``, whole or not at all, as a build would have.
 
         Its files are linked or reflinked where that is possible. ``made_from`` is what
-        ``layer.json`` says of its sources, whose names are no part of the key; ``last`` is called
+        ``layer.json`` says of its sources, whose names are no part of the key; ``progress`` is told
         before it takes its place. Raises :class:`OutputError`.
         """
         target = Path(os.path.realpath(output))
@@ -82,7 +82,7 @@ class Entry:
                 else:
                     make_folder((folder / name).parent)
                     _link(self.folder / name, folder / name)
-            last()
+            progress(Progress("publish"))
 
     def open(self) -> LayerBlob:
         """Give the layer: its sizes and times answer for its bytes."""

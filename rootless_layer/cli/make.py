@@ -18,7 +18,6 @@ from rootless_layer.make.preflight import Preflight
 from rootless_layer.make.resolve import Recipes
 from rootless_layer.options.kinds import COUNT
 from rootless_layer.options.layer import LayerOptions
-from rootless_layer.progress import nothing
 from rootless_layer.system.fork import abandon, await_children, cores
 from rootless_layer.system.namespaces import adopt_orphans
 
@@ -81,8 +80,7 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
             specs, splittings = Recipes(faults, outputs, cache).read(nodes)
             Preflight(faults, foreign).check(nodes, specs)
             faults.check()
-            show, tick = (lines, nothing) if as_json else (board, board.tick)
-            maker = Maker(specs, splittings, cache, at_once, show, stack, foreign, tick)
+            maker = Maker(specs, splittings, cache, at_once, lines if as_json else board, stack, foreign)
             status = maker.make(nodes)
         if as_json:
             lines.end(status)

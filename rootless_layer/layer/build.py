@@ -184,7 +184,7 @@ def _run(  # noqa: PLR0913 - as above
     if spec.tools is not None and spec.view == "root":
         stager.show(spec.tools, mounting=mounting, fallback=session.fallback)
     tell(Progress("run"))
-    record = session.run(spec, staged, stager, below, started=lambda script: tell(Progress("run", script=script.name)))
+    record = session.run(spec, staged, stager, below, progress=tell)
     tell(Progress("scan"))
     check_sources(staged)
     delta = None

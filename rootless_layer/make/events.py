@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import attrs
 
@@ -117,6 +117,16 @@ class Skipped(Event):
     def members(self) -> dict[str, Any]:
         """Give the name of the node that failed."""
         return {"because": self.because}
+
+
+class Display(Protocol):
+    """Shows events to a person or a program."""
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+
+    def tick(self) -> None:
+        """Show the time that has passed; called several times a second while nothing happens."""
 
 
 def of_progress(progress: Progress) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.descriptor import chain_ids, sha256
 from rootless_layer.oci.reference import tag_of
 from rootless_layer.options.layer import LayerOptions
-from rootless_layer.progress import Progress, nothing
+from rootless_layer.progress import Progress
 from rootless_layer.system.border import of_machine
 from rootless_layer.system.temporary import Temporary
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from rootless_layer.options.image import ImageOptions
     from rootless_layer.plan.spec import LayerSpec
 
-    from .events import Event, Status
+    from .events import Display, Status
     from .graph import Node
 
 _TICK_MILLISECONDS = 500
@@ -69,11 +69,9 @@ class Maker:
     splittings: Mapping[str, Splitting]
     cache: Path
     jobs: int
-    show: Callable[[Event], object]
+    show: Display
     stack: contextlib.ExitStack
     foreign: Foreign
-    tick: Callable[[], object] = nothing
-    """Called several times a second, where nothing else happens."""
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
     _built: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -287,7 +285,7 @@ class Maker:
                 of[descriptor] = name
         ready = poll.poll(_TICK_MILLISECONDS)
         if not ready:
-            self.tick()
+            self.show.tick()
         for descriptor, _ in ready:
             if of[descriptor] not in self._running:
                 continue

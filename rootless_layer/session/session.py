@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from rootless_layer.errors import BypassError, DaemonError, UnavailableError
+from rootless_layer.progress import Progress, Report
 from rootless_layer.system.temporary import start_python
 
 from .beginning import overlay, staged_xattrs
@@ -36,7 +37,6 @@ from .ownership import OwnershipRecord, Shown, save_file
 from .stage import SCAFFOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from rootless_layer.plan.spec import LayerSpec, Script
@@ -135,9 +135,9 @@ class Session:
         stager: Stager,
         base: Base | None = None,
         *,
-        started: Callable[[Script], object] = id,
+        progress: Report,
     ) -> OwnershipRecord:
-        """Run the spec's scripts in order; give what they recorded. ``started`` is called as each begins.
+        """Run the spec's scripts in order; give what they recorded. ``progress`` is told as each begins.
 
         A ``base`` is shown below what is staged, by an overlay; :class:`OverlayError` is
         raised where that cannot be.
@@ -174,7 +174,7 @@ class Session:
         )
         answer = self._receive()
         while isinstance(answer, Begins):
-            started(spec.scripts[answer.number])
+            progress(Progress("run", script=spec.scripts[answer.number].name))
             answer = self._receive()
         self._settle()
         if isinstance(answer, Told):

@@ -185,7 +185,7 @@ class Streams:
         self._workers: list[_Worker] = []
         self._stream = self._run = 0
         self._part = memoryview(b"")
-        self._done: Callable[[], object] = int
+        self._done: Callable[[], object] | None = None  # gives back the slot of the part
         try:
             for number in range(count):
                 with uninterrupted():
@@ -218,7 +218,7 @@ class Streams:
                 run.make(own)
             self._run += 1
         self._give(consume, 0, 0)
-        self._done = int
+        self._done = None
 
     def _pass_on(self, worker: _Worker, consume: Callable[[memoryview], object]) -> None:
         """Have the slots of a worker's next run consumed as they are filled."""
@@ -234,7 +234,8 @@ class Streams:
         consume(part)
         self._part = part
         before.release()
-        self._done()
+        if self._done is not None:
+            self._done()
 
     def stop(self) -> None:
         """End all producers, whatever they are doing."""
