@@ -45,6 +45,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     stage: Stage = "auto",
     blob: Blob = "stored",
     progress: Callable[[Progress], object] | None = None,
+    on_output: Callable[[bytes], object] | None = None,
 ) -> Layer:
     """Put a layer in the directory ``output``, from the cache, or built and kept there.
 
@@ -74,7 +75,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and a base that is 
     entry = layers.find(key)
     if entry is None:
         whole = spec if open_base is None else attrs.evolve(spec, base=open_base())
-        entry = layers.build(key, whole, blob=blob, stage=stage, progress=while_built)
+        entry = layers.build(key, whole, blob=blob, stage=stage, progress=while_built, on_output=on_output)
     else:
         for note in spec.left_out.notes(spec.inputs()):
             tell(Progress("plan", note=note))

@@ -139,7 +139,7 @@ class LayerCache:
             self.drop(folder, lease)
         return None
 
-    def build(
+    def build(  # noqa: PLR0913 - what build_layer takes, and a key
         self,
         key: str,
         spec: LayerSpec,
@@ -147,6 +147,7 @@ class LayerCache:
         blob: Blob = "stored",
         stage: Stage = "auto",
         progress: Callable[[Progress], object] | None = None,
+        on_output: Callable[[bytes], object] | None = None,
     ) -> Entry:
         """Build a layer and keep it; ``key`` is its :func:`rootless_layer.cache.key.layer_key`.
 
@@ -158,7 +159,7 @@ class LayerCache:
                 make_folder(self.place)
                 made = Path(temporary.make(str(self.place), ASIDE)) / "layer"
             with within_cache(self.place):
-                build_layer(spec, made, stage=stage, blob=blob, progress=progress)
+                build_layer(spec, made, stage=stage, blob=blob, progress=progress, on_output=on_output)
             if layer_key(spec, blob=blob) != key:
                 message = "an input changed while the layer was built from it"
                 raise SourceError(message, hint="Build again when nothing else writes to it.")

@@ -51,6 +51,7 @@ def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
     cache = cache_directory() if options.cache else None  # a plain build needs none
     show, spec = Shower(quiet=options.quiet), _spec(options)  # what is wrong is said before a base is unpacked
     with Temporary(), contextlib.ExitStack() as stack:  # one janitor for all that is made below
+        stack.callback(show.end)
         below = _base_image(options, stack) if options.base else None
 
         def base() -> Base | None:
@@ -62,12 +63,12 @@ def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
         if cache is not None:
             chain_id = None if below is None else below.chain_id
             layer = build_cached(
-                spec, output, cache, chain_id=chain_id, open_base=base, stage=options.stage, blob=options.blob, progress=show
-            )
+                spec, output, cache, chain_id=chain_id, open_base=base, stage=options.stage, blob=options.blob, progress=show,
+                on_output=show.words,
+            )  # fmt: skip
         else:
             whole = attrs.evolve(spec.apart_from(output, caches=cache_to_leave_out()), base=base())
-            layer = build_layer(whole, output, stage=options.stage, blob=options.blob, progress=show)
-    show.end()
+            layer = build_layer(whole, output, stage=options.stage, blob=options.blob, progress=show, on_output=show.words)
     if options.as_json:
         said = layer.to_json()
         if options.as_list:

@@ -29,6 +29,9 @@ class Shower:
         self.shown = ""
         self._what = ("", "")
         self._since = self._drawn = 0.0
+        self._within_line = False
+        self.words = self._hear if self.live else None
+        """What is called with the bytes that scripts write; nothing, where they may write themselves."""
 
     def __call__(self, progress: Progress) -> None:
         """Show how far it is."""
@@ -45,34 +48,53 @@ class Shower:
         if what == self._what and now - self._drawn < _PAUSE_SECONDS:
             return
         self._drawn = now
-        if progress.stage == "run":  # the scripts write to the same terminal: what is said stays above what they say
-            if what != self._what:
-                self.end()
-                if progress.script:
-                    say(printable(told("run", script=progress.script)))
-        else:
-            if what != self._what:
-                self._since = now
-            self._draw(_line(progress, int(now - self._since)))
+        if what != self._what:
+            self._since = now
+            self._end_line()
+        seconds = int(now - self._since)
+        if progress.stage != "run":
+            self._draw(progress, seconds)
+        elif what != self._what:  # what is said stays above what the script says
+            self.end()
+            if progress.script:
+                say(printable(told("run", script=progress.script)))
+        elif seconds >= _LONG_SECONDS and not self._within_line:
+            self._draw(progress, seconds)
         self._what = what
 
-    def _draw(self, text: str) -> None:
+    def _hear(self, words: bytes) -> None:
+        """Write what a script has, where it would have; no line is drawn before it has ended its own."""
+        self._clear()
+        with contextlib.suppress(OSError):
+            sys.stderr.buffer.write(words)
+            sys.stderr.flush()
+        self._within_line = not words.endswith(b"\n")
+
+    def _end_line(self) -> None:
+        if self._within_line:
+            with contextlib.suppress(OSError):
+                sys.stderr.write("\n")
+        self._within_line = False
+
+    def _draw(self, progress: Progress, seconds: int) -> None:
+        text = told(progress.stage, done=progress.done, total=progress.total, entries=progress.entries, script=progress.script)
+        passed = f"  {seconds} s" if seconds >= _LONG_SECONDS else ""
+        text = fitted(text, columns_of(sys.stderr) - len(passed)) + passed  # a long name does not hide them
         if text == self.shown:
             return
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"\r\x1b[K{fitted(text, columns_of(sys.stderr))}")
+            sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
         self.shown = text
 
     def end(self) -> None:
-        """Clear the line."""
+        """Clear the line, and end one that a script has not."""
+        self._clear()
+        self._end_line()
+
+    def _clear(self) -> None:
         if self.live and self.shown:
             with contextlib.suppress(OSError):
                 sys.stderr.write("\r\x1b[K")
                 sys.stderr.flush()
         self.shown = ""
-
-
-def _line(progress: Progress, seconds: int) -> str:
-    text = told(progress.stage, done=progress.done, total=progress.total, entries=progress.entries)
-    return text + (f"  {seconds} s" if seconds >= _LONG_SECONDS else "")

@@ -48,31 +48,35 @@ _STAGED = {"bind": "mounted", "hardlink": "hard-linked", "copy": "copied"}
 """What a way of staging does with store paths, for a message."""
 
 
-def build_layer(
+def build_layer(  # noqa: PLR0913 - all but the first two by name
     spec: LayerSpec,
     output: str | os.PathLike[str],
     *,
     stage: Stage = "auto",
     blob: Blob = "stored",
     progress: Callable[[Progress], object] | None = None,
+    on_output: Callable[[bytes], object] | None = None,
 ) -> Layer:
     """Build a layer and put it in the directory ``output``, whole or not at all.
 
     ``stage`` says how the store paths get in front of the scripts and ``blob`` whether
     the blob is written; neither changes the layer's digest. ``progress`` is called on
-    the calling thread. Raises :class:`RootlessLayerError`; its kinds are drawn in
-    :mod:`rootless_layer.errors`.
+    the calling thread, as is ``on_output``: with the bytes that the scripts write, as they come. Without it they
+    go to stderr; with it, ``progress`` is told of a script twice in a second while it runs.
+    Raises :class:`RootlessLayerError`; its kinds are drawn in :mod:`rootless_layer.errors`.
     """
     given.instance("spec", spec, LayerSpec, "a LayerSpec")
     given.one_of("stage", stage, Stage)
     given.one_of("blob", blob, Blob)
     output = given.path("output", output)
     tell = given.function("progress", silent if progress is None else progress)
+    if on_output is not None:
+        given.function("on_output", on_output)
     spec = spec.apart_from(output)
     target = Path(os.path.realpath(output))  # a link to a layer stays, and what it points to is replaced
     check_replaceable(Path(output).absolute(), LAYER)
     with Temporary() as temporary, aside(target, temporary, LAYER) as folder, contextlib.ExitStack() as stack:
-        tree, work = _tree(spec, stage, temporary, tell, stack)
+        tree, work = _tree(spec, stage, temporary, tell, on_output, stack)
         tree = tree.replacing(_cleaned(tree, tell))
         if not spec.allow_sparse:
             check_holes(tree)
@@ -86,9 +90,10 @@ def build_layer(
     return layer
 
 
-def _tree(
-    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], object], stack: contextlib.ExitStack
-) -> tuple[Tree, str]:
+def _tree(  # noqa: PLR0913, PLR0917 - as below
+    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], object],
+    on_output: Callable[[bytes], object] | None, stack: contextlib.ExitStack,
+) -> tuple[Tree, str]:  # fmt: skip
     """Plan the tree, run the scripts over it where there are some, and give the layer's with the directory that it lies in."""
     tell(Progress("plan"))
     libarchive.load()  # where it is not there, no script is to run before that is said
@@ -96,10 +101,10 @@ def _tree(
         tell(Progress("plan", note=note))
     if spec.scripts and spec.base is not None and spec.base.trees and stage != "copy":
         try:
-            return _attempt(spec, stage, temporary, tell, stack, overlay=True)
+            return _attempt(spec, stage, temporary, tell, on_output, stack, overlay=True)
         except OverlayError as error:
             tell(Progress("stage", note=f"the base cannot be shown by an overlay, so it is copied: {error}"))
-    return _attempt(spec, stage, temporary, tell, stack, overlay=False)
+    return _attempt(spec, stage, temporary, tell, on_output, stack, overlay=False)
 
 
 def _work_directory(spec: LayerSpec, temporary: Temporary, *, overlay: bool) -> str:
@@ -125,15 +130,15 @@ def _beside(base: Base, folder: str) -> bool:
     return not os.path.isdir(folder) or os.stat(base.trees[0]).st_dev == os.stat(folder).st_dev
 
 
-def _attempt(  # noqa: PLR0913 - one place, split for its length only
-    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], object], outer: contextlib.ExitStack,
-    *, overlay: bool,
+def _attempt(  # noqa: PLR0913, PLR0917 - one place, split for its length only
+    spec: LayerSpec, stage: Stage, temporary: Temporary, tell: Callable[[Progress], object],
+    on_output: Callable[[bytes], object] | None, outer: contextlib.ExitStack, *, overlay: bool,
 ) -> tuple[Tree, str]:  # fmt: skip
     """Stage a base in one way, by an overlay or by copying it, and all else as it is always done."""
     base = spec.base
     with contextlib.ExitStack() as stack:
         work = _work_directory(spec, temporary, overlay=overlay)
-        session = stack.enter_context(Session.open(work)) if spec.scripts else None
+        session = stack.enter_context(Session.open(work, on_output)) if spec.scripts else None
         rootfs = {entry.path: entry for entry in _rootfs(spec, work, tell)}
         planned = plan(spec, (rootfs | _cleaned(rootfs.values(), tell)).values(), tell)
         for note in hidden_by_plan(base, planned.tree) if base is not None else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from rootless_layer.progress import Progress, silent
 from rootless_layer.system.temporary import Temporary
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from rootless_layer.layer.layer import Layer
@@ -54,6 +54,7 @@ def build_layer(  # noqa: PLR0913 - what, where to, and how
     stage: Stage = "auto",
     blob: Blob = "stored",
     progress: Callable[[Progress], object] | None = None,
+    on_output: Callable[[bytes], object] | None = None,
     cancel: Cancellation | None = None,
 ) -> Layer:
     """Build a layer and put it in the directory ``output``, whole or not at all.
@@ -67,7 +68,9 @@ def build_layer(  # noqa: PLR0913 - what, where to, and how
     :param blob: ``stored`` writes the blob, ``derived`` only the description from which it is made again.
     :param progress: is called on the calling thread with what is being done. An error that it raises ends the
         build, and leaves nothing.
-    :param cancel: ends the build from another thread.
+    :param on_output: is called on the calling thread with the bytes that scripts write, as they come. Without it they
+        go to file descriptor 2.
+    :param cancel: ends the build from another thread, within half a second while a script runs.
     :returns: the layer in its place.
     :raises RootlessLayerError: of a kind that :mod:`rootless_layer.errors` describes; the output is as it was before.
     """
@@ -82,8 +85,14 @@ def build_layer(  # noqa: PLR0913 - what, where to, and how
                 cancel.check()
 
         cancel.check()
+        on_output = on_output or _to_stderr  # so that the build looks up while a script runs
     if cache is None or cache is False:
-        return build_plain(spec, output, stage=stage, blob=blob, progress=tell)
+        return build_plain(spec, output, stage=stage, blob=blob, progress=tell, on_output=on_output)
     place = cache_directory() if cache is True else Path(given.path("cache", cache))
     with Temporary():
-        return build_cached(spec, output, place, stage=stage, blob=blob, progress=tell)
+        return build_cached(spec, output, place, stage=stage, blob=blob, progress=tell, on_output=on_output)
+
+
+def _to_stderr(words: bytes) -> None:
+    while words:
+        words = words[os.write(2, words) :]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 _KEEPER = "rootless_layer.session.inside.keeper", "main"
 _END_SECONDS = 30
+_TICK_MS = 500
 
 
 @attrs.define(slots=True)
@@ -61,18 +64,21 @@ class Session:
     work: str
     process: subprocess.Popen[bytes]
     programs: tuple[str, str]
+    on_output: Callable[[bytes], object] | None = None
     isolation: Isolation = "namespaces"
     fallback: str = ""
+    _received: bytes = b""
 
     @classmethod
-    def open(cls, work: str) -> Self:
+    def open(cls, work: str, on_output: Callable[[bytes], object] | None = None) -> Self:
         """Start the processes, and do not wait for them.
 
         ``work`` is the directory of the session's files, which they remove when the
-        caller is killed. Raises :class:`UnavailableError` without fakeroot.
+        caller is killed. ``on_output`` is called with the bytes that scripts write, as they come; without it they
+        go to stderr. Raises :class:`UnavailableError` without fakeroot.
         """
         programs = find_programs()
-        session = cls(work, start_python(*_KEEPER), (programs.faked, programs.library))
+        session = cls(work, _start(on_output), (programs.faked, programs.library), on_output)
         try:
             session._isolate(pid_namespace=True)
         except BaseException:
@@ -98,7 +104,8 @@ class Session:
             self.close()
             self.isolation = isolations.pop(0)
             self.fallback = "; ".join(dict.fromkeys(reasons))
-            self.process = start_python(*_KEEPER)
+            self.process = _start(self.on_output)
+            self._received = b""
             self._isolate(pid_namespace=False)
 
     def _isolate(self, *, pid_namespace: bool) -> None:
@@ -122,6 +129,8 @@ class Session:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()  # type: ignore[union-attr]
+        if self.process.stderr is not None:
+            self.process.stderr.close()
 
     def _settle(self) -> None:
         """Let the processes end by themselves: closing their stdin has them remove the files."""
@@ -137,7 +146,9 @@ class Session:
         *,
         progress: Report,
     ) -> OwnershipRecord:
-        """Run the spec's scripts in order; give what they recorded. ``progress`` is told as each begins.
+        """Run the spec's scripts in order; give what they recorded.
+
+        ``progress`` is told as each begins and, where ``on_output`` is, twice in a second while it runs.
 
         A ``base`` is shown below what is staged, by an overlay; :class:`OverlayError` is
         raised where that cannot be.
@@ -174,8 +185,9 @@ class Session:
         )
         answer = self._receive()
         while isinstance(answer, Begins):
-            progress(Progress("run", script=spec.scripts[answer.number].name))
-            answer = self._receive()
+            begun = Progress("run", script=spec.scripts[answer.number].name)
+            progress(begun)
+            answer = self._receive(None if self.on_output is None else partial(progress, begun))
         self._settle()
         if isinstance(answer, Told):
             raise answer.error()
@@ -271,12 +283,35 @@ class Session:
             problem = "the session's processes ended before it began"
             raise DaemonError(problem) from error
 
-    def _receive(self) -> Message:
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line.endswith(b"\n"):
-            problem = "the session's processes were ended by something else"
-            raise DaemonError(problem, hint="Nothing was built; nothing was left behind.")
+    def _receive(self, tick: Callable[[], object] | None = None) -> Message:
+        """Wait for a message, and hand on what the scripts have written before it; ``tick`` is called meanwhile."""
+        answers: int = self.process.stdout.fileno()  # type: ignore[union-attr]
+        poller = select.poll()
+        poller.register(answers, select.POLLIN)
+        output = self.process.stderr
+        if output is not None:
+            poller.register(output, select.POLLIN)
+        parts = [self._received]
+        while b"\n" not in parts[-1]:
+            ready = {number for number, _ in poller.poll(None if tick is None else _TICK_MS)}
+            if output is not None and self.on_output is not None and output.fileno() in ready:
+                if words := os.read(output.fileno(), 1 << 16):
+                    self.on_output(words)
+                else:
+                    poller.unregister(output)
+            elif answers in ready:
+                parts.append(os.read(answers, 1 << 20))
+                if not parts[-1]:
+                    problem = "the session's processes were ended by something else"
+                    raise DaemonError(problem, hint="Nothing was built; nothing was left behind.")
+            if tick is not None:
+                tick()
+        line, _, self._received = b"".join(parts).partition(b"\n")
         return from_json(line)
+
+
+def _start(on_output: object) -> subprocess.Popen[bytes]:
+    return start_python(*_KEEPER, stderr=None if on_output is None else subprocess.PIPE)
 
 
 def _whole(given: dict[bytes, bytes], held: Held) -> tuple[tuple[bytes, bytes], ...]:

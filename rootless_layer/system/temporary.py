@@ -44,17 +44,18 @@ def _sweep(path: str) -> None:
             lease.release()
 
 
-def start_python(module: str, function: str) -> subprocess.Popen[bytes]:
+def start_python(module: str, function: str, *, stderr: int | None = None) -> subprocess.Popen[bytes]:
     """Start a process that calls a function of this package, in a session of its own: Ctrl-C is for its caller.
 
     It is a fresh interpreter, not a fork: the calling process may have threads. It has the standard
     library only, and so the ``module`` imports nothing else. The ``function`` takes nothing.
+    ``stderr`` is as :class:`subprocess.Popen` takes it: by default the caller's own.
     """
     python = sys.executable or os.path.realpath("/proc/self/exe")  # a builder of Nix is started by its base name
     home = os.path.dirname(os.path.dirname(os.path.abspath(rootless_layer.__file__)))
     return subprocess.Popen(  # noqa: S603 - our own interpreter
         [python, "-I", "-S", "-c", _START, home, module, function],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -517,6 +518,20 @@ def test_each_script_is_named_when_it_begins(tmp_path: Path) -> None:
     rootless_layer.build_layer(spec, tmp_path / "x", progress=steps.append)
     assert [step.script for step in steps if step.script] == ["one", "two"]
     assert max(step.entries for step in steps if step.stage == "plan") == 1
+
+
+def test_the_seconds_of_a_script_and_its_words(user: User) -> None:
+    """On a terminal a script's seconds go up while it is silent at the start of a line; all its lines are whole, and the last is ended."""
+    script = user.script("echo first; sleep 4; printf half; sleep 3; echo ' whole'; printf last; exit 3")
+    command = shlex.join(map(str, [*COMMAND, "build", "--view", "directory", "--script", script, "-o", user.home / "out"]))
+    result = user.run(["script", "-qec", f"TERM=xterm NO_COLOR= {command}", "/dev/null"])
+    assert result.status == 3, result.out
+    shown = [line.replace("\x1b[K", "") for line in result.out.splitlines()]
+    seconds = [int(found[1]) for line in shown if (found := re.search(r"run \S+  (\d+) s$", line))]
+    assert seconds, result.out
+    assert seconds == sorted(set(seconds))
+    assert seconds[0] >= 2
+    assert [line for line in shown if line in {"first", "half whole", "last"}] == ["first", "half whole", "last"]
 
 
 def test_progress_costs_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
