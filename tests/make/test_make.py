@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from helpers.aftermath import assert_nothing_left, assert_said, assert_whole_or_absent, processes, queues, until
-from helpers.place import PLACE, make_folder, remove
+from helpers.place import remove
 from helpers.stores import Store, files, own, store_of
 from helpers.users import COMMAND, HANG, Result, User
 
@@ -567,18 +567,12 @@ run = "read word < HOME/one; echo two > HOME/two; echo $word > met"
 )
 
 
-def seen_by_scripts() -> Path:
-    """Make a directory on the disk: what is in memory, below /dev, the directory view does not show."""
-    return make_folder(Path(os.environ[PLACE]), "seen-")
-
-
 def test_independent_layers_run_at_the_same_time(user: User) -> None:
     """With -j 2 two scripts that wait for each other both end; with -j 1 one layer starts after another is done."""
-    meeting = seen_by_scripts()
     for name in ("one", "two"):
-        os.mkfifo(meeting / name)
-        os.chmod(meeting / name, 0o666)
-    said = events(user, MEET.replace("HOME", str(meeting)), "-j", "2")
+        os.mkfifo(user.home / name)
+        os.chmod(user.home / name, 0o666)
+    said = events(user, MEET.replace("HOME", str(user.home)), "-j", "2")
     assert ends(said) == {"one": "built", "two": "built"}
     order = [each["event"] for each in events(user, DIRECTORY + '[layer.a]\nrun="true"\n[layer.b]\nrun="mkdir b"\n', "-j", "1")]
     assert [event for event in order if event in {"start", "done"}] == ["start", "done", "start", "done"]
@@ -609,9 +603,8 @@ output = "some"
 
 def test_trees_are_read_beside_what_works(user: User) -> None:
     """While a layer is built, a child reads the tree of another and puts up with what it finds: nobody waits, and nobody fails with it."""
-    go = seen_by_scripts() / "go"
-    os.mkfifo(go)
-    os.chmod(go, 0o666)
+    os.mkfifo(user.home / "go")
+    os.chmod(user.home / "go", 0o666)
     (user.home / "tree").mkdir()
     for name in ("one", "two"):
         (user.home / "tree" / name).write_text(name)
@@ -622,10 +615,10 @@ def test_trees_are_read_beside_what_works(user: User) -> None:
         + f"""
 [layer.waits]
 timeout = 60
-run = "read word < {go}; echo $word > word"
+run = "read word < {user.home}/go; echo $word > word"
 [layer.goes]
 copy-to-root = "tree"
-run = "test -f one; echo on > {go}"
+run = "test -f one; echo on > {user.home}/go"
 [layer.fails]
 copy-to-root = "loop"
 follow-dirlinks = true
