@@ -39,6 +39,7 @@ from .ownership import OwnershipRecord, Shown, save_file
 from .stage import SCAFFOLD
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from rootless_layer.plan.spec import LayerSpec, Script

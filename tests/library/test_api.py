@@ -20,7 +20,7 @@ from rootless_layer import Cancellation, Closure, LayerSpec, Progress, Script, S
 from rootless_layer.errors import CancelledError, InputError
 
 VERBS = {
-    "build_layer": "spec, output, *, cache=None, stage='auto', blob='stored', progress=None, cancel=None",
+    "build_layer": "spec, output, *, cache=None, stage='auto', blob='stored', progress=None, on_output=None, cancel=None",
     "build_layers": "closure, max_layers, output, *, strategy=ByPopularity(), source_date_epoch=1, uid=0, gid=0, compression=None,"
     " set_times=False, allow_sparse=False, blob='derived'",
     "cache_directory": "",
@@ -202,6 +202,30 @@ def test_a_build_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, w
     assert not (tmp_path / "out").exists()
     assert list((tmp_path / "tmp").iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp", "tree"]
+
+
+def test_what_scripts_write(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A callback gets all of it, in order, and nothing of it goes to the process's own streams; the cache has no part in it."""
+    heard: list[bytes] = []
+    script = Script.text("seq 1 50000; echo done >&2")
+    spec = LayerSpec(copy_to_root=[tree(tmp_path)], scripts=[script], view="directory")
+    build_layer(spec, tmp_path / "out", on_output=heard.append, cache=tmp_path / "cache")
+    assert b"".join(heard) == b"".join(b"%d\n" % number for number in range(1, 50001)) + b"done\n"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_script_that_runs_is_cancelled(tmp_path: Path) -> None:
+    """A script that would wait for ever is ended with its processes."""
+    cancel = Cancellation()
+    spec = LayerSpec(copy_to_root=[tree(tmp_path)], scripts=[Script.text("echo begun; sleep 1000000 & wait")], view="directory")
+
+    def hear(words: bytes) -> None:
+        assert words == b"begun\n"
+        cancel.cancel()
+
+    with pytest.raises(CancelledError):
+        build_layer(spec, tmp_path / "out", on_output=hear, cancel=cancel)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tree"]
 
 
 CLIENT = HERE / "programs/client.py"
