@@ -13,7 +13,7 @@ from rootless_layer.cache.bases import open_base
 from rootless_layer.cache.build import build_cached
 from rootless_layer.cache.place import cache_directory, cache_to_leave_out
 from rootless_layer.image.open import open_image
-from rootless_layer.image.spool import spooling
+from rootless_layer.image.spool import Spool
 from rootless_layer.layer.build import build_layer
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.options.inputs import Inputs
@@ -93,6 +93,6 @@ def _spec(options: LayerOptions) -> LayerSpec:
 def _base_image(options: LayerOptions, stack: contextlib.ExitStack) -> Image:
     """Read what a layer is to be built upon: an image, and the layers of others on top of it."""
     wanted = options.platform or Platform.host()
-    spool = stack.enter_context(spooling())
+    spool = stack.enter_context(Spool())
     image, *others = [open_image(given, wanted, spool) for given in options.base]
     return image.append(*(layer for other in others for layer in other.layers))

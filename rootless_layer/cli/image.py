@@ -17,7 +17,7 @@ from rootless_layer.image.assemble import assemble
 from rootless_layer.image.image import Image
 from rootless_layer.image.open import open_image
 from rootless_layer.image.read import NamedImage
-from rootless_layer.image.spool import spooled, spooling
+from rootless_layer.image.spool import Spool, spooled
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.of_closure import make_layers
 from rootless_layer.oci.config import check_config
@@ -37,7 +37,7 @@ from .progress import Shower
 from .values import as_written, check_epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.layer.of_closure import Splitting
@@ -67,7 +67,7 @@ def image(**given: Any) -> None:  # noqa: ANN401 - click's own values
         check_something(options)
     check_output(options)
     show = Shower(quiet=options.quiet)
-    with spooling() as spool, contextlib.ExitStack() as stack:
+    with Spool() as spool, contextlib.ExitStack() as stack:
         wanted = options.platform or Platform.host()
         base = open_image(options.base, wanted, spool) if options.base else Image.empty(wanted)
         own = [open_layer(layer) for layer in options.layers]
@@ -110,7 +110,7 @@ def _closure_layers(  # noqa: PLR0913, PLR0917 - it is called from one place
 
 
 @contextlib.contextmanager
-def _place(options: ImageOptions, spool: Callable[[], str], stack: contextlib.ExitStack) -> Iterator[str]:
+def _place(options: ImageOptions, spool: Spool, stack: contextlib.ExitStack) -> Iterator[str]:
     """Give the directory to which the blobs of a closure's layers go; where they are made again as they stream, nothing.
 
     Into a layout they are linked; and nothing is compressed twice. Whatever keeps them from being
@@ -124,7 +124,7 @@ def _place(options: ImageOptions, spool: Callable[[], str], stack: contextlib.Ex
         yield ""
     else:
         place = spool()
-        with spooled(os.path.dirname(place)):
+        with spooled(spool.folder):
             os.mkdir(place)
             os.chmod(place, 0o700)  # whatever the umask is
             yield place

@@ -11,6 +11,7 @@ import click
 
 from rootless_layer.cache.place import cache_directory
 from rootless_layer.image.open import Foreign
+from rootless_layer.image.spool import Spool
 from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import read
 from rootless_layer.make.maker import Maker
@@ -76,7 +77,7 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     lines = Lines(sys.stdout)
     try:
         with contextlib.ExitStack() as stack:
-            foreign = Foreign(stack)
+            foreign = Foreign(stack.enter_context(Spool("nothing can be unpacked there")))
             specs, splittings = Recipes(faults, outputs, cache).read(nodes)
             Preflight(faults, foreign).check(nodes, specs)
             faults.check()

@@ -8,7 +8,7 @@ import click
 
 from rootless_layer.errors import InputError
 from rootless_layer.image.read import NamedImage, is_named, read_images
-from rootless_layer.image.spool import spooling
+from rootless_layer.image.spool import Spool
 from rootless_layer.oci.reference import path_and_name, tag_of
 from rootless_layer.options.image import OUTPUT, ImageOptions
 from rootless_layer.options.option import of_command
@@ -34,7 +34,7 @@ def merge(images: Sequence[str], name: str | None, **given: Any) -> None:  # noq
     check_output(options)
     with as_written("--index"):
         name = tag_of(name) if name else name
-    with spooling() as spool:
+    with Spool() as spool:
         found: list[NamedImage] = []
         holders: dict[str, tuple[str, str]] = {}
         for path in images:

@@ -16,13 +16,16 @@ from rootless_layer.cache.place import cache_directory, cache_to_leave_out
 from rootless_layer.errors import InputError
 from rootless_layer.image.admission import admit
 from rootless_layer.image.derived import base_of
-from rootless_layer.image.spool import spooling
+from rootless_layer.image.open import open_fitting
+from rootless_layer.image.read import read_images
+from rootless_layer.image.spool import Spool
 from rootless_layer.image.write import check_target, write_archive
 from rootless_layer.layer.build import build_layer
 from rootless_layer.layer.contents import store_paths
 from rootless_layer.nix.attributes import Attributes
-from rootless_layer.nix.image import choose, images_of, write_image
+from rootless_layer.nix.image import write_image
 from rootless_layer.nix.request import image_request, layer_request, without
+from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import path_and_name, tag_of
 from rootless_layer.system.replace import file_aside
 from rootless_layer.system.temporary import Temporary
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from rootless_layer.nix.request import LayerRequest
-    from rootless_layer.oci.descriptor import Platform
     from rootless_layer.progress import Progress
     from rootless_layer.tar.compression import Kind
     from rootless_layer.tree.base import Base
@@ -78,7 +80,7 @@ def nix_image(*, quiet: bool) -> None:
     is and where its layers are; `image --base` and `nix-archive` make an archive of it.
     """
     request = image_request(Attributes.of_build(os.environ, os.getcwd()))
-    with spooling() as spool, Temporary() as temporary:
+    with Spool() as spool, Temporary() as temporary:
         image = write_image(request, Path(request.output), temporary, spool, _said(quiet=quiet))
     if not quiet:
         say(f"{image.manifest_digest} {request.output}")
@@ -106,8 +108,8 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     if kind not in _KINDS.values():
         message = f"{last}: is compressed by {kind}, which this program reads and does not write"
         raise InputError(message, hint="Compress it with gzip or zstd, or name a --compressor.")
-    with spooling() as spool, _written(output) as file, _compressed(file, kind) as into:
-        found = images_of(images, spool)
+    with Spool() as spool, _written(output) as file, _compressed(file, kind) as into:
+        found = [stored for path in images for stored in read_images(path, spool)]
         if names and len(found) != 1:
             message = f"one image can have that name, and there are {len(found)}"
             raise click.BadParameter(message, param_hint="--tag")
@@ -134,15 +136,15 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
     """Leave out of the closure what the images below have."""
     closure = request.spec.closure
     assert closure is not None  # noqa: S101 - the caller looked
-    spool = stack.enter_context(spooling())
-    layers = [layer for path in request.below for layer in choose(path, spool).layers]
+    spool = stack.enter_context(Spool())
+    layers = [layer for path in request.below for layer in open_fitting(path, Platform.host(), spool).layers]
     return without(closure, (path.path for path in store_paths(layers, closure.store_dir)))
 
 
 def _base(given: Sequence[str], wanted: Platform | None, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
-    spool = stack.enter_context(spooling())
-    first, *more = [choose(path, spool, name, wanted) for path, name in map(path_and_name, given)]
+    spool, platform = stack.enter_context(Spool()), wanted or Platform.host()
+    first, *more = [open_fitting(path, platform, spool, name) for path, name in map(path_and_name, given)]
     first = first.append(*(layer for image in more for layer in image.layers))
     known = base_of(first)
     if known is not None:

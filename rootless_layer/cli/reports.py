@@ -11,7 +11,7 @@ from rootless_layer.check.inspect import inspect as look
 from rootless_layer.check.validate import validate as check
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.open import open_image
-from rootless_layer.image.spool import spooling
+from rootless_layer.image.spool import Spool
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.findings import Finding, Findings
 from rootless_layer.oci.reference import path_and_name
@@ -44,7 +44,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     found = {}
     unread: set[str] = set()
     missing = False
-    with spooling() as spool:
+    with Spool() as spool:
         for path in outputs:
             try:
                 found[path] = check(path, spool)
@@ -93,7 +93,7 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     one; DIR is a layer's directory.
     """
     path, name = path_and_name(subject)
-    with spooling() as spool:
+    with Spool() as spool:
         found = look(path, spool, name)
     if as_json:
         give_json([one.to_json(listed=listed) for one in found])
@@ -119,7 +119,7 @@ def diff(left: str, right: str, *, as_json: bool, platform: Platform | None, ign
     what differs. How files are spread over layers does not matter.
     """
     wanted = platform or Platform.host()
-    with spooling() as spool:
+    with Spool() as spool:
         found = compare(open_image(left, wanted, spool), open_image(right, wanted, spool), times=not ignore_times)
     if as_json:
         give_json(found.to_json())

@@ -10,17 +10,16 @@ import attrs
 from rootless_layer.errors import InputError
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.reference import path_and_name
-from rootless_layer.system.machine import unwritable
-from rootless_layer.system.temporary import Temporary
 
 from .image import Image
-from .read import choose, read_images
+from .read import choose, is_named, read_images
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Callable
 
     from rootless_layer.oci.descriptor import Platform
+
+    from .spool import Spool
 
 
 def open_image(given: str, platform: Platform, spool: Callable[[], str]) -> Image:
@@ -41,33 +40,37 @@ def open_image(given: str, platform: Platform, spool: Callable[[], str]) -> Imag
     return Image.empty(platform).append(open_layer(path))  # it is for any platform
 
 
+def open_fitting(path: str, platform: Platform, spool: Callable[[], str], name: str = "") -> Image:
+    """Open the first image at a path, of the name that is asked for, if any, and for the platform, if one is for it.
+
+    As dockerTools does it: a name that is not asked for does not count, and a platform only where there are several.
+    Raises :class:`InputError` where there is none, and as :func:`read_images` does.
+    """
+    found = read_images(path, spool)
+    named = [stored for stored in found if not name or is_named(stored, name)]
+    fitting = [stored for stored in named if platform.runs(stored.image.platform)] or named
+    if not fitting:
+        there = ", ".join(each for stored in found for each in stored.names) or "no image with a name"
+        message = f"{path}: there is no image {name}; there is: {there}"
+        raise InputError(message, hint="Give fromImageName and fromImageTag as the image has them.")
+    return fitting[0].image
+
+
 @attrs.define(slots=True)
 class Foreign:
-    """The images that were read so far; what had to be decompressed for it goes when ``stack`` unwinds."""
+    """The images that were read so far; what had to be decompressed for them is in the ``spool``."""
 
-    stack: contextlib.ExitStack
+    spool: Spool
     _images: dict[tuple[str, Platform], Image] = attrs.field(factory=dict)
-    _folder: str = ""
 
     def look(self, given: str) -> None:
         """See whether there are images, where nobody knows for which platform; raises as :meth:`read` does."""
         path, _ = path_and_name(given)
         if not os.path.isfile(f"{path}/layer.json"):
-            read_images(path, self._new)
+            read_images(path, self.spool)
 
     def read(self, given: str, platform: Platform) -> Image:
         """Read ``PATH`` or ``PATH#NAME`` for a platform; raises :class:`InputError`, as :func:`read_images` does."""
         if (given, platform) not in self._images:
-            self._images[given, platform] = open_image(given, platform, self._new)
+            self._images[given, platform] = open_image(given, platform, self.spool)
         return self._images[given, platform]
-
-    def _new(self) -> str:
-        """Name a file for what has to be decompressed."""
-        if not self._folder:
-            place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as build does
-            try:
-                self._folder = self.stack.enter_context(Temporary()).make(place, "rootless-layer-")
-            except OSError as error:
-                hint = "Set TMPDIR to a directory that is there."
-                raise unwritable(error, place, "nothing can be unpacked there", hint=hint) from error
-        return f"{self._folder}/{len(os.listdir(self._folder))}"

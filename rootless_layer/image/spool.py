@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+import attrs
 
 from rootless_layer.system.machine import unwritable
 from rootless_layer.system.temporary import Temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from types import TracebackType
+
+
+@attrs.define(slots=True)
+class Spool:
+    """Names new files in a directory of its own below ``TMPDIR``; a call gives the path of the next one.
+
+    The directory is made when it is first needed, and goes in the end. ``fault`` is the message where it cannot be made.
+    """
+
+    fault: str = "nothing can be written there"
+    _temporary: Temporary = attrs.field(factory=Temporary)
+    _numbers: Iterator[int] = attrs.field(factory=itertools.count)
+    _folder: str = ""
+
+    def __enter__(self) -> Self:
+        """Give the spool itself."""
+        self._temporary.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Remove the directory, where it was made."""
+        self._temporary.__exit__(kind, error, trace)
+
+    @property
+    def folder(self) -> str:
+        """Give the directory; raises :class:`OutputError` where it cannot be made."""
+        if not self._folder:
+            place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as build does
+            with spooled(place, self.fault):
+                self._folder = self._temporary.make(place, "rootless-layer-")
+        return self._folder
+
+    def __call__(self) -> str:
+        """Name a new file; raises :class:`OutputError` where its directory cannot be made."""
+        return f"{self.folder}/{next(self._numbers)}"
 
 
 @contextlib.contextmanager
-def spooling() -> Iterator[Callable[[], str]]:
-    """Give what names new files for what has to be decompressed; they go in the end."""
-    with Temporary() as temporary:
-        folder: list[str] = []
-
-        def new() -> str:
-            if not folder:
-                place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as build does
-                with spooled(place):
-                    folder.append(temporary.make(place, "rootless-layer-"))
-            return f"{folder[0]}/{len(os.listdir(folder[0]))}"
-
-        yield new
-
-
-@contextlib.contextmanager
-def spooled(place: str) -> Iterator[None]:
+def spooled(place: str, fault: str = "nothing can be written there") -> Iterator[None]:
     """Raise :class:`OutputError` for what cannot be written to that place."""
     try:
         yield
     except OSError as error:
-        raise unwritable(error, place, "nothing can be written there", hint="Set TMPDIR to a directory that is there.") from error
+        raise unwritable(error, place, fault, hint="Set TMPDIR to a directory that is there.") from error

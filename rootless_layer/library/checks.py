@@ -10,7 +10,7 @@ from rootless_layer.check.inspect import inspect as inspect_images
 from rootless_layer.check.validate import validate as validate_images
 from rootless_layer.image.image import Image
 from rootless_layer.image.open import open_image
-from rootless_layer.image.spool import spooling
+from rootless_layer.image.spool import Spool
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import path_and_name
 
@@ -30,7 +30,7 @@ def validate(path: str | os.PathLike[str]) -> Findings:
     :returns: the problems and notes; ``valid`` is true where there is no problem.
     :raises InputError: for what is no image at all. :class:`SourceError` is raised where nothing is there.
     """
-    with spooling() as spool:
+    with Spool() as spool:
         return validate_images(given.path("path", path), spool)
 
 
@@ -41,7 +41,7 @@ def inspect(path: str | os.PathLike[str]) -> tuple[Inspection, ...]:
     :returns: a report for each image, in the order of the index.
     :raises InputError: for what is no image, or is damaged. :class:`SourceError` is raised where nothing is there.
     """
-    with spooling() as spool:
+    with Spool() as spool:
         where, name = path_and_name(given.path("path", path))
         return tuple(inspect_images(where, spool, name))
 
@@ -64,7 +64,7 @@ def compare(
     """
     wanted = Platform.host() if platform is None else given.instance("platform", platform, Platform, "a Platform")
     given.instance("times", times, bool, "True or False")
-    with spooling() as spool:
+    with Spool() as spool:
         return compare_images(_image("left", left, wanted, spool), _image("right", right, wanted, spool), times=times)
 
 

@@ -12,7 +12,7 @@ from rootless_layer.cache.place import cache_directory
 from rootless_layer.image.image import Image
 from rootless_layer.image.open import open_image
 from rootless_layer.image.read import NamedImage, read_images
-from rootless_layer.image.spool import spooling
+from rootless_layer.image.spool import Spool
 from rootless_layer.image.write import write_images as write
 from rootless_layer.layer.blob import LayerBlob, open_layer
 from rootless_layer.layer.layer import Layer
@@ -40,7 +40,7 @@ def open_images(path: str | os.PathLike[str]) -> Iterator[tuple[NamedImage, ...]
     :returns: a context manager with the images in the order of the index, each with its names.
     :raises InputError: for what is no image, or is damaged. :class:`SourceError` is raised where nothing is there.
     """
-    with spooling() as spool:
+    with Spool() as spool:
         yield tuple(guarded(read_images)(given.path("path", path), spool))
 
 
@@ -68,7 +68,7 @@ def open_base(
     wanted = Platform.host() if platform is None else given.instance("platform", platform, Platform, "a Platform")
     tell = given.function("progress", silent if progress is None else progress)
     place = cache_directory() if cache is None else given.path("cache", cache)
-    with spooling() as spool, Temporary() as temporary:
+    with Spool() as spool, Temporary() as temporary:
         image: Image | None = None
         for number, part in enumerate(parts):
             opened = _opened(f"parts[{number}]", part, wanted, spool)

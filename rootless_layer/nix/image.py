@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from rootless_layer.errors import InputError
@@ -10,7 +9,8 @@ from rootless_layer.image.admission import admit
 from rootless_layer.image.assemble import assemble
 from rootless_layer.image.derived import write_derived
 from rootless_layer.image.image import Image
-from rootless_layer.image.read import NamedImage, is_named, read_images
+from rootless_layer.image.open import open_fitting
+from rootless_layer.image.read import NamedImage
 from rootless_layer.layer.contents import store_paths
 from rootless_layer.layer.made import DERIVED_IMAGE, LAYERS
 from rootless_layer.layer.of_closure import build_layers
@@ -23,9 +23,10 @@ from rootless_layer.system.replace import aside, check_replaceable, writing
 from .request import without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
+    from rootless_layer.image.spool import Spool
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.store.closure import Closure
     from rootless_layer.store.layering import Strategy
@@ -34,12 +35,10 @@ if TYPE_CHECKING:
     from .request import ImageRequest
 
 
-def write_image(
-    request: ImageRequest, target: Path, temporary: Temporary, spool: Callable[[], str], tell: Callable[[str], object]
-) -> Image:
+def write_image(request: ImageRequest, target: Path, temporary: Temporary, spool: Spool, tell: Callable[[str], object]) -> Image:
     """Put the image together, and write it as a derived image, whole or not at all.
 
-    ``spool`` names new files in a directory that goes in the end; ``tell`` is
+    ``spool`` names new files for what has to be decompressed; ``tell`` is
     :func:`rootless_layer.image.admission.admit`'s. Raises
     :class:`InputError` for what cannot be put together, and what reading and splitting
     raise.
@@ -48,7 +47,7 @@ def write_image(
     names = (tag_of(f"{request.name}:{request.tag}"),) if request.name else ()
     base = _base(request, spool)
     below = Image.empty(Platform.host()) if base is None else base
-    above = [layer for path in request.layers for layer in choose(path, spool).layers]
+    above = [layer for path in request.layers for layer in open_fitting(path, Platform.host(), spool).layers]
     with aside(target, temporary, DERIVED_IMAGE) as folder, writing(target):
         closure = () if request.closure is None else _closure_layers(request, request.closure, below.layers, above, folder)
         image = assemble(
@@ -56,38 +55,15 @@ def write_image(
             closure_by="rootless-layer nix-image",
         )  # fmt: skip
         admit([NamedImage(image, names)], tell)
-        passing = os.path.dirname(spool())
-        write_derived(image, names, folder, passing=passing)
+        write_derived(image, names, folder, passing=spool.folder)
     return image
 
 
-def choose(path: str, spool: Callable[[], str], name: str = "", platform: Platform | None = None) -> Image:
-    """Read the image at a path: that of a name or the first, of several for several platforms the one that fits.
-
-    So dockerTools has it: a name that is not asked for does not count. Raises
-    :class:`InputError` where there is none.
-    """
-    found = read_images(path, spool)
-    named = [stored for stored in found if not name or is_named(stored, name)]
-    wanted = platform or Platform.host()
-    fitting = [stored for stored in named if wanted.runs(stored.image.platform)] or named
-    if not fitting:
-        there = ", ".join(each for stored in found for each in stored.names) or "no image with a name"
-        message = f"{path}: there is no image {name}; there is: {there}"
-        raise InputError(message, hint="Give fromImageName and fromImageTag as the image has them.")
-    return fitting[0].image
-
-
-def images_of(paths: Iterable[str], spool: Callable[[], str]) -> list[NamedImage]:
-    """Read all images at some paths, with their names."""
-    return [stored for path in paths for stored in read_images(path, spool)]
-
-
-def _base(request: ImageRequest, spool: Callable[[], str]) -> Image | None:
+def _base(request: ImageRequest, spool: Spool) -> Image | None:
     if not request.base:
         return None
-    platform = Platform.parse(f"linux/{request.architecture}") if request.architecture else None
-    return choose(request.base, spool, request.base_name, platform)
+    platform = Platform.parse(f"linux/{request.architecture}") if request.architecture else Platform.host()
+    return open_fitting(request.base, platform, spool, request.base_name)
 
 
 def _platform(request: ImageRequest, there: Platform) -> Platform | None:
