@@ -10,7 +10,6 @@ import attrs
 
 from rootless_layer import given
 from rootless_layer.layer.layer import Layer, made_from
-from rootless_layer.layer.of_closure import write_layers
 from rootless_layer.plan.spec import Blob, LayerSpec, Stage
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.replace import ASIDE, make_folder
@@ -127,6 +126,8 @@ def hold_layers(specs: Sequence[LayerSpec], holder: Holder, progress: Report = s
     keys = [layer_key(spec) for spec in specs]
     missing = {key: spec for key, spec in zip(keys, specs, strict=True) if holder.find(key) is None}
     if missing:
+        from rootless_layer.layer.of_closure import write_layers  # noqa: PLC0415 - not needed to look up
+
         place = holder.layers.place
         with making_room(place.parent), Temporary() as temporary, keeping(place), within_cache(place):
             make_folder(place)

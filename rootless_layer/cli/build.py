@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from rootless_layer.cache.bases import open_base
-from rootless_layer.cache.build import build_cached
 from rootless_layer.cache.place import cache_directory, cache_to_leave_out
-from rootless_layer.image.open import open_image
-from rootless_layer.image.spool import Spool
-from rootless_layer.layer.build import build_layer
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.options.inputs import Inputs
 from rootless_layer.options.layer import LayerOptions, check_something
@@ -42,6 +37,9 @@ def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
     The scripts run as root, as far as they can tell. The layer is the same, byte for byte,
     whoever builds it: DIR gets layer.json, the listing layer.mtree, and blobs/sha256/.
     """
+    from rootless_layer.cache.build import build_cached  # noqa: PLC0415 - not for --help
+    from rootless_layer.layer.build import build_layer  # noqa: PLC0415 - as above
+
     options = of_command(LayerOptions, given)
     output = options.output or ""
     if output == "-":
@@ -57,6 +55,8 @@ def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
         def base() -> Base | None:
             if below is None:
                 return None
+            from rootless_layer.cache.bases import open_base  # noqa: PLC0415 - upon a base only
+
             temporary = stack.enter_context(Temporary())
             return open_base(below, cache_directory(), temporary, most_bytes=options.most_bytes, progress=show)
 
@@ -92,6 +92,9 @@ def _spec(options: LayerOptions) -> LayerSpec:
 
 def _base_image(options: LayerOptions, stack: contextlib.ExitStack) -> Image:
     """Read what a layer is to be built upon: an image, and the layers of others on top of it."""
+    from rootless_layer.image.open import open_image  # noqa: PLC0415 - upon a base only
+    from rootless_layer.image.spool import Spool  # noqa: PLC0415 - as above
+
     wanted = options.platform or Platform.host()
     spool = stack.enter_context(Spool())
     image, *others = [open_image(given, wanted, spool) for given in options.base]

@@ -24,8 +24,6 @@ from rootless_layer.system.machine import unwritable
 from rootless_layer.system.replace import aside, check_replaceable, make_folder, writing
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tar import libarchive
-from rootless_layer.tar.listing import read_listing
-from rootless_layer.tar.unpack import read_tar
 from rootless_layer.tree.base import Delta
 from rootless_layer.tree.hiding import hidden_by_plan, unusual
 from rootless_layer.tree.sparse import check_holes
@@ -228,8 +226,12 @@ def _rootfs(spec: LayerSpec, work: str, tell: Callable[[Progress], object]) -> l
     if spec.rootfs is None:
         return []
     if os.path.isdir(spec.rootfs):
+        from rootless_layer.tar.listing import read_listing  # noqa: PLC0415 - needed by few
+
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
         return read_directory(spec.rootfs, spec, owners)
+    from rootless_layer.tar.unpack import read_tar  # noqa: PLC0415 - as above
+
     entries = read_tar(spec.rootfs, f"{work}/rootfs", spec.source_date_epoch, tell)
     check_no_image(spec.rootfs, (entry.path for entry in entries))
     return entries

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import attrs
 
 from rootless_layer.errors import InputError, reason
-from rootless_layer.layer.of_closure import Splitting, read_strategy
 from rootless_layer.oci.config import properties, read_json
 from rootless_layer.oci.time import environment_epoch
 from rootless_layer.plan.spec import LayerSpec, Script
@@ -23,6 +22,8 @@ from .option import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rootless_layer.layer.of_closure import Splitting
 
     from .image import ImageOptions
     from .layer import LayerOptions
@@ -72,6 +73,8 @@ class Inputs:
             return None
         told = _Told(attempt)
         closure = self._merged("closure", options.closure, os.path.abspath(options.store_root), told)
+        from rootless_layer.layer.of_closure import Splitting, read_strategy  # noqa: PLC0415 - no layer's
+
         strategy = told("layering", read_strategy, options.layering or "popularity", closure or Closure())
         fields = spec_fields(options, told)
         if closure is None or strategy is None or told.missing:
