@@ -48,7 +48,7 @@ def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
     check_different(options.base, "--base")
     cache = cache_directory() if options.cache else None  # a plain build needs none
     show, spec = Shower(quiet=options.quiet), _spec(options)  # what is wrong is said before a base is unpacked
-    with Temporary(), contextlib.ExitStack() as stack:  # one janitor for all that is made below
+    with Temporary() as temporary, contextlib.ExitStack() as stack:  # one janitor for all that is made below
         stack.callback(show.end)
         below = _base_image(options, stack) if options.base else None
 
@@ -57,7 +57,6 @@ def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
                 return None
             from rootless_layer.cache.bases import open_base  # noqa: PLC0415 - upon a base only
 
-            temporary = stack.enter_context(Temporary())
             return open_base(below, cache_directory(), temporary, most_bytes=options.most_bytes, progress=show)
 
         if cache is not None:
