@@ -17,7 +17,6 @@
     ├── ArchiveError              libarchive refused
     └── SessionError              the script's session
         ├── ScriptError           a script failed, was killed or timed out
-        ├── BypassError           a program went around libfakeroot
         ├── StoreChangedError     a script wished to change a store path
         ├── RecordError           the ownership record contradicts the tree
         ├── OverlayError          overlayfs cannot show a base here
@@ -43,7 +42,7 @@ FAULTS = {
     71: "the fakeroot daemon failed",
     73: "the output, the cache or TMPDIR cannot be written",
     74: "anything else of this machine failed: a file, a disk, a limit",
-    76: "owners would be wrong: a program went around fakeroot, or its record contradicts the files",
+    76: "owners would be wrong: the record contradicts the files",
     77: "a script changed, or wished to change, an immutable store path or a file of this machine",
 }
 """What each ``exit_code`` means, whatever the verb; :mod:`rootless_layer.cli.statuses` adds what the command ends with else."""
@@ -147,12 +146,6 @@ class ScriptError(SessionError):
         self.status = status
 
 
-class BypassError(SessionError):
-    """A program changed ownership without libfakeroot, so it is not recorded."""
-
-    exit_code = 76
-
-
 class StoreChangedError(SessionError):
     """A script changed, or wished to change, an immutable store path or a file of this machine."""
 
@@ -175,7 +168,7 @@ class DaemonError(SessionError):
     exit_code = 71
 
 
-def to_report(error: RootlessLayerError) -> list[Any]:
+def to_report(error: RootlessLayerError) -> list[object]:
     """Give what another process makes the error of again, by :func:`from_report`: JSON has it as it is."""
     status = [error.status] if isinstance(error, ScriptError) else []
     return [type(error).__name__, [*error.problems], error.hint, *status]

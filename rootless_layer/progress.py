@@ -14,12 +14,12 @@ from .terminal import counted
 class Progress:
     """How far a build is: its stage, bytes done and in all, entries in all (0 where unknown), and a note for a person.
 
-    A base is unpacked in the stage *unpack*. An image's layers are made in the stage *layers*. In the stage
-    *run*, ``script`` names the script that begins; it is empty while the session is started. In the stage
-    *plan*, ``entries`` counts those found so far, and ``done`` the bytes read.
+    Layers come from a registry in the stage *fetch*. A base is unpacked in the stage *unpack*. An image's layers are
+    made in the stage *layers*. In the stage *run*, ``script`` names the script that begins; it is empty while the
+    session is started. In the stage *plan*, ``entries`` counts those found so far, and ``done`` the bytes read.
     """
 
-    stage: Literal["unpack", "plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
+    stage: Literal["fetch", "unpack", "plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
     done: int = 0
     total: int = 0
     note: str = ""

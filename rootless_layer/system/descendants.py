@@ -25,8 +25,15 @@ def _children() -> list[int]:
     return found
 
 
-def kill_children(but: Collection[int]) -> None:
-    """Kill every descendant except those named; orphans come to this process."""
+def kill_children(but: Collection[int], *, alone: bool = False) -> None:
+    """Kill every descendant and wait for it; orphans come to this process. Those named are not waited for.
+
+    Where this process is the first of a PID namespace, and so *alone* with them, all go at once, those named as well: of
+    processes that fork without end one after the other would be killed more slowly than they fork. Else those named stay.
+    """
+    if alone:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
     while True:
         victims = [pid for pid in _children() if pid not in but]
         if not victims:

@@ -1,11 +1,11 @@
-"""Files that the kernel copies, and files that go to the disk while they are written."""
+"""Files that the kernel copies, files that go to the disk while they are written, and what is written to like a file."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
-from typing import Any
+from typing import Any, Protocol
 
 from .namespaces import begin_writeback
 
@@ -26,6 +26,19 @@ def transfer(source: int, target: int) -> int:
         while count := os.sendfile(target, source, None, _CHUNK):
             copied += count
     return copied
+
+
+class Sink(Protocol):
+    """Where bytes go: a file, or what looks like one."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Take some of the bytes, from their begin, and give how many."""
+
+
+def write_all(sink: Sink, part: memoryview) -> None:
+    """Write all of a part, of which a raw file may take less than it is given."""
+    while part:
+        part = part[sink.write(part) :]
 
 
 class WritebackFile(io.FileIO):
@@ -50,6 +63,27 @@ class WritebackFile(io.FileIO):
             self._begun = self._written
         return count
 
-    def settle(self) -> None:
+    def copy_from(self, source: int, size: int) -> None:
+        """Write the first ``size`` bytes of a file, which is open at a descriptor, behind what was written before.
+
+        The data is shared where the file system can. Raises :class:`OSError` where the file has fewer.
+        """
+        done = 0
+        while done < size:
+            count = self._copy(source, done, min(size - done, _CHUNK))
+            if not count:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            done += count
+        self._written = self._begun = self._written + size
+
+    def _copy(self, source: int, place: int, count: int) -> int:
+        try:
+            return os.copy_file_range(source, self.fileno(), count, place)
+        except OSError as error:
+            if error.errno not in _NO_REFLINK:
+                raise
+            return os.sendfile(self.fileno(), source, place, count)
+
+    def sync(self) -> None:
         """Wait until it is on the disk."""
         os.fsync(self.fileno())

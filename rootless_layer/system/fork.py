@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import select
@@ -11,12 +12,14 @@ import signal
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rootless_layer.errors import MachineError, RootlessLayerError, from_report, to_report
 
+from . import tty
 from .border import of_machine
 from .namespaces import die_with_parent
+from .quota import processors_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,8 +34,9 @@ _living: set[int] = set()
 
 
 def cores() -> int:
-    """Count the processors that this process may run on (sched_setaffinity(2), which cpusets and taskset set)."""
-    return len(os.sched_getaffinity(0))
+    """Count the processors that this process may run on (sched_setaffinity(2)), and has the time of by its control groups."""
+    usable, allowed = len(os.sched_getaffinity(0)), processors_allowed()
+    return usable if allowed is None else max(1, min(usable, math.ceil(allowed)))
 
 
 def may_fork() -> bool:
@@ -61,6 +65,7 @@ def abandon() -> None:
     Forked children are killed. The processes that tidy up after a build wait for their pipes
     to close, which happens here; when this returns they are done, and gone.
     """
+    tty.put_back()
     for pid in _living:
         os.kill(pid, signal.SIGKILL)
     for name in os.listdir("/proc/self/fd"):
@@ -146,7 +151,7 @@ class Child:
             self.told = -1
         status = 1
         with contextlib.suppress(ChildProcessError):  # a handler of the caller's may have waited for it
-            # It is known until it is waited for: nobody else gets its number before.
+            # A process that has ended keeps its number until it is reaped: no other process is taken for this one.
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             _living.discard(self.pid)
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -162,7 +167,7 @@ class Child:
             self.wait()
 
 
-def _report(error: Exception) -> dict[str, Any]:
+def _report(error: Exception) -> dict[str, object]:
     """Put an error of a child's in JSON."""
     if isinstance(error, RootlessLayerError):
         return {"error": to_report(error)}
@@ -177,7 +182,7 @@ def _report(error: Exception) -> dict[str, Any]:
     return {"fault": "".join(traceback.format_exception(error))}
 
 
-def _tell(descriptor: int, report: dict[str, Any]) -> None:
+def _tell(descriptor: int, report: dict[str, object]) -> None:
     told = json.dumps(report).encode()
     with contextlib.suppress(OSError):  # nobody asks any more
         while told:

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import resource
 from typing import Self
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def _open(path: str | os.PathLike[str]) -> int:
-    """Open a directory, and see to it that half of the files that may be open are left for others."""
-    descriptor = os.open(path, _OPEN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 2 * descriptor > soft and soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return descriptor
 
 
 class Lease:
@@ -24,7 +14,7 @@ class Lease:
 
     It is flock(2)'s. Where a file system has no such locks, a shared lease is given all the
     same, and an exclusive one never: what might be in use there is not removed. Taking one
-    raises :class:`OSError` for a directory that may not be opened.
+    raises :class:`OSError` for a directory that may not be opened. Each is an open file of this process.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -44,7 +34,7 @@ class Lease:
     @classmethod
     def _take(cls, path: str | os.PathLike[str], how: int) -> Self | None:
         try:
-            lease = cls(_open(path))
+            lease = cls(os.open(path, _OPEN))
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
@@ -57,6 +47,10 @@ class Lease:
             return lease
         lease.release()
         return None
+
+    def fileno(self) -> int:
+        """Give the descriptor, which keeps the lock in another process as well."""
+        return self._descriptor
 
     def is_at(self, path: str | os.PathLike[str]) -> bool:
         """Say whether the directory is the one at this path."""

@@ -12,13 +12,20 @@ import os
 import platform
 import signal
 import struct
+from typing import TYPE_CHECKING
 
 from rootless_layer.errors import UnavailableError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
@@ -29,6 +36,7 @@ _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NODEV = 1, 4
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_OPENAT2, _RESOLVE_IN_ROOT = 437, 0x10
 _NUMBERS = {  # pivot_root, mount_setattr, capset, renameat2
     "x86_64": (155, 442, 126, 316),
     "aarch64": (41, 442, 91, 276),
@@ -37,8 +45,12 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 # What root needs to work on the tree: the rest is faked, or would let a script lift the
 # read-only mounts that protect the sources (CAP_SYS_ADMIN above all).
+# The ports below 1024 are those of the session's own network: on the machine's this says nothing.
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT = 1, 2, 3, 4, 5, 18
-KEPT_CAPABILITIES = frozenset({_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_SYS_CHROOT})
+_CAP_NET_BIND_SERVICE = 10
+KEPT_CAPABILITIES = frozenset({
+    _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER, _CAP_FSETID, _CAP_KILL, _CAP_NET_BIND_SERVICE, _CAP_SYS_CHROOT,
+})  # fmt: skip
 
 CONFINED_CAPABILITIES = frozenset({_CAP_DAC_OVERRIDE, _CAP_FOWNER, _CAP_FSETID})
 """What real root keeps in a mere chroot."""
@@ -109,13 +121,35 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(flags), "unshare")
 
 
-def become_root_of_own_namespace(flags: int) -> None:
-    """Enter a new user namespace, and those of ``flags``, with the caller mapped to 0:0."""
+def unshare_wished(needed: int, wished: Mapping[str, int]) -> dict[str, str]:
+    """Leave the namespaces of ``needed``, and of those that are ``wished``, by name, as many as can be left.
+
+    Give the reason for each of these that the kernel refuses. Raises :class:`OSError` where it refuses what is needed.
+    """
+    try:
+        unshare(needed | sum(wished.values()))
+    except OSError:
+        if needed:  # docker's filter refuses the call itself, whatever is asked for
+            unshare(needed)
+    else:
+        return {}
+    refused = {}
+    for name, flag in wished.items():
+        try:
+            unshare(flag)
+        except OSError as error:
+            refused[name] = os.strerror(error.errno or 0)
+    return refused
+
+
+def become_root_of_own_namespace(needed: int, wished: Mapping[str, int]) -> dict[str, str]:
+    """Enter a new user namespace, and others as :func:`unshare_wished` does, with the caller mapped to 0:0."""
     uid, gid = os.geteuid(), os.getegid()
-    unshare(CLONE_NEWUSER | flags)
+    refused = unshare_wished(CLONE_NEWUSER | needed, wished)
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+    return refused
 
 
 def refusal(error: OSError) -> str:
@@ -144,6 +178,17 @@ def bind(source: bytes, target: bytes, *, read_only: bool, recursive: bool = Fal
         set_read_only(target, recursive=recursive)
 
 
+def open_inside(root: bytes, path: bytes) -> int:
+    """Hold what stands at a path as a process would find it whose root this is: no link leads out (openat2(2), Linux 5.6)."""
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
+        size = ctypes.c_size_t(len(how))
+        return syscall(_OPENAT2, top, ctypes.c_char_p(path or b"."), ctypes.c_char_p(how), size, doing=os.fsdecode(path))
+    finally:
+        os.close(top)
+
+
 def set_read_only(target: bytes, *, recursive: bool) -> None:
     """Make the mount at ``target`` read-only, keeping its other flags (Linux 5.12)."""
     _set_attributes(target, struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0), recursive=recursive)
@@ -152,11 +197,6 @@ def set_read_only(target: bytes, *, recursive: bool) -> None:
 def restrict(target: bytes) -> None:
     """Make everything from ``target`` down read-only, and its devices unusable."""
     _set_attributes(target, struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NODEV, 0, 0, 0), recursive=True)
-
-
-def allow_devices(target: bytes) -> None:
-    """Make the devices of one mount usable again."""
-    _set_attributes(target, struct.pack("=QQQQ", 0, _MOUNT_ATTR_NODEV, 0, 0), recursive=False)
 
 
 def set_writable(target: bytes) -> None:
@@ -190,11 +230,16 @@ def make_private() -> None:
     mount(None, b"/", None, MS_REC | MS_PRIVATE)
 
 
+def detach(target: bytes) -> None:
+    """Take a mount away from where it is; what has a file of it open keeps it."""
+    _checked(_libc.umount2(target, MNT_DETACH), f"umount {os.fsdecode(target)}")
+
+
 def pivot_into(root: bytes) -> None:
     """Make the mount at ``root`` the root, and let go of the old one altogether."""
     os.chdir(root)
     syscall(numbers()[0], ctypes.c_char_p(b"."), ctypes.c_char_p(b"."), doing="pivot_root")
-    _checked(_libc.umount2(b".", MNT_DETACH), "umount the old root")
+    detach(b".")
     os.chdir("/")
 
 

@@ -121,7 +121,7 @@ def file_aside(target: Path, temporary: Temporary) -> Iterator[WritebackFile]:
         made = Path(temporary.make(str(target.parent), ASIDE)) / "made"
         with WritebackFile(made) as file:
             yield file
-            file.settle()
+            file.sync()
         check_file_replaceable(target)
         with placing(target):
             made.replace(target)

@@ -17,13 +17,24 @@ from .lease import Lease
 from .removal import remove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from types import TracebackType
 
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); import importlib as i; getattr(i.import_module(sys.argv[2]), sys.argv[3])()"
 )
 _RANDOM_BYTES = 8
+PREFIX = "rootless-layer-"
+"""How the name begins of a directory in :func:`temporary_folder`."""
+
+
+def temporary_folder() -> str:
+    """Give the directory for what goes with a build: ``TMPDIR``, else /tmp; tempfile would write a file there first."""
+    return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - what is made there has a name that nobody can guess
+
+
+_NEEDED = re.compile("HOME|LANG|LC_[A-Z]+|LD_LIBRARY_PATH|LOCALE_ARCHIVE|LOCPATH|PATH|TMPDIR")
+"""Variables by which a process is found, finds its libraries, and reads text."""
 
 
 def left_behind(folder: str, prefix: str) -> Iterator[str]:
@@ -44,18 +55,20 @@ def _sweep(path: str) -> None:
             lease.release()
 
 
-def start_python(module: str, function: str, *, stderr: int | None = None) -> subprocess.Popen[bytes]:
+def start_python(module: str, function: str, *, stderr: int | None = None, kept: Collection[int] = ()) -> subprocess.Popen[bytes]:
     """Start a process that calls a function of this package, in a session of its own: Ctrl-C is for its caller.
 
     It is a fresh interpreter, not a fork: the calling process may have threads. It has the standard
     library only, and so the ``module`` imports nothing else. The ``function`` takes nothing.
-    ``stderr`` is as :class:`subprocess.Popen` takes it: by default the caller's own.
+    ``stderr`` is as :class:`subprocess.Popen` takes it: by default the caller's own. It has the descriptors that
+    are ``kept``, and of the environment no more than it needs: a variable may be a secret.
     """
     python = sys.executable or os.path.realpath("/proc/self/exe")  # a builder of Nix is started by its base name
     home = os.path.dirname(os.path.dirname(os.path.abspath(rootless_layer.__file__)))
     return subprocess.Popen(  # noqa: S603 - our own interpreter
         [python, "-I", "-S", "-c", _START, home, module, function],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
+        pass_fds=kept, env={name: value for name, value in os.environ.items() if _NEEDED.fullmatch(name)},
     )  # fmt: skip
 
 
@@ -159,7 +172,7 @@ class Temporary:
         path = os.path.join(os.path.abspath(folder), prefix + secrets.token_hex(_RANDOM_BYTES))
         _janitor.tell(path)  # first: a process that is killed in between leaves nothing
         os.mkdir(path, 0o700)
-        with contextlib.suppress(FileNotFoundError):  # see below
+        with contextlib.suppress(FileNotFoundError):  # where somebody removed it, it is made again below
             os.chmod(path, 0o700)  # whatever the umask is
         self._made.append(path)
         lease = Lease.shared(path)
