@@ -31,6 +31,7 @@ _TYPES: Mapping[str, type] = {
     "NetworkDisabled": bool, "MacAddress": str, "Image": str,
 }  # fmt: skip
 """image-spec's properties, and docker's own beyond it."""
+OF_ANY_CASE = {name.casefold(): (name, kind) for name, kind in _TYPES.items()}  # as engines know them, for whoever repairs names
 _NAMES = {str: "a string", dict: "an object", list: "a list", int: "a number", bool: "true or false"}
 _HEALTH: Mapping[str, type] = {
     "Test": list, "Interval": int, "Timeout": int, "StartPeriod": int, "StartInterval": int, "Retries": int,
@@ -70,7 +71,7 @@ def read_json(data: bytes, repeated: Callable[[str], object] = _refuse) -> Any: 
     not UTF-8, for half a character, and for what is nested too deep.
     """
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         given = dict(pairs)
         if len(given) < len(pairs):
             for name, count in Counter(name for name, _ in pairs).items():
@@ -109,7 +110,7 @@ def misspelt_properties(names: Iterable[str]) -> list[str]:
     return misspelt(names, _TYPES)
 
 
-def form_problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
+def form_problems(name: str, value: object) -> list[str]:
     """Say where a known property is not of its type: no engine reads such a config at all. ``None`` stands for no value."""
     if value is None:
         return []
@@ -137,7 +138,7 @@ def is_of(value: object, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _members(name: str, value: Mapping[str, Any]) -> list[str]:
+def _members(name: str, value: Mapping[str, object]) -> list[str]:
     """Say which members of an object are not of their type."""
     if name == "Healthcheck":
         wrong = [key for key, kind in _HEALTH.items() if value.get(key) is not None and not is_of(value[key], kind)]
@@ -157,7 +158,7 @@ def _has(name: str, key: str) -> str:
     return f"{name}: {quoted(key)} has {_NAMES[_member(name)]}"
 
 
-def unknown_members(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
+def unknown_members(name: str, value: object) -> list[str]:
     """Give the members of a property that engines pass over: they know no such name."""
     if name != "Healthcheck" or not isinstance(value, dict):
         return []
@@ -165,7 +166,7 @@ def unknown_members(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
     return [key for key in value if key.casefold() not in known]
 
 
-def problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
+def problems(name: str, value: object) -> list[str]:
     """Say all that is wrong with a property: its name, its type, and what no engine could run."""
     if not is_known(name):
         return [f"there is no property {quoted(name)}"]
@@ -177,7 +178,7 @@ def problems(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
     return _MEANINGS[name](value) if name in _MEANINGS else []
 
 
-def _texts(value: Any) -> Iterable[str]:  # noqa: ANN401 - JSON
+def _texts(value: object) -> Iterable[str]:
     """Give the strings in a property, the names of an object's members among them."""
     if isinstance(value, str):
         return [value]
@@ -189,7 +190,7 @@ def _env(pairs: list[str]) -> list[str]:
     return [f"Env: {quoted(pair)} is not NAME=VALUE" for pair in pairs if "=" not in pair[1:]]
 
 
-def _exposed(ports: Mapping[str, Any]) -> list[str]:
+def _exposed(ports: Mapping[str, object]) -> list[str]:
     wrong = [port for port in ports if not _ports(port) or _is_range_of_one(port)]
     return [f"ExposedPorts: {quoted(port)} is not a port: write 1 to {_MOST_PORT}, with /tcp, /udp or /sctp" for port in wrong]
 
@@ -208,7 +209,7 @@ def _is_range_of_one(text: str) -> bool:
     return "-" in text and len(_ports(text)) == 1
 
 
-def _volumes(folders: Mapping[str, Any]) -> list[str]:
+def _volumes(folders: Mapping[str, object]) -> list[str]:
     wrong = [folder for folder in folders if not _ABSOLUTE.match(folder) or not folder.strip("/.")]
     return [f"Volumes: {quoted(folder)} is not an absolute path below /" for folder in wrong]
 
@@ -246,14 +247,14 @@ _MEANINGS: Mapping[str, Callable[[Any], list[str]]] = {
 }  # fmt: skip
 
 
-def _all(name: str, value: Any) -> list[str]:  # noqa: ANN401 - JSON
+def _all(name: str, value: object) -> list[str]:
     """Say all that is wrong with what somebody asks for: engines read ``null`` in an object as nothing, which nobody means."""
     empty = [key for key, each in value.items() if each is None] if name in _MERGED and isinstance(value, dict) else []
     unknown = [f"{name}: there is no {quoted(key)}: it has {', '.join(_HEALTH)}" for key in unknown_members(name, value)]
     return problems(name, value) + [_has(name, key) for key in empty] + unknown
 
 
-def check_config(*several: Mapping[str, Any]) -> None:
+def check_config(*several: Mapping[str, object]) -> None:
     """Refuse properties that no image may have; raises :class:`InputError` with all that is wrong."""
     found = [f"config: {problem}" for changes in several for name, value in changes.items() for problem in _all(name, value)]
     if found:
@@ -261,7 +262,7 @@ def check_config(*several: Mapping[str, Any]) -> None:
         raise InputError(*found, hint=f"The properties are {', '.join(_TYPES)}." if unknown else "")
 
 
-def merged(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, object]:
     """Merge properties over others.
 
     ``Env`` is merged by variable, where the last wins; ports, volumes and labels by name; any
@@ -285,12 +286,12 @@ def _environment(pairs: list[str]) -> list[str]:
     return list({pair.partition("=")[0]: pair for pair in pairs}.values())
 
 
-def exposed(given: Iterable[str]) -> dict[str, dict[str, Any]]:
+def exposed(given: Iterable[str]) -> dict[str, dict[str, object]]:
     """Give ``ExposedPorts`` for ports as a Dockerfile's EXPOSE has them: ``80``, ``53/udp``, ``8000-8010/tcp``.
 
     What is no port stays as it is, for :func:`problems` to name.
     """
-    ports: dict[str, dict[str, Any]] = {}
+    ports: dict[str, dict[str, object]] = {}
     for text in given:
         protocol = text.lower().partition("/")[2] or "tcp"
         ports |= {f"{port}/{protocol}": {} for port in _ports(text.lower())} or {text: {}}
@@ -321,7 +322,7 @@ def _split(text: str) -> list[str]:
         return []
 
 
-def properties(said: Any, where: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def properties(said: object, where: str) -> dict[str, object]:
     """Give the properties that a document has: of a whole image's config they are its ``config``.
 
     Raises :class:`InputError`, which names ``where`` it is from, for what is no object.
@@ -334,7 +335,7 @@ def properties(said: Any, where: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
     return said
 
 
-def _is_shallow(value: Any) -> bool:  # noqa: ANN401 - JSON
+def _is_shallow(value: object) -> bool:
     level = [value]
     for _ in range(_MOST_DEEP):
         level = [inner for outer in level for inner in _inner(outer)]
@@ -343,7 +344,7 @@ def _is_shallow(value: Any) -> bool:  # noqa: ANN401 - JSON
     return False
 
 
-def _inner(value: Any) -> Iterable[Any]:  # noqa: ANN401 - JSON
+def _inner(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()

@@ -26,12 +26,17 @@ MEDIA_TYPES = {
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
+EMPTY = b"{}"
+"""image-spec ``manifest.md``, "Guidance for an Empty Descriptor"."""
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _DOCKER_LAYERS = {
     "application/vnd.docker.image.rootfs.diff.tar": "none",
     "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar": "none",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
 }
 _KINDS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()} | _DOCKER_LAYERS
 
@@ -55,21 +60,26 @@ def is_layer_type(media_type: str) -> bool:
     return media_type.replace("nondistributable.", "") in _KINDS
 
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+([+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{32,256}")
+ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
+"""The digests that are read, and the length of each: image-spec ``descriptor.md`` registers the first and the last.
+
+Engines know sha384 too (``go-digest``); blake3, which image-spec registers as well, none of them does.
+"""
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_OTHER = re.compile(r"(?!sha256:)[a-z0-9]+([+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{32,256}")
 
 
-def is_digest(value: object) -> bool:
-    """Say whether something is a digest as this package uses them."""
-    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+def is_sha256(value: object) -> bool:
+    """Say whether a value is a sha256 digest, the one kind that this program makes."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
-def check_digest(_value: object, attribute: attrs.Attribute[str], given: object) -> None:
+def check_sha256(_value: object, attribute: attrs.Attribute[str], given: object) -> None:
     """Be the validator of a field; raises :class:`InputError`."""
-    if isinstance(given, str) and _OTHER_DIGEST.fullmatch(given):
+    if isinstance(given, str) and _OTHER.fullmatch(given):
         message = f"{attribute.name}: {given}: no digest but sha256 is supported"
         raise InputError(message, hint="Have the image copied with sha256 digests.")
-    if not is_digest(given):
+    if not is_sha256(given):
         message = f"{attribute.name}: {quoted(given)} is not a sha256 digest"
         raise InputError(message)
 
@@ -86,7 +96,7 @@ class Descriptor:
     """What names a blob (image-spec ``descriptor.md``): its media type, digest and size in bytes."""
 
     media_type: str
-    digest: str = attrs.field(validator=check_digest)
+    digest: str = attrs.field(validator=check_sha256)
     size: int = attrs.field(validator=check_size)
 
     def to_json(self) -> dict[str, str | int]:
@@ -104,7 +114,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``OS/ARCHITECTURE[/VARIANT]``, or the architecture alone; raises :class:`InputError`.
+        """Read a ``text``, ``OS/ARCHITECTURE[/VARIANT]`` or the architecture alone; raises :class:`InputError`.
 
         Systems and architectures are Go's, as image-spec ``config.md`` has them; an architecture
         may have the kernel's name for it.
@@ -129,6 +139,10 @@ class Platform:
         """Say whether an image for ``other`` is for this platform; a variant counts where both name one."""
         same = (self.os, self.architecture) == (other.os, other.architecture)
         return same and (not self.variant or not other.variant or self.variant == other.variant)
+
+    def filled(self, other: Platform) -> Platform:
+        """Take what this one does not say from the platform ``other``."""
+        return attrs.evolve(self, os=self.os or other.os, architecture=self.architecture or other.architecture)
 
     def __str__(self) -> str:
         """Write it as :meth:`parse` reads it."""

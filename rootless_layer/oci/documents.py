@@ -26,8 +26,7 @@ from .config import (
     read_json,
     unknown_members,
 )
-from .descriptor import CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
-from .descriptor import is_digest as is_sha256
+from .descriptor import ALGORITHMS, CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, is_sha256
 from .findings import Finder
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ _VERSION = 2
 _NAMES = {str: "a string", dict: "an object", list: "a list", int: "a number", bool: "true or false"}
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}(;.*)?")
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
-_LENGTHS = {"sha256": 64, "sha512": 128}
 _WORD = re.compile(r"[!-~]+")
 DESCRIPTOR_NAMES = ("mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform")
 _OF_BOTH = ("schemaVersion", "mediaType", "artifactType", "subject", "annotations")
@@ -80,6 +78,10 @@ class Document:
         """Report a property."""
         named = ".".join(part for part in (self.part, name) if part)
         self.finder.problem(self.where, f"{named}: {what}" if named else what)
+
+    def unusual(self, name: str, what: str) -> None:
+        """Report a property that is not as it should be, and that engines take so."""
+        self.finder.unusual(self.where, f"{'.'.join(part for part in (self.part, name) if part)}: {what}")
 
     def get(self, name: str, kind: type, *, required: bool = False) -> Any:  # noqa: ANN401 - of that kind
         """Give a property, ``None`` where there is none of that type."""
@@ -154,19 +156,27 @@ def is_digest(text: str) -> bool:
     algorithm, _, encoded = text.partition(":")
     if not _DIGEST.fullmatch(text):
         return False
-    length = _LENGTHS.get(algorithm)
+    length = ALGORITHMS.get(algorithm)
     return length is None or re.fullmatch(f"[0-9a-f]{{{length}}}", encoded) is not None
 
 
-def check_descriptor(given: Document) -> tuple[str, str, int] | None:
-    """Check a descriptor (image-spec ``descriptor.md``); give its media type, digest and size where they are usable."""
+def check_descriptor(given: Document, *, typed: bool = True) -> tuple[str, str, int] | None:
+    """Check a descriptor (image-spec ``descriptor.md``); give its media type, digest and size where they are usable.
+
+    Of one that need not be ``typed`` engines guess the media type where there is none.
+    """
     given.spelled(DESCRIPTOR_NAMES)
-    media_type, digest, size = (given.get(name, kind, required=True) for name, kind in _DESCRIPTOR)
-    if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
+    digest, size = given.get("digest", str, required=True), given.get("size", int, required=True)
+    media_type = given.get("mediaType", str, required=typed)
+    if not typed and not media_type:
+        given.unusual("mediaType", "is missing: podman and skopeo guess it")
+    elif media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
         given.problem("mediaType", f"{quoted(media_type)} is not a media type")
     if digest is not None and not is_digest(digest):
         given.problem("digest", f"{quoted(digest)} is not a digest")
         digest = None
+    elif digest is not None:
+        digest = _known(given, digest)
     if size is not None and size < 0:
         given.problem("size", f"{size} is less than nothing")
     given.strings("urls")
@@ -182,7 +192,14 @@ def check_descriptor(given: Document) -> tuple[str, str, int] | None:
     return media_type or "", digest, size
 
 
-_DESCRIPTOR: tuple[tuple[str, type], ...] = (("mediaType", str), ("digest", str), ("size", int))
+def _known(given: Document, digest: str) -> str | None:
+    algorithm = digest.partition(":")[0]
+    if algorithm not in ALGORITHMS:
+        given.problem("digest", f"{quoted(digest)} is by {algorithm}: engines know {', '.join(ALGORITHMS)}")
+        return None
+    if algorithm == "sha384":
+        given.unusual("digest", "is by sha384, which engines know, and image-spec does not register")
+    return digest
 
 
 def _check_data(given: Document, data: str, digest: str, size: int | None) -> None:
@@ -198,9 +215,12 @@ def _check_data(given: Document, data: str, digest: str, size: int | None) -> No
 def check_platform(given: Document) -> None:
     """Check a platform (image-spec ``image-index.md``)."""
     given.spelled(_OF_PLATFORM)
-    given.get("architecture", str, required=True)
-    given.get("os", str, required=True)
-    given.get("variant", str)
+    for name in ("architecture", "os", "variant"):
+        value = given.get(name, str)
+        if value and not _WORD.fullmatch(value):
+            given.problem(name, f"{value!a:.80} is not a word")
+        elif not value and name != "variant":
+            given.unusual(name, "is required, and missing: podman, docker and containerd take the config's")
     given.get("os.version", str)
     given.strings("os.features")
 
@@ -208,14 +228,17 @@ def check_platform(given: Document) -> None:
 def check_top(given: Document, kinds: tuple[str, ...], media_type: str = "") -> None:
     """Check what manifests and indexes have in common; ``media_type`` is what their descriptor says."""
     given.spelled(INDEX_NAMES if kinds == INDEXES else MANIFEST_NAMES)
-    version = given.get("schemaVersion", int, required=True)
-    if version not in {None, _VERSION}:
-        given.problem("schemaVersion", f"is {_VERSION}, and not {version}")
+    version = given.get("schemaVersion", int)
+    if version != _VERSION and (version is not None or given.given.get("schemaVersion") is None):
+        given.unusual("schemaVersion", f"is {_VERSION}, and not {version}: no engine looks at it")
+    for name in ("manifests",) if kinds == MANIFESTS else ("layers", "config"):
+        if given.given.get(name) is not None:
+            given.problem(name, "belongs to another kind of document: podman and containerd refuse what may be either")
     own = given.get("mediaType", str)
     if own is not None and own not in kinds:
         given.problem("mediaType", f"{quoted(own)} is not that of such a document")
     elif own is not None and media_type and own != media_type:
-        given.problem("mediaType", f"is {quoted(own)}, and the descriptor says {quoted(media_type)}")
+        given.unusual("mediaType", f"is {quoted(own)}, and the descriptor says {quoted(media_type)}: engines go by that")
     given.names("annotations")
 
 
@@ -223,12 +246,12 @@ def check_image_config(given: Document, layers: int | None) -> list[str]:
     """Check an image's config (image-spec ``config.md``) for that many layers; give its diff IDs."""
     for name in ("architecture", "os"):
         if given.given.get(name) in (None, ""):
-            given.problem(name, "is required, and missing")
+            given.unusual(name, "is required, and missing: docker takes the machine's, and podman takes the image")
     rootfs = given.given.get("rootfs")
     if isinstance(rootfs, dict):
         for name in ("type", "diff_ids"):
             if rootfs.get(name) is None:
-                given.problem(f"rootfs.{name}", "is required, and missing")
+                given.unusual(f"rootfs.{name}", "is required, and missing: no engine looks for it")
     diff_ids = _check_form(given)
     if layers is None:
         layers = len(diff_ids)
@@ -238,7 +261,8 @@ def check_image_config(given: Document, layers: int | None) -> list[str]:
     if isinstance(rows, list) and rows:
         filled = sum(not (isinstance(row, dict) and row.get("empty_layer")) for row in rows)
         if filled != layers:
-            given.problem("history", f"has {filled} rows that are no empty layers, for {layers} layers")
+            taken = "podman and containerd take it, docker does not" if filled > layers else "engines take it"
+            given.unusual("history", f"has {filled} rows that are no empty layers, for {layers} layers: {taken}")
     _check_properties(given)
     return diff_ids
 

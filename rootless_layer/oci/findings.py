@@ -1,4 +1,9 @@
-"""What a check found: problems, which are claims that do not hold, and notes, which are worth knowing only."""
+"""The findings of a check, in three words.
+
+- A *problem* makes an image invalid: no reader may take it, and this program does not build upon it.
+- What is *unusual* is not as the specifications have it, and engines take it all the same, or some of them do.
+- A *note* is worth knowing only.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +35,7 @@ class Findings:
     images: int = 0
     layers: int = 0
     entries: int = 0
+    unusual: tuple[Finding, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -41,6 +47,7 @@ class Findings:
         return {
             "valid": self.valid,
             "problems": [one.to_json() for one in self.problems],
+            "unusual": [one.to_json() for one in self.unusual],
             "notes": [one.to_json() for one in self.notes],
             "checked": {"images": self.images, "layers": self.layers, "entries": self.entries},
         }
@@ -51,6 +58,7 @@ class Finder:
     """Gathers findings: what is found twice, as in a layer of two images, is kept once."""
 
     problems: dict[Finding, None] = attrs.field(factory=dict)
+    odd: dict[Finding, None] = attrs.field(factory=dict)
     notes: dict[Finding, None] = attrs.field(factory=dict)
     images: int = 0
     layers: int = 0
@@ -60,10 +68,26 @@ class Finder:
         """Keep a claim that does not hold."""
         self.problems[Finding(where, what)] = None
 
+    def unusual(self, where: str, what: str) -> None:
+        """Keep what engines take, although it is not as it should be."""
+        self.odd[Finding(where, what)] = None
+
     def note(self, where: str, what: str) -> None:
         """Keep what is worth knowing."""
         self.notes[Finding(where, what)] = None
 
     def found(self) -> Findings:
         """Give all of it."""
-        return Findings(tuple(self.problems), tuple(self.notes), self.images, self.layers, self.entries)
+        return Findings(tuple(self.problems), tuple(self.notes), self.images, self.layers, self.entries, tuple(self.odd))
+
+    def take(self, other: Finder, *, give_way: bool = False) -> None:
+        """Take the findings of another; where that part of an image gives way to another, its problems are unusual only."""
+        (self.odd if give_way else self.problems).update(other.problems)
+        self.odd.update(other.odd)
+        self.notes.update(other.notes)
+
+    def count(self, other: Finder) -> None:
+        """Count what was looked at for another."""
+        self.images += other.images
+        self.layers += other.layers
+        self.entries += other.entries

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from rootless_layer.errors import InputError
 from rootless_layer.terminal import quoted
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
+BASE_NAME = "org.opencontainers.image.base.name"
+BASE_DIGEST = "org.opencontainers.image.base.digest"
 
 _LABEL = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})+(?::[0-9]+)?|{_LABEL}:[0-9]+|localhost)"
@@ -45,13 +51,13 @@ def tag_of(name: str) -> str:
     return full
 
 
-def fetching(name: str) -> str:
-    """Say how what a registry has under a name comes to be a file, as nothing is pulled; ``""`` for what is no such name."""
+def with_registry(name: str) -> str:
+    """Say how an image of a registry is named, where a path may be meant as its name; ``""`` for what is no such name."""
     name = name.partition("://")[2] if name.startswith(_SCHEMES) else name
     file = bool(os.path.splitext(name)[1]) and not has_tag(name)
     if file or not is_reference(name if has_tag(name) else f"{name}:latest"):
         return ""
-    return f"Nothing is pulled: `skopeo copy docker://{name} oci-archive:FILE.tar`, and name the file."
+    return f"If an image in a registry is meant, write it as docker://{name}."
 
 
 def has_tag(name: str) -> bool:
@@ -65,6 +71,32 @@ def full_name(name: str) -> str:
     if slash and ("." in first or ":" in first or first == "localhost"):
         return name
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
+
+
+def rank(wanted: str, name: str) -> int:
+    """Say how well a name is meant by another: 3 to the letter, 2 as engines read both, 1 by its tag alone, 0 not at all.
+
+    Engines read ``busybox`` as ``docker.io/library/busybox:latest``, and podman as ``localhost/busybox:latest`` too.
+    """
+    if wanted == name:
+        return 3
+    full = _canonical(wanted)
+    if _canonical(name) in {full, "localhost/" + full.removeprefix("docker.io/").removeprefix("library/")}:
+        return 2
+    return int(name.rpartition(":")[2] == wanted)
+
+
+def is_among(name: str, names: Iterable[str]) -> bool:
+    """Say whether a name is meant by one of several."""
+    return any(rank(name, one) for one in names)
+
+
+def _canonical(name: str) -> str:
+    full = full_name(name)
+    full = "docker.io/" + full.removeprefix("index.docker.io/") if full.startswith("index.docker.io/") else full
+    if full.count("/") == 1 and full.startswith("docker.io/"):
+        full = full.replace("docker.io/", "docker.io/library/")
+    return full if has_tag(full) else f"{full}:latest"
 
 
 def path_and_name(given: str) -> tuple[str, str]:

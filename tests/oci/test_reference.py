@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootless_layer.errors import InputError
-from rootless_layer.oci.reference import fetching, full_name, has_tag, is_ref_name, is_reference, path_and_name, tag_of
+from rootless_layer.oci.reference import full_name, has_tag, is_ref_name, is_reference, path_and_name, tag_of, with_registry
 
 PART = st.from_regex(r"[a-z0-9]+([._-][a-z0-9]+)?", fullmatch=True)
 TAG = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
@@ -65,10 +65,10 @@ def test_a_layout_may_name_by_less() -> None:
 
 def test_a_registry_is_not_asked() -> None:
     """What names an image of a registry's gets a hint; a file's name gets none."""
-    assert "skopeo copy docker://debian:12 " in fetching("debian:12")
-    assert "skopeo copy docker://quay.io/a/b " in fetching("docker://quay.io/a/b")
-    assert fetching("base.tar") == ""
-    assert fetching("./Base") == ""
+    assert "docker://debian:12." in with_registry("debian:12")
+    assert "docker://quay.io/a/b." in with_registry("https://quay.io/a/b")
+    assert with_registry("base.tar") == ""
+    assert with_registry("./Base") == ""
 
 
 def test_a_path_with_a_name_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
