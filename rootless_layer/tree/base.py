@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
+from rootless_layer.oci.run_config import NONE, RunConfig
+
 from .tree import Entry, Tree
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ class Base:
     ``special`` the paths whose owner, mode, type or attributes are not what the disk says.
     ``mounted`` has store paths of the base that lie on this machine as they are in it, so that
     scripts may see them instead of copies: the path, and where that is. ``leases`` keep the
-    ``trees`` from being removed, for as long as this value is there.
+    ``trees`` from being removed, for as long as this value is there. ``run_config`` is what scripts take of
+    the config of the image that the layers are from.
     """
 
     entries: Mapping[bytes, Entry]
@@ -90,10 +93,14 @@ class Base:
     special: tuple[bytes, ...] = ()
     mounted: tuple[tuple[bytes, bytes], ...] = ()
     leases: tuple[Lease, ...] = attrs.field(default=(), eq=False, repr=False)
+    run_config: RunConfig = NONE
 
     @classmethod
     def of(cls, tree: Tree, chain_id: str = "", mounted: tuple[tuple[bytes, bytes], ...] = ()) -> Base:
-        """Take a tree whose files lie anywhere; it is copied for the scripts, but for what is ``mounted``."""
+        """Take a ``tree`` whose files lie anywhere; it is copied for the scripts, but for the store paths ``mounted``.
+
+        ``chain_id`` is the highest layer's; by default the base is like no other.
+        """
         groups: dict[bytes, list[bytes]] = {}
         for entry in tree:
             if entry.link is not None:
@@ -102,7 +109,7 @@ class Base:
         return cls(tree.entries, chain_id, links, mounted=mounted)
 
     def with_(self, there: Mapping[bytes, Entry]) -> Tree:
-        """Give the whole tree that comes of putting entries in, each in the place of the base's."""
+        """Give the whole tree that comes of putting the entries ``there`` in, each in the place of the base's."""
         return Tree.of([*self._left(there, self.entries).values(), *there.values()])
 
     def above(self, there: Mapping[bytes, Entry]) -> Tree:
@@ -131,20 +138,20 @@ class Base:
         return left
 
     def on_disk(self, path: bytes) -> bytes:
-        """Give where a path lies in the snapshots."""
+        """Give where ``path`` lies in the snapshots; raises :class:`KeyError` where the base has none."""
         assert isinstance(self.entries, Entries)  # noqa: S101 - whoever has trees has these
         return self.entries.on_disk(path)
 
     def carriers(self, among: Collection[bytes]) -> dict[bytes, bytes | None]:
         """Give, by each name of a file with several, the first of them ``among`` those given; ``None`` where that is the name."""
-        firsts: dict[int, bytes] = {}  # by the names of a file, of which there may be many
+        firsts: dict[bytes, bytes] = {}  # by the first name of a file
         found: dict[bytes, bytes | None] = {}
         for path in among:
             names = self.links.get(path)
             if names is not None:
-                if id(names) not in firsts:
-                    firsts[id(names)] = next(name for name in names if name in among)
-                found[path] = None if firsts[id(names)] == path else firsts[id(names)]
+                if names[0] not in firsts:
+                    firsts[names[0]] = next(name for name in names if name in among)
+                found[path] = None if firsts[names[0]] == path else firsts[names[0]]
         return found
 
 

@@ -43,16 +43,22 @@ class Added(Generic[T]):
         """Begin with none."""
         self._at: dict[bytes, T] = {}
         self._came: dict[bytes, int] = {}
+        self._folders = {b""}
+        """The directories that something was put in, which are there although no member says so."""
         self._went: dict[bytes, int] = {}
         self._now = 0
 
     def add(self, path: bytes, what: T) -> None:
         """Put something at a path."""
         self._now += 1
-        if path and not what.is_dir and (there := self.get(path)) is not None and there.is_dir:
+        if path and not what.is_dir and path in self._folders:
             self._went[path] = self._now
         self._at[path] = what
         self._came[path] = self._now
+        for above in parents(path):
+            if above in self._folders:
+                break
+            self._folders.add(above)
 
     def get(self, path: bytes) -> T | None:
         """Give what is at a path."""

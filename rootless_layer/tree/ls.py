@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .tree import legible, shown
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from .tree import Entry, Tree
 
 
-def listing(tree: Tree) -> Iterator[str]:
+def lines(tree: Tree) -> Iterator[str]:
     """List a tree as ``ls -l`` does: mode, owner, size or device, path, and what it links to."""
     for entry in tree:
         yield line(entry)
 
 
-def facts(entry: Entry) -> dict[str, Any]:
+def facts(entry: Entry) -> dict[str, object]:
     """Give what JSON says of an entry."""
-    said: dict[str, Any] = {"path": shown(entry.path), "mode": f"{entry.mode:o}", "uid": entry.uid, "gid": entry.gid}
+    said: dict[str, object] = {"path": shown(entry.path), "mode": f"{entry.mode:o}", "uid": entry.uid, "gid": entry.gid}
     said |= {"mtime": entry.mtime, "size": entry.size}
     if entry.target is not None:
         said["target"] = legible(entry.target)

@@ -10,16 +10,19 @@ import base64
 import os
 import re
 import stat
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from rootless_layer.errors import InputError
 
+from .table import NANOSECONDS, Rows
 from .tree import Entry, shown, unrepresentable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
+    from .table import Shape, Table
     from .tree import Tree
 
 _TYPES = {
@@ -34,7 +37,8 @@ _ODD = re.compile(rb"[^!-\"$-<>-\[\]-~]")
 """What vis(3) writes as an octal escape: not printable, a space, ``#``, ``=``, a backslash."""
 
 
-_HEAD, _ROOT_STANDS = b"#mtree\n", b"#root\n"
+_HEAD, _ROOT_STANDS, _STORED = b"#mtree\n", b"#root\n", b"#store="
+_AT_ONCE = 1000
 
 
 def root_stands(file: BinaryIO) -> bool:
@@ -42,6 +46,14 @@ def root_stands(file: BinaryIO) -> bool:
     head = file.read(len(_HEAD + _ROOT_STANDS))
     file.seek(0)
     return head == _HEAD + _ROOT_STANDS
+
+
+def stored(file: BinaryIO) -> tuple[bytes, ...]:
+    """Give the store paths of a listing in the order in which they are archived; the file is as of :func:`root_stands`."""
+    lines = takewhile(lambda line: line in {_HEAD, _ROOT_STANDS} or line.startswith(_STORED), file)
+    found = tuple(line.removeprefix(_STORED).rstrip(b"\n") for line in lines if line.startswith(_STORED))
+    file.seek(0)
+    return tuple(_ESCAPE.sub(_letter, name.removeprefix(b"./")) for name in found)
 
 
 def _vis(text: bytes) -> bytes:
@@ -61,12 +73,50 @@ def lines(tree: Tree, *, files: bytes | None) -> Iterator[bytes]:
     yield _HEAD
     if tree.root_stands:
         yield _ROOT_STANDS
+    yield from (b"%s%s\n" % (_STORED, _name(path)) for path in tree.stored)
+    if isinstance(tree.entries, Rows):
+        yield from _of_table(tree.entries.table, files)
+        return
     for entry in tree:
-        if entry.link is not None:
-            yield b"#link=%s\n" % _name(entry.link)
-        for name, value in entry.xattrs:
-            yield b"#xattr=%s,%s\n" % (_vis(name).replace(b",", b"\\054"), base64.b64encode(value))
-        yield _line(entry, files)
+        yield from _of_entry(entry, files)
+
+
+def _of_entry(entry: Entry, files: bytes | None) -> Iterator[bytes]:
+    if entry.link is not None:
+        yield b"#link=%s\n" % _name(entry.link)
+    for name, value in entry.xattrs:
+        yield b"#xattr=%s,%s\n" % (_vis(name).replace(b",", b"\\054"), base64.b64encode(value))
+    yield _line(entry, files)
+
+
+def _of_table(table: Table, files: bytes | None) -> Iterator[bytes]:
+    """Write the lines of many rows: each is what files of its shape have in common, and the little that they have not."""
+    words = [_words(shape, files) for shape in table.shapes]
+    for begin in range(0, len(table), _AT_ONCE):
+        part = table[begin : begin + _AT_ONCE]
+        if _ODD.search(b"".join(part.paths)):
+            for entry in part:
+                yield from _of_entry(entry, files)
+            continue
+        rows = zip(part.paths, part.kinds, part.sizes, part.times, strict=True)
+        for place, (path, kind, size, time) in enumerate(rows):
+            if kind < 0 or (word := words[kind]) is None:
+                yield from _of_entry(part[place], files)
+                continue
+            said, epoch, contents, cut = word
+            seconds = min(time // NANOSECONDS, epoch)
+            if contents:
+                yield b"./%b %b%d.0 size=%d%b%b\n" % (path, said, seconds, size, contents, path[cut:])
+            else:
+                yield b"./%b %b%d.0 size=%d\n" % (path, said, seconds, size)
+
+
+def _words(shape: Shape, files: bytes | None) -> tuple[bytes, int, bytes, int] | None:
+    """Give what the lines of files of a shape have in common, and their latest time; nothing for directories, which are few."""
+    if shape.is_dir or (files or b"").startswith(shape.top):
+        return None
+    said = b"type=file mode=%04o uid=%d gid=%d time=" % (shape.mode & 0o7777, shape.uid, shape.gid)
+    return said, shape.epoch, b"" if files is None else b" contents=" + _vis(shape.top.removeprefix(files)), shape.cut
 
 
 def _line(entry: Entry, files: bytes | None) -> bytes:
@@ -90,9 +140,13 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _KINDS = {name: kind for kind, name in _TYPES.items()}
 
 
+def _letter(escape: re.Match[bytes]) -> bytes:
+    return bytes((int(escape[1], 8) & 0xFF,))
+
+
 def _plain(text: bytes) -> bytes:
     """Undo :func:`_vis`; raise :class:`ValueError` for a NUL, which no path and no name of an attribute has."""
-    plain = _ESCAPE.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), text)
+    plain = _ESCAPE.sub(_letter, text)
     if b"\0" in plain:
         raise ValueError(plain)
     return plain

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 OF_A_BUILD = re.compile(rb"\.?rootless-layer-[0-9a-f]{16}")
 """How directories are named that last as long as a build, beside outputs and in TMPDIR, and those that a killed build left."""
 
-CACHE_FOLDERS = LAYERS, SNAPSHOTS, OUTPUTS, SIZES = ("layers", "snapshots", "outputs", "sizes")
+CACHE_FOLDERS = LAYERS, SNAPSHOTS, OUTPUTS, SIZES, MOUNTS, TARGETS = (
+    "layers", "snapshots", "outputs", "sizes", "mounts", "targets",
+)  # fmt: skip
 """What the cache makes in its directory, which may hold other people's files as well."""
+
+MOUNT_FILES, MOUNT_JSON = "files", "mount.json"
+"""What is in the directory of a cache that scripts mount: what they see, and which cache it is."""
 
 Id = tuple[int, int]
 """What tells a directory from all others, whichever path leads to it: its file system and its inode."""

@@ -19,7 +19,7 @@ import attrs
 from rootless_layer.errors import UnrepresentableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 Stamp = tuple[int, int, int, int, int]
 """What tells whether a file is still the same: dev, ino, size, mtime_ns, ctime_ns."""
@@ -37,6 +37,7 @@ _MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1  # linux/kdev_t.h
 _MOST_TIME = 1 << 55
 """Far more than any file system keeps; utimensat(2) and libarchive take no more than 2^63."""
 ROOT_MODE = stat.S_IFDIR | 0o755
+_JOINED = 4096
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -77,6 +78,10 @@ class Entry:
     def metadata(self) -> tuple[object, ...]:
         """Everything that a layer says of the path, except name and data."""
         return (self.mode, self.uid, self.gid, self.mtime, self.rdev, self.target, self.xattrs)
+
+
+ROOT = Entry(path=b"", mode=ROOT_MODE)
+"""The root as it is where nobody says otherwise."""
 
 
 def unrepresentable(entry: Entry) -> str:
@@ -150,10 +155,14 @@ class Tree:
 
     entries: Mapping[bytes, Entry]
     root_stands: bool = False
+    stored: tuple[bytes, ...] = ()
+    """Store paths of the tree, in the order in which they are archived (:class:`.Archive`)."""
 
     @classmethod
     def of(cls, entries: Iterable[Entry], *, whiteouts: bool = False, root_stands: bool = False) -> Tree:
-        """Order and check entries; a missing parent becomes a 0755 directory of root's.
+        """Order and check ``entries``; a missing parent becomes a 0755 directory of root's.
+
+        ``root_stands`` says whether the root is in the archive, whatever its mode.
 
         Raises :class:`UnrepresentableError`, with every fault found, for a repeated
         path, a parent that is no directory, a hard link to nothing or to a link, an owner
@@ -166,25 +175,33 @@ class Tree:
         if len(by_path) < len(listed):
             counts = Counter(entry.path for entry in listed)
             problems += [f"{shown(path)}: the path occurs twice" for path, count in counts.items() if count > 1]
-        looked_at = ((entry.path, unrepresentable(entry)) for entry in listed if not _is_usual(entry))
-        problems += [f"{shown(path)}: {fault}" for path, fault in looked_at if fault]
-        by_path.setdefault(b"", Entry(path=b"", mode=ROOT_MODE))
-        problems += _complete(by_path)
+        problems += faults(entry for entry in listed if not is_usual(entry))
+        by_path.setdefault(b"", ROOT)
+        missing, wrong = missing_parents(by_path)
+        by_path |= missing
         ordered = sorted(by_path)
-        if not whiteouts and b"/" + WHITEOUT_PREFIX in b"\0/".join(ordered):
-            reserved = [path for path in ordered if path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX)]
-            problems += [f"{shown(path)}: a layer cannot hold a name that begins with .wh." for path in reserved]
-        for entry in [entry for entry in listed if entry.link is not None]:
-            first = by_path.get(entry.link or b"")
-            if first is None or first.link is not None or not first.is_regular:
-                problems.append(f"{shown(entry.path)}: no file for the hard link to {shown(entry.link or b'')}")
+        problems += wrong + ([] if whiteouts else reserved_names(ordered)) + dangling_links(listed, by_path)
         if problems:
             raise UnrepresentableError(*problems)
         return cls(MappingProxyType({path: by_path[path] for path in ordered}), root_stands)
 
     def replacing(self, changed: Mapping[bytes, Entry]) -> Tree:
-        """Give a tree that has other entries at some of its paths, of the same types."""
-        return Tree(MappingProxyType({**self.entries, **changed}), self.root_stands)
+        """Give a tree that has the entries ``changed`` at some of its paths, of the same types."""
+        if not changed:
+            return self
+        return Tree(MappingProxyType({**self.entries, **changed}), self.root_stands, self.stored)
+
+    def without(self, paths: Collection[bytes]) -> Tree:
+        """Give a tree that lacks ``paths``, none of them a directory's; what is left of a file's names stays one file."""
+        if not paths:
+            return self
+        carriers: dict[bytes, bytes] = {}
+        left = {path: entry for path, entry in self.entries.items() if path not in paths}
+        for path, entry in left.items():
+            if entry.link is not None and entry.link in paths:
+                carrier = carriers.setdefault(entry.link, path)
+                left[path] = attrs.evolve(entry, link=None if carrier == path else carrier)
+        return Tree(MappingProxyType(left), self.root_stands, self.stored)
 
     def __iter__(self) -> Iterator[Entry]:
         """Go through the entries in the order of their paths' bytes."""
@@ -194,7 +211,15 @@ class Tree:
         """Count the entries, the root among them."""
         return len(self.entries)
 
-    def archived(self) -> list[Entry]:
+    def with_attributes(self) -> Iterator[Entry]:
+        """Give the entries that may have extended attributes."""
+        return iter(self)
+
+    def larger(self, size: int) -> Iterator[Entry]:
+        """Give the entries of more than ``size`` bytes."""
+        return (entry for entry in self if entry.size > size)
+
+    def archived(self) -> Sequence[Entry]:
         """Give the entries in the order of the archive, as they stand in a layer.
 
         Hard links come last, so that each follows its target; a directory's whiteouts come
@@ -234,7 +259,7 @@ def overlay_note(paths: Iterable[bytes]) -> str:
     return f"{shown(first)}{more}: attributes of overlayfs's own are left out: they would hide files"
 
 
-def _is_usual(entry: Entry) -> bool:
+def is_usual(entry: Entry) -> bool:
     """Say whether an entry cannot have the faults that may come from anywhere: each tree is looked at, so that this is quick."""
     return 0 <= entry.uid <= MOST_ID and 0 <= entry.gid <= MOST_ID and len(entry.path) <= MOST_NAME and not entry.xattrs
 
@@ -252,16 +277,44 @@ def _whiteouts_first(entry: Entry) -> bytes:
     return above + b"/\0" + name if above else b"\0" + name
 
 
-def _complete(by_path: dict[bytes, Entry]) -> list[str]:
-    """Add the parents that are missing; list those that are no directories."""
+def missing_parents(by_path: Mapping[bytes, Entry]) -> tuple[dict[bytes, Entry], list[str]]:
+    """Give the parents that are missing, as directories, and one problem for each entry whose parent is no directory."""
+    missing: dict[bytes, Entry] = {}
     problems = []
     parents = {path.rpartition(b"/")[0] for path in by_path}
     while parents:
-        missing = [parent for parent in parents if parent not in by_path]
-        wrong = {parent for parent in parents.difference(missing) if not by_path[parent].is_dir}
+        unknown = [parent for parent in parents if parent not in by_path and parent not in missing]
+        wrong = {parent for parent in parents.difference(unknown, missing) if not by_path[parent].is_dir}
         if wrong:
-            below = [(path, path.rpartition(b"/")[0]) for path in by_path]
+            below = [(path, path.rpartition(b"/")[0]) for path in (*by_path, *missing)]
             problems += [f"{shown(path)}: {shown(parent)} is not a directory" for path, parent in below if parent in wrong]
-        by_path.update((parent, Entry(path=parent, mode=ROOT_MODE)) for parent in missing)
-        parents = {parent.rpartition(b"/")[0] for parent in missing}
+        missing |= {parent: Entry(path=parent, mode=ROOT_MODE) for parent in unknown}
+        parents = {parent.rpartition(b"/")[0] for parent in unknown}
+    return missing, problems
+
+
+def faults(entries: Iterable[Entry]) -> list[str]:
+    """Give one problem for each entry that is :func:`unrepresentable`."""
+    looked_at = ((entry.path, unrepresentable(entry)) for entry in entries)
+    return [f"{shown(path)}: {fault}" for path, fault in looked_at if fault]
+
+
+def reserved_names(paths: Sequence[bytes]) -> list[str]:
+    """Give one problem for each path whose name would be a whiteout's."""
+    problems = []
+    for begin in range(0, len(paths), _JOINED):  # a look at many at once takes next to no time
+        part = paths[begin : begin + _JOINED]
+        if b"/" + WHITEOUT_PREFIX in b"/" + b"\0/".join(part):
+            reserved = [path for path in part if path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX)]
+            problems += [f"{shown(path)}: a layer cannot hold a name that begins with .wh." for path in reserved]
+    return problems
+
+
+def dangling_links(entries: Iterable[Entry], by_path: Mapping[bytes, Entry]) -> list[str]:
+    """Give one problem for each hard link to what is no file, or is a hard link itself."""
+    problems = []
+    for entry in [entry for entry in entries if entry.link is not None]:
+        first = by_path.get(entry.link or b"")
+        if first is None or first.link is not None or not first.is_regular:
+            problems.append(f"{shown(entry.path)}: no file for the hard link to {shown(entry.link or b'')}")
     return problems

@@ -6,17 +6,23 @@ import contextlib
 import os
 import stat
 import sys
+from array import array
+from bisect import bisect_left
+from functools import partial
 from typing import TYPE_CHECKING
+
+import attrs
 
 from rootless_layer.system.machine import unreadable
 
+from .ahead import read_ahead
 from .places import OF_A_BUILD
 from .tree import Entry, of_overlay, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from .places import LeftOut, Places
+    from .places import Hidden, LeftOut, Places
 
 Found = tuple[bytes, bytes, os.stat_result]
 """The path below the top (``b""`` for the top itself), the path on disk, what lstat says."""
@@ -24,19 +30,23 @@ Found = tuple[bytes, bytes, os.stat_result]
 # SELinux labels come from the policy of whoever runs the image.
 _LOCAL = (b"security.selinux", b"trusted.", b"system.nfs4")
 _COMPARED_BYTES = 1 << 20
+_AT_ONCE = 1000
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENCODING = sys.getfilesystemencoding()
 _HINT = "Make it readable for the user who builds, or leave it out."
 
 
-def walk(top: bytes, *, own: bool = False, left_out: Places | None = None) -> Iterator[Found]:
+def walk(
+    top: bytes, *, own: bool = False, left_out: Places | None = None, without: Callable[[bytes], bool] | None = None
+) -> Iterator[Found]:
     """Read a tree, parents before children, in no other order; links are not followed.
 
     A tree of our ``own`` is made readable where it is not, after its modes were read. An input
-    is read without the places that are ``left_out`` of it, and without what builds are making there.
+    is read without the places that are ``left_out`` of it, and without what builds are making there. Paths from the top
+    of which ``without`` says so are passed over, with all that is below.
     Raises :class:`SourceError` for what cannot be read, naming it.
     """
-    with _reading(top):
+    with reading(top):
         status = os.lstat(top)
         hidden = None if left_out is None else left_out.hidden((status.st_dev, status.st_ino))
         yield b"", top, status
@@ -47,9 +57,154 @@ def walk(top: bytes, *, own: bool = False, left_out: Places | None = None) -> It
                 os.chmod(folder, 0o700)
             for name, status in _children(folder, None if hidden is None else hidden.get((there.st_dev, there.st_ino), ())):
                 relative, on_disk = above + name, folder + b"/" + name
+                if without is not None and without(relative):
+                    continue
                 yield relative, on_disk, status
                 if status.st_mode & 0o170000 == stat.S_IFDIR:
                     folders.append((relative + b"/", on_disk, status))
+
+
+@attrs.define(slots=True, eq=False)
+class Listing:
+    """What lies in one directory, ordered by name, as columns; ``odd`` has what lstat says of what is no file and no directory.
+
+    ``prefix`` is the directory's path from the top, with a slash, or nothing. Sizes are of files, 0 for anything else; times
+    are in nanoseconds.
+    """
+
+    prefix: bytes
+    folder: bytes
+    names: list[bytes]
+    modes: list[int] = attrs.field(factory=list)
+    sizes: array[int] = attrs.field(factory=lambda: array("q"))
+    devices: array[int] = attrs.field(factory=lambda: array("Q"))
+    inodes: array[int] = attrs.field(factory=lambda: array("Q"))
+    times: array[int] = attrs.field(factory=lambda: array("q"))
+    changes: array[int] = attrs.field(factory=lambda: array("q"))
+    odd: dict[int, os.stat_result] = attrs.field(factory=dict)
+
+    def read(self, descriptor: int) -> None:
+        """Take down what lstat says of the names."""
+        for begin in range(0, len(self.names), _AT_ONCE):
+            part = [os.stat(name, dir_fd=descriptor, follow_symlinks=False) for name in self.names[begin : begin + _AT_ONCE]]
+            modes = [status.st_mode for status in part]
+            self.modes += modes
+            self.sizes.extend([status.st_size for status in part])
+            if any(mode & 0o170000 != stat.S_IFREG for mode in set(modes)):
+                self._note_odd(part, begin)
+            self.devices.extend([status.st_dev for status in part])
+            self.inodes.extend([status.st_ino for status in part])
+            self.times.extend([status.st_mtime_ns for status in part])
+            self.changes.extend([status.st_ctime_ns for status in part])
+
+    def _note_odd(self, part: Sequence[os.stat_result], begin: int) -> None:
+        for number, status in enumerate(part, begin):
+            kind = status.st_mode & 0o170000
+            if kind != stat.S_IFREG:
+                self.sizes[number] = 0
+                if kind != stat.S_IFDIR:
+                    self.odd[number] = status
+
+    def cut(self, begin: int, end: int) -> Listing:
+        """Give a part of it as a listing of its own."""
+        if (begin, end) == (0, len(self.names)):
+            return self
+        here = slice(begin, end)
+        odd = {number - begin: status for number, status in self.odd.items() if begin <= number < end}
+        return Listing(
+            self.prefix, self.folder, self.names[here], self.modes[here], self.sizes[here], self.devices[here],
+            self.inodes[here], self.times[here], self.changes[here], odd,
+        )  # fmt: skip
+
+    def folders(self) -> list[tuple[bytes, int]]:
+        """Give the names of the directories with a slash, and where they stand, in the order of those names."""
+        found = [(self.names[number] + b"/", number) for number, mode in enumerate(self.modes) if mode & 0o170000 == stat.S_IFDIR]
+        found.sort()
+        return found
+
+
+Part = tuple[Listing, int, int]
+"""A listing, and from where to where in it the paths meant are."""
+
+
+def listings(
+    top: bytes, *, left_out: Places | None = None, without: Collection[bytes] = (), alone: bool = False
+) -> Iterator[Part]:
+    """Read the directory ``top`` in the order of its paths' bytes, a part of a listing at a time.
+
+    All is as of :func:`walk`, but that the top itself is not given. Names of the top's own that are in ``without`` are
+    passed over. Where there is much to read, other processes help, unless it is to be done ``alone``.
+    """
+    with reading(top):
+        status = os.lstat(top)
+        hidden = None if left_out is None else left_out.hidden((status.st_dev, status.st_ino))
+        listing = _listing(b"", top, None if hidden is None else hidden.get((status.st_dev, status.st_ino), ()), without)
+    folders = listing.folders()
+    units = [partial(_below, listing, name, number, hidden) for name, number in folders]
+    begin = 0
+    for (name, _), parts in zip(folders, (unit() for unit in units) if alone else read_ahead(units), strict=True):
+        # What stands between a directory and what is in it has a name that goes on where the directory's ends.
+        end = bisect_left(listing.names, name, begin)
+        if begin < end:
+            yield listing, begin, end
+        begin = end
+        yield from parts
+    if begin < len(listing.names):
+        yield listing, begin, len(listing.names)
+
+
+def below(top: bytes) -> Iterator[Part]:
+    """Read what is in a directory as :func:`listings` does, alone; there is nothing in anything else."""
+    with reading(top):
+        status = os.lstat(top)
+    if stat.S_ISDIR(status.st_mode):
+        yield from listings(top, alone=True)
+
+
+def _below(listing: Listing, name: bytes, number: int, hidden: Hidden | None) -> Iterator[Part]:
+    """Read one directory of a listing, and all that is in it."""
+
+    def read(listing: Listing, name: bytes, number: int) -> tuple[Listing, Iterator[tuple[bytes, int]], int]:
+        there = None if hidden is None else hidden.get((listing.devices[number], listing.inodes[number]), ())
+        below = _listing(listing.prefix + name, listing.folder + b"/" + name[:-1], there)
+        return below, iter(below.folders()), 0
+
+    with reading(listing.folder):
+        waiting = [read(listing, name, number)]
+        while waiting:
+            listing, folders, begin = waiting.pop()
+            name, number = next(folders, (b"", 0))
+            end = bisect_left(listing.names, name, begin) if name else len(listing.names)
+            if begin < end:
+                yield listing, begin, end
+            if name:
+                waiting.append((listing, folders, end))
+                waiting.append(read(listing, name, number))
+
+
+def _listing(prefix: bytes, folder: bytes, hidden: LeftOut | tuple[()] | None, without: Collection[bytes] = ()) -> Listing:
+    descriptor = os.open(folder, _OPEN)
+    try:
+        names = [name.encode(_ENCODING, "surrogateescape") for name in os.listdir(descriptor)]
+        if without:
+            names = [name for name in names if name not in without]
+        if hidden is not None:
+            names = [name for name in names if not _is_hidden(name, hidden, descriptor)]
+        names.sort()
+        listing = Listing(prefix, folder, names)
+        listing.read(descriptor)
+    except OSError as error:
+        error.filename = folder  # and not the name alone, or the descriptor
+        raise
+    finally:
+        os.close(descriptor)
+    return listing
+
+
+def _is_hidden(name: bytes, hidden: LeftOut | tuple[()], folder: int) -> bool:
+    if name in hidden:
+        return True
+    return OF_A_BUILD.fullmatch(name) is not None and stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
 
 
 def _children(folder: bytes, hidden: LeftOut | tuple[()] | None) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -70,7 +225,8 @@ def _children(folder: bytes, hidden: LeftOut | tuple[()] | None) -> Iterator[tup
 
 
 @contextlib.contextmanager
-def _reading(top: bytes) -> Iterator[None]:
+def reading(top: bytes) -> Iterator[None]:
+    """Raise :class:`SourceError`, or the machine's error, for what cannot be read of a tree."""
     try:
         yield
     except OSError as error:

@@ -42,7 +42,7 @@ def test_members_that_take_each_others_places(members: list[tuple[bytes, Thing]]
     plain: dict[bytes, Thing] = {}
     for path, thing in members:
         added.add(path, thing)
-        if not thing.is_dir and path in plain and plain[path].is_dir:
+        if not thing.is_dir:
             plain = {other: there for other, there in plain.items() if not below(path, other)}
         plain[path] = thing
         assert added.get(path) == thing

@@ -15,7 +15,7 @@ from rootless_layer import LayerSpec, build_layer
 from rootless_layer.cache.build import build_cached
 from rootless_layer.cache.key import layer_key
 from rootless_layer.errors import OutputError
-from rootless_layer.plan.plan import read_directory
+from rootless_layer.plan.rootfs import read_directory
 from rootless_layer.progress import Progress
 from rootless_layer.tree.places import Places
 from rootless_layer.tree.walk import walk
