@@ -112,6 +112,14 @@ def _freeze_sizes(sizes: Mapping[StorePath, int]) -> Mapping[StorePath, int]:
     return Frozen(sizes)
 
 
+def _freeze_hashes(hashes: Mapping[StorePath, str]) -> Mapping[StorePath, str]:
+    given.instance("hashes", hashes, Mapping, "a mapping of store paths to the hashes of their NARs")
+    for path, found in hashes.items():
+        given.text("hashes", found)
+        _known("hashes", path)
+    return Frozen(hashes)
+
+
 def _clean_root(root: StrPath) -> str:
     text = given.instance("store_root", root.__fspath__() if isinstance(root, os.PathLike) else root, str, "a path")
     if not text.startswith("/") or "\0" in text:
@@ -127,8 +135,9 @@ class Closure:
     are dropped: without them the graph has no cycles. A path whose references nobody
     gave, as in a plain list, has none. ``store_root`` is the absolute directory of this
     machine that holds the store: DIR after ``nix --store DIR``, else ``/``. ``sizes`` has
-    each path's ``narSize``, in bytes, where the closure's source gives it. It tells nothing
-    that the paths themselves do not, so closures that differ in it alone are equal.
+    each path's ``narSize``, in bytes, and ``hashes`` its ``narHash`` as Nix writes it, where the
+    closure's source gives them. They tell nothing
+    that the paths themselves do not, so closures that differ in them alone are equal.
 
     Raises ClosureError for paths of several stores, and for a relative store root.
     """
@@ -141,6 +150,7 @@ class Closure:
     )
     store_root: str = attrs.field(default="/", converter=_clean_root)
     sizes: Mapping[StorePath, int] = attrs.field(factory=dict, converter=_freeze_sizes, eq=False, repr=False)
+    hashes: Mapping[StorePath, str] = attrs.field(factory=dict, converter=_freeze_hashes, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Refuse a graph over several stores."""
@@ -159,28 +169,31 @@ class Closure:
         return next((path.store_dir for path in self.references), "/nix/store")
 
     def location(self, path: StorePath) -> str:
-        """Give where ``path`` lies on this machine."""
+        """Give where ``path`` lies on this machine; raises :class:`InputError` for what is no :class:`StorePath`."""
         return self.store_root.rstrip("/") + _known("path", path).path
 
     def merge(self, *others: Closure) -> Closure:
-        """Unite closures; raise ClosureError if they are not of one store and root."""
+        """Unite this closure and ``others``; raises :class:`ClosureError` where they are not of one store and root."""
         others = given.items("others", others, Closure, "a Closure")
         parts = [part for part in (self, *others) if part.references] or [self]
         if len(roots := sorted({part.store_root for part in parts})) > 1:
             raise ClosureError(f"paths under several roots: {', '.join(roots)}")
         graph: dict[StorePath, frozenset[StorePath]] = {}
         sizes: dict[StorePath, int] = {}
+        hashes: dict[StorePath, str] = {}
         for part in parts:
             sizes |= part.sizes
+            hashes |= part.hashes
             for path, references in part.references.items():
                 graph[path] = references.union(graph.get(path, ()))
-        return Closure(graph, roots[0], sizes)
+        return Closure(graph, roots[0], sizes, hashes)
 
     def only(self, paths: Collection[StorePath]) -> Closure:
-        """Give the part that these paths are, with the references among them."""
+        """Give the part that ``paths`` are, with the references among them; a path that is not here is left out."""
         kept = frozenset(given.items("paths", paths, StorePath, "a StorePath"))
         graph = {path: references & kept for path, references in self.references.items() if path in kept}
-        return Closure(graph, self.store_root, {path: size for path, size in self.sizes.items() if path in kept})
+        sizes = {path: size for path, size in self.sizes.items() if path in kept}
+        return Closure(graph, self.store_root, sizes, {path: found for path, found in self.hashes.items() if path in kept})
 
     def check(self) -> None:
         """Raise one ClosureError for all paths not there (a MissingClosureError then) and references not given."""

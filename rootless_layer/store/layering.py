@@ -5,10 +5,11 @@ change when an image does; but an image may have only so many (overlay2 stops at
 
 - :class:`ByPopularity` is what nixpkgs does by default (``references-by-popularity``);
 - :class:`BySize` is nixpkgs' ``docker/auto-layer.py``, which spreads the bytes over the layers;
+- ``Balanced``, in a module of its own, keeps the layers that an update changes small;
 - :class:`ByList` is for who knows better;
 - ``Pipeline``, in a module of its own, is nixpkgs' ``layeringPipeline``.
 
-A strategy sees a :class:`Graph`, whose numbering makes each question about who depends on whom
+A strategy sees a :class:`ReferenceGraph`, whose numbering makes each question about who depends on whom
 one pass over the paths, and whose order depends on the paths alone: not on the order in which
 they were listed, nor on Python's hash seed.
 """
@@ -41,7 +42,7 @@ Group = tuple[StorePath, ...]
 
 
 @attrs.frozen
-class Graph:
+class ReferenceGraph:
     """Numbered store paths, and which of them refer to which; without cycles.
 
     ``names`` has the path of each number. ``nodes`` has the numbers that this graph is of, in
@@ -53,7 +54,7 @@ class Graph:
     nodes: dict[int, frozenset[int]]
 
     @classmethod
-    def of(cls, closure: Closure) -> Graph:
+    def of(cls, closure: Closure) -> ReferenceGraph:
         """Take a closure's paths, and of their references those to paths that it has.
 
         Raises ClosureError, which shows one, if there is a cycle.
@@ -100,23 +101,25 @@ class Graph:
                 found.add(number)
         return found
 
-    def only(self, numbers: Collection[int]) -> Graph:
+    def only(self, numbers: Collection[int]) -> ReferenceGraph:
         """Give the part that these paths are, with the references among them."""
         kept = frozenset(numbers)
-        return Graph(self.names, {number: references & kept for number, references in self.nodes.items() if number in kept})
+        return ReferenceGraph(
+            self.names, {number: references & kept for number, references in self.nodes.items() if number in kept}
+        )
 
 
 class Strategy(Protocol):
     """Decides which paths share a layer."""
 
-    def parts(self, graph: Graph, most: int) -> Iterable[Graph]:
-        """Give disjoint parts of a graph, the lowest layer's first.
+    def parts(self, graph: ReferenceGraph, most: int) -> Iterable[ReferenceGraph]:
+        """Give disjoint parts of a ``graph``, the lowest layer's first.
 
         Parts may be empty, and there may be more than ``most`` of them.
         """
 
 
-def popularity(graph: Graph) -> dict[int, int]:
+def popularity(graph: ReferenceGraph) -> dict[int, int]:
     """Count how popular each path is, as nixpkgs' ``references-by-popularity`` does.
 
     Imagine every root expanded into a tree, in which a path stands as often as there are ways
@@ -149,7 +152,7 @@ def _subset_sums(counts: Sequence[int]) -> list[int]:
     return sums
 
 
-def by_popularity(graph: Graph) -> list[Graph]:
+def by_popularity(graph: ReferenceGraph) -> list[ReferenceGraph]:
     """Give each path as a part of its own, the most popular first.
 
     Equally popular ones are in the order of their names, then of their digests, compared as one
@@ -158,10 +161,10 @@ def by_popularity(graph: Graph) -> list[Graph]:
     ranks = popularity(graph)
     names = graph.names
     order = sorted(ranks, key=lambda n: (-ranks[n], f"{names[n].name}-{names[n].store_dir}/{names[n].digest}"))
-    return [Graph(names, {number: frozenset()}) for number in order]
+    return [ReferenceGraph(names, {number: frozenset()}) for number in order]
 
 
-def limit(parts: Iterable[Graph], most: int) -> Iterator[Graph]:
+def limit(parts: Iterable[ReferenceGraph], most: int) -> Iterator[ReferenceGraph]:
     """Keep the first ``most`` - 1 parts, and merge the others into one, which may be empty.
 
     As in nixpkgs' ``limit_layers``, references between the parts merged are forgotten.
@@ -171,7 +174,7 @@ def limit(parts: Iterable[Graph], most: int) -> Iterator[Graph]:
         yield part
     if others := list(every):
         nodes = chain.from_iterable(part.nodes.items() for part in others)
-        yield Graph(others[0].names, dict(sorted(nodes)))
+        yield ReferenceGraph(others[0].names, dict(sorted(nodes)))
 
 
 @attrs.frozen
@@ -183,8 +186,8 @@ class ByPopularity:
     path that it needs and that had no layer of its own.
     """
 
-    def parts(self, graph: Graph, most: int) -> Iterable[Graph]:
-        """Give ``most`` - 1 parts of one path each, then the rest."""
+    def parts(self, graph: ReferenceGraph, most: int) -> Iterable[ReferenceGraph]:
+        """Give ``most`` - 1 parts of one path of the ``graph`` each, then the rest."""
         return limit(by_popularity(graph), most)
 
 
@@ -204,8 +207,8 @@ class BySize:
 
     sizes: Mapping[StorePath, int]
 
-    def parts(self, graph: Graph, most: int) -> Iterable[Graph]:
-        """Give at most ``most`` parts; raise one InputError for all paths without a size."""
+    def parts(self, graph: ReferenceGraph, most: int) -> Iterable[ReferenceGraph]:
+        """Give at most ``most`` parts of the ``graph``; raises one :class:`InputError` for all paths without a size."""
         if missing := [path.path for path in graph.group if path not in self.sizes]:
             raise InputError(*(f"{path}: its size is not given" for path in missing))
         sizes = {number: self.sizes[graph.names[number]] for number in graph.nodes}
@@ -227,7 +230,7 @@ class BySize:
             layers = more
         found = [graph.only([number for number in graph.nodes if members >> number & 1]) for members in layers.values()]
 
-        def closure_size(part: Graph) -> tuple[int, int, Group]:
+        def closure_size(part: ReferenceGraph) -> tuple[int, int, Group]:
             needed = graph.below(part.nodes)
             return sum(map(sizes.__getitem__, needed)), len(needed), part.group
 
@@ -251,10 +254,10 @@ class ByList:
 
     groups: Sequence[Sequence[str]] = attrs.field(converter=_groups)
 
-    def parts(self, graph: Graph, most: int) -> Iterable[Graph]:
+    def parts(self, graph: ReferenceGraph, most: int) -> Iterable[ReferenceGraph]:
         """Give a part for each group, then the rest.
 
-        Raises one InputError for all entries that are paths which the graph does not have, or
+        Raises one :class:`InputError` for all entries that are paths which the ``graph`` does not have, or
         which another group has as well; or for more layers than ``most``.
         """
         homes: dict[str, int] = {}
@@ -285,16 +288,20 @@ POPULAR = ByPopularity()
 
 
 def split(closure: Closure, max_layers: int, strategy: Strategy = POPULAR) -> tuple[Group, ...]:
-    """Split a ``closure`` into at most ``max_layers`` groups by a ``strategy``, a layer each, the lowest layer's first.
+    """Split a closure into groups of store paths, a layer each.
 
     Every path of the closure is in one group (unless the strategy is a pipeline that removes
     it), and no group is empty; so an empty closure has none. Where the strategy gives more
     than ``max_layers``, the last ones become one.
 
-    Raises InputError if ``max_layers`` is less than 1, and ClosureError for a cycle of references,
-    which Nix forbids; and what the strategy raises.
+    :param closure: store paths with all that they refer to.
+    :param max_layers: how many groups there may be, from 1.
+    :param strategy: says which store paths share a group.
+    :returns: the groups, the lowest layer's first.
+    :raises InputError: for ``max_layers`` less than 1. :class:`ClosureError` is raised for a cycle of references,
+        which Nix forbids, and what the strategy raises.
     """
     if given.instance("max_layers", max_layers, int, "a whole number") < 1:
         raise InputError(f"a closure cannot be split into at most {max_layers} layers: allow 1 or more")
-    parts = [part for part in strategy.parts(Graph.of(closure), max_layers) if part.nodes]
+    parts = [part for part in strategy.parts(ReferenceGraph.of(closure), max_layers) if part.nodes]
     return tuple(part.group for part in limit(parts, max_layers))

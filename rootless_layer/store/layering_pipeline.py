@@ -45,14 +45,14 @@ from rootless_layer.errors import ClosureError, InputError
 from rootless_layer.terminal import quoted
 
 from .closure import StorePath
-from .layering import Graph, by_popularity, limit
+from .layering import ReferenceGraph, by_popularity, limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    Value = Graph | Sequence["Value"] | Mapping[str, "Value"]  # in fact lists and dicts
+    Value = ReferenceGraph | Sequence["Value"] | Mapping[str, "Value"]  # in fact lists and dicts
     Step = Callable[[Value], Value]
-    T = TypeVar("T", Graph, list["Value"], dict[str, "Value"])
+    T = TypeVar("T", ReferenceGraph, list["Value"], dict[str, "Value"])
 
 STEPS = frozenset({
     "popularity_contest", "split_paths", "subcomponent_out", "subcomponent_in", "split_every", "remove_paths", "over", "map",
@@ -60,7 +60,7 @@ STEPS = frozenset({
 })  # fmt: skip
 """The names of all steps."""
 _PARTS = ("main", "common", "rest")
-_KINDS = {Graph: "a graph", list: "a list", dict: "named parts"}
+_KINDS = {ReferenceGraph: "a graph", list: "a list", dict: "named parts"}
 _DEEPEST = 100  # levels of steps in steps: each takes a few frames of Python's stack
 _HINT = "The steps are those of nixpkgs' layeringPipeline, each a list of its name and its arguments."
 
@@ -78,22 +78,22 @@ class Pipeline:
 
     @_run.default
     def _compile(self) -> Step:
-        reader = _Reader()
+        reader = _StepReader()
         run = reader.pipe((), self.steps)
         if reader.problems:
             raise InputError(*reader.problems, hint=_HINT)
         return run
 
-    def parts(self, graph: Graph, most: int) -> Iterable[Graph]:  # noqa: ARG002 - split sees to that
-        """Give the graphs that the last step gives, in its order.
+    def parts(self, graph: ReferenceGraph, most: int) -> Iterable[ReferenceGraph]:  # noqa: ARG002 - split sees to that
+        """Give the graphs that the last step gives, in its order; there may be more than ``most`` of them.
 
-        Raises InputError where a step gets what it does not take, as only the graph tells.
+        Raises :class:`InputError` where a step gets what it does not take, as only the ``graph`` tells.
         """
         return _flatten(self._run(graph))
 
 
 @attrs.define
-class _Reader:
+class _StepReader:
     """Makes functions of steps; gathers the problems, to raise them at once.
 
     A place is how to get to a step: numbers from 1, and the names of the steps around it.
@@ -124,18 +124,18 @@ class _Reader:
             return _flatten
         match data:
             case ["popularity_contest"]:
-                return _taking(Graph, here, lambda graph: [*by_popularity(graph)])
+                return _taking(ReferenceGraph, here, lambda graph: [*by_popularity(graph)])
             case ["split_paths", paths]:
                 return self.split_paths(here, paths)
             case ["subcomponent_out" | "subcomponent_in" as name, paths]:
                 wanted = self.paths(here, paths)
-                reach = Graph.below if name == "subcomponent_out" else Graph.above
-                return _taking(Graph, here, lambda graph: _two(graph, reach(graph, graph.find(wanted))))
+                reach = ReferenceGraph.below if name == "subcomponent_out" else ReferenceGraph.above
+                return _taking(ReferenceGraph, here, lambda graph: _two(graph, reach(graph, graph.find(wanted))))
             case ["split_every", int(count)] if count > 0 and count is not True:
-                return _taking(Graph, here, lambda graph: _every(count, graph))
+                return _taking(ReferenceGraph, here, lambda graph: _every(count, graph))
             case ["remove_paths", paths]:
                 wanted = self.paths(here, paths)
-                return _taking(Graph, here, lambda graph: graph.only(graph.nodes.keys() - graph.find(wanted)))
+                return _taking(ReferenceGraph, here, lambda graph: graph.only(graph.nodes.keys() - graph.find(wanted)))
             case ["over", str(part), step] if part in _PARTS:
                 return _taking(dict, here, _over(part, self.step((*here[:-1], f"over {part}"), step)))
             case ["map", step]:
@@ -164,7 +164,7 @@ class _Reader:
                     named.append(item)
         wanted = self.paths(here, named)
 
-        def split(graph: Graph) -> Value:
+        def split(graph: ReferenceGraph) -> Value:
             chosen = graph.find(wanted).union(*(graph.nodes[number] for number in graph.find(parents)))
             below = graph.below(chosen)
             kept = graph.below(graph.roots - chosen, barred=chosen)
@@ -172,7 +172,7 @@ class _Reader:
             parts: dict[str, Value] = {part: graph.only(numbers) for part, numbers in zip(_PARTS, sets, strict=True) if numbers}
             return parts or {"rest": graph}
 
-        return _taking(Graph, here, split)
+        return _taking(ReferenceGraph, here, split)
 
     def paths(self, here: tuple[str, ...], data: object) -> frozenset[str]:
         items: Sequence[Any] = data if isinstance(data, list | tuple) else [data]
@@ -200,26 +200,26 @@ def _over(part: str, step: Step) -> Callable[[dict[str, Value]], Value]:
     return lambda parts: {name: step(value) if name == part else value for name, value in parts.items()}
 
 
-def _graphs(here: tuple[str, ...], items: Sequence[Value]) -> Iterator[Graph]:
+def _graphs(here: tuple[str, ...], items: Sequence[Value]) -> Iterator[ReferenceGraph]:
     for item in items:
-        if not isinstance(item, Graph):
+        if not isinstance(item, ReferenceGraph):
             raise InputError(
                 f"{', '.join(here)}: takes a list of graphs, but gets {_KINDS[type(item)]} in it: flatten it", hint=_HINT
             )
         yield item
 
 
-def _two(graph: Graph, main: set[int]) -> Value:
+def _two(graph: ReferenceGraph, main: set[int]) -> Value:
     return {"main": graph.only(main), "rest": graph.only(graph.nodes.keys() - main)}
 
 
-def _every(count: int, graph: Graph) -> Value:
+def _every(count: int, graph: ReferenceGraph) -> Value:
     numbers = list(graph.nodes)
     return [graph.only(numbers[start : start + count]) for start in range(0, len(numbers), count)]
 
 
-def _flatten(value: Value) -> list[Graph]:
-    if isinstance(value, Graph):
+def _flatten(value: Value) -> list[ReferenceGraph]:
+    if isinstance(value, ReferenceGraph):
         return [value]
     items = value.values() if isinstance(value, dict) else value
     return [graph for item in items for graph in _flatten(item)]

@@ -85,14 +85,15 @@ class _Reader:
     store_dir: object = None  # completes what JSON gives as base names
     graph: dict[StorePath, set[StorePath]] = attrs.field(factory=dict)
     sizes: dict[StorePath, int] = attrs.field(factory=dict)
+    hashes: dict[StorePath, str] = attrs.field(factory=dict)
     problems: list[str] = attrs.field(factory=list)
     kind: type[ClosureError] = ClosureError
 
     def blame(self, place: str, problem: str) -> None:
         self.problems.append(": ".join(filter(None, (self.file, place, problem))))
 
-    def add(self, *items: tuple[str, Any], size: object = None) -> None:
-        """Add a path and its references, each after its place in the file, and the size of its NAR."""
+    def add(self, *items: tuple[str, Any], size: object = None, digest: object = None) -> None:
+        """Add a path and its references, each after its place in the file, and the size and the hash of its NAR."""
         found = []
         for place, value in items:
             bare = self.store_dir and isinstance(value, str) and "/" not in value
@@ -104,10 +105,12 @@ class _Reader:
             self.graph.setdefault(path, set()).update(found[1:])
             if type(size) is int and size > 0:  # Nix writes 0 where it does not know
                 self.sizes[path] = size
+            if isinstance(digest, str) and digest.isprintable() and digest:
+                self.hashes[path] = digest
 
     def closure(self, store_root: StrPath) -> Closure:
         try:
-            closure = Closure(self.graph, store_root, self.sizes)
+            closure = Closure(self.graph, store_root, self.sizes, self.hashes)
         except ClosureError as error:
             self.blame("", str(error))
         if self.problems:
@@ -147,8 +150,9 @@ class _Reader:
             if not _NUMBER.fullmatch(count) or int(count) > left:
                 self.blame(place, f"{escaped(count)} references, but {left} lines left")
                 return  # where the next record begins is anyone's guess
-            nar_size = lines[at + 2][1] if end - at == _WITH_SIZE else ""
-            self.add(lines[at], *lines[end : end + int(count)], size=int(nar_size) if _NUMBER.fullmatch(nar_size) else None)
+            nar_hash, nar_size = (lines[at + 1][1], lines[at + 2][1]) if end - at == _WITH_SIZE else ("", "")
+            known = int(nar_size) if _NUMBER.fullmatch(nar_size) else None
+            self.add(lines[at], *lines[end : end + int(count)], size=known, digest=nar_hash)
             at = end + int(count)
         if any(line for _, line in lines[at:]):
             self.blame(lines[at][0], "the record that begins here is cut short")
@@ -172,6 +176,7 @@ class _Reader:
                     self.blame(place, f"{escaped(path)} is not in the store: build it")
                 case {"references": list(others)}:
                     self.store_dir = entry.get("storeDir", self.store_dir)
-                    self.add((place, path), *((place, other) for other in others), size=entry.get("narSize"))
+                    about = {"size": entry.get("narSize"), "digest": entry.get("narHash")}
+                    self.add((place, path), *((place, other) for other in others), **about)
                 case _:
                     self.blame(place, f"{escaped(path)} has no list of references")
