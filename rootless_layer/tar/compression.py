@@ -7,31 +7,35 @@ compression and the writing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import attrs
 
 from rootless_layer import given
 from rootless_layer.errors import InputError
-from rootless_layer.system.fork import cores, uninterrupted
+from rootless_layer.system.fork import uninterrupted
 from rootless_layer.system.machine import enough
+
+from .blocks import Blocks
+from .known import Mark
+from .sha256 import Sha256
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from rootless_layer.system.files import Sink
 
-Kind = Literal["none", "gzip", "zstd"]
+    from .known import Known
+
+
+CompressionKind = Literal["none", "gzip", "zstd"]
 
 _LEVELS = {"none": (0, 0, 0), "gzip": (0, 2, 3), "zstd": (1, 3, 19)}
 """Lowest, default and highest level; gzip's are ISA-L's."""
 _LEVEL = re.compile("[0-9]{1,4}")
-# Both codecs' bytes depend on how the stream is cut, so it is always cut like this.
-_BLOCK = 1 << 20
-_MOST_THREADS = 8
 
 
 def _default_level(kind: object) -> int:
@@ -42,7 +46,7 @@ def _default_level(kind: object) -> int:
 class Compression:
     """How a blob is stored: a kind, and a level of that kind (by default the kind's own)."""
 
-    kind: Kind = "none"
+    kind: CompressionKind = "none"
     level: int = attrs.field(default=attrs.Factory(lambda made: _default_level(made.kind), takes_self=True))
 
     def __attrs_post_init__(self) -> None:
@@ -58,7 +62,7 @@ class Compression:
 
     @classmethod
     def parse(cls, text: str) -> Compression:
-        """Read ``KIND`` or ``KIND:LEVEL``; raises :class:`InputError`."""
+        """Read a ``text``, ``KIND`` or ``KIND:LEVEL``; raises :class:`InputError`."""
         kind, colon, level = given.text("compression", text).partition(":")
         if colon and not _LEVEL.fullmatch(level):
             message = f"{text!r} is not a compression: write it as KIND or KIND:LEVEL"
@@ -66,62 +70,34 @@ class Compression:
         return cls(kind, int(level)) if colon else cls(kind)  # type: ignore[arg-type]
 
 
-def _threads() -> int:
-    return max(1, min(cores(), _MOST_THREADS))
+class _Hash(Protocol):
+    """What hashlib gives, and :class:`.Sha256` is."""
+
+    def update(self, data: bytes | memoryview, /) -> object:
+        """Take more bytes."""
+
+    def hexdigest(self) -> str:
+        """Give the digest so far."""
 
 
 class _Stored:
-    """The end of the pipe: counts and hashes what is stored, and writes it if there is a file.
+    """The end of the pipe: counts and hashes what is stored, and writes it if there is a file."""
 
-    What goes wrong with the file is kept for :meth:`check`: a codec's thread might die of it, or wait for ever.
-    """
+    def __init__(self, file: Sink | None, digest: _Hash, size: int) -> None:
+        self.file, self.hash, self.size = file, digest, size
 
-    def __init__(self, file: BinaryIO | None) -> None:
-        self.file = file
-        self.size = 0
-        self.hash = hashlib.sha256()
-        self.failed: Exception | None = None
-
-    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
-        if self.failed is None:
-            try:
-                if self.file is not None:
-                    self.file.write(data)
-            except Exception as error:  # noqa: BLE001 - it is raised by check()
-                self.failed = error
+    def write(self, data: bytes) -> None:
+        if self.file is not None:
+            self.file.write(data)
         self.hash.update(data)
         self.size += len(data)
-        return len(data)
-
-    def check(self) -> None:
-        if self.failed is not None:
-            raise self.failed
-
-    def flush(self) -> None:
-        """Do nothing: the file is flushed by whoever opened it."""
-
-
-def _codec(compression: Compression, stored: _Stored) -> Any:  # noqa: ANN401 - two libraries' own types
-    if compression.kind == "gzip":
-        from isal.igzip_threaded import _ThreadedGzipWriter  # noqa: PLC0415 - slow to import; see below
-
-        # The public open() puts a buffer in between, that cuts the stream elsewhere.
-        return _ThreadedGzipWriter(stored, "wb", level=compression.level, threads=_threads(), block_size=_BLOCK)
-    import zstandard  # noqa: PLC0415 - slow to import
-
-    # Small jobs with little overlap leave no core idle, for two per cent more bytes.
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        compression.level, threads=_threads(), job_size=2 * _BLOCK, overlap_log=1, write_content_size=False
-    )
-    compressor = zstandard.ZstdCompressor(compression_params=parameters)
-    return compressor.stream_writer(stored, closefd=False)  # type: ignore[arg-type]
 
 
 class BlobWriter:
     """Makes a blob of a tar stream, and its digests.
 
-    Another thread hashes a part. Where ``parts_last``, what is written stays as it is until
-    the next part is, or :meth:`finish` is called: then nobody waits for that thread before.
+    Another thread hashes a part, which therefore stays as it is until the next one is written or
+    :meth:`finish` is called. A compressed blob depends on where the stream's segments end: each end is told by :meth:`cut`.
 
     After :meth:`finish`: ``diff_id`` and ``digest`` (``sha256:…``), ``uncompressed_size``
     and ``size`` in bytes. Without a ``file`` nothing is kept of the bytes. What keeps the
@@ -132,16 +108,17 @@ class BlobWriter:
     digest: str
     size: int
 
-    def __init__(self, compression: Compression, file: BinaryIO | None, *, parts_last: bool = False) -> None:
-        """Begin a blob that goes to ``file``, if there is one."""
-        self.uncompressed_size = 0
-        self._hash = hashlib.sha256()
-        self._stored = _Stored(file)
+    def __init__(self, compression: Compression, file: Sink | None, known: Known | None = None) -> None:
+        """Begin a blob that goes to ``file``, if there is one; ``known`` is what is known of it, and is told more."""
+        start = None if known is None else known.start
+        self.uncompressed_size = 0 if start is None else start.plain.size
+        self._hash: _Hash = hashlib.sha256() if known is None else Sha256(None if start is None else start.plain)
+        stored: _Hash = hashlib.sha256() if known is None else Sha256(None if start is None else start.stored)
+        self._stored = _Stored(file, stored, 0 if start is None else start.stored.size)
+        self._known = known
         self._compression = compression
-        self._parts_last = parts_last
-        self._codec: Any = None
-        self._pending = bytearray()
-        # The thread starts with the first part: producers are forked before that.
+        # Threads start with the first part: producers are forked before that.
+        self._blocks = None if compression.kind == "none" else Blocks(compression.kind, compression.level, self._stored.write)
         self._pool = ThreadPoolExecutor(1)
         self._hashing: Future[None] | None = None
 
@@ -152,68 +129,65 @@ class BlobWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End the threads."""
         self._pool.shutdown()
-        if self._codec is not None and hasattr(self._codec, "stop") and not self._codec.closed:
-            with contextlib.suppress(Exception):  # the error that counts is known
-                self._codec.close()  # mere stop(), amidst work, may leave its threads waiting for each other
+        if self._blocks is not None:
+            self._blocks.stop()
 
     def write(self, part: memoryview) -> None:
-        """Take the next part of the stream."""
+        """Take the next part of the stream, and let go of the one before."""
         self.uncompressed_size += len(part)
-        kind = self._compression.kind
-        if kind == "none" and self._stored.file is None:
+        if self._blocks is None and self._stored.file is None:
             self._hash.update(part)
             return
         self._await_hash()
         if not part:
             return
         with uninterrupted(), enough("the layer cannot be hashed"):  # until it is known that the thread holds the part
-            self._hashing = self._pool.submit(self._hash.update, part)
+            self._hashing = self._pool.submit(self._hash.update, part)  # type: ignore[arg-type]
         try:  # this may take as long as a reader likes, and be interrupted
-            if kind == "none":
+            if self._blocks is None:
                 self._stored.file.write(part)  # type: ignore[union-attr]
-            else:
+            elif self._known is None or self._known.frame is None:
                 with enough("the layer cannot be compressed"):
-                    self._compress(part)
-                self._stored.check()
+                    self._blocks.write(part)
         except BaseException:
             self._await_hash()
             raise
-        if not self._parts_last:
-            self._await_hash()
+
+    def cut(self) -> None:
+        """Take note of the end of a segment."""
+        known = self._known
+        if known is None:
+            if self._blocks is not None:
+                self._blocks.cut(_nothing)
+            return
+        self._await_hash()
+        plain = self._hash.state()  # type: ignore[attr-defined]
+        if self._blocks is None:
+            known.mark(Mark(plain, plain))
+            return
+        if known.frame is not None:
+            self._blocks.drain()
+            known.frame(self._stored.write)
+        with enough("the layer cannot be compressed"):
+            self._blocks.cut(lambda: known.mark(Mark(plain, self._stored.hash.state())))  # type: ignore[attr-defined]
+        known.next()
 
     def _await_hash(self) -> None:
         if self._hashing is not None:
             self._hashing.result()
             self._hashing = None
 
-    def _compress(self, part: memoryview) -> None:
-        if self._codec is None:
-            self._codec = _codec(self._compression, self._stored)
-        position = 0
-        if self._pending:
-            position = _BLOCK - len(self._pending)
-            self._pending += part[:position]
-            if len(self._pending) < _BLOCK:
-                return
-            self._codec.write(bytes(self._pending))
-            self._pending.clear()
-        while len(part) - position >= _BLOCK:
-            self._codec.write(part[position : position + _BLOCK])
-            position += _BLOCK
-        self._pending += part[position:]
-
     def finish(self) -> None:
         """End the stream."""
         self._await_hash()
         self.diff_id = f"sha256:{self._hash.hexdigest()}"
-        if self._compression.kind == "none":
+        if self._blocks is None:
             self.digest, self.size = self.diff_id, self.uncompressed_size
             return
         with enough("the layer cannot be compressed"):
-            if self._codec is None:
-                self._codec = _codec(self._compression, self._stored)
-            if self._pending:
-                self._codec.write(bytes(self._pending))
-            self._codec.close()
-        self._stored.check()
+            self._blocks.finish()
         self.digest, self.size = f"sha256:{self._stored.hash.hexdigest()}", self._stored.size
+
+
+def _nothing() -> None:
+    """Do nothing where a segment is stored."""

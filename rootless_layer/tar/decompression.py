@@ -11,13 +11,16 @@ import io
 import lzma
 import re
 import zlib
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 
 from rootless_layer.errors import InputError
 from rootless_layer.system.machine import NO_MEMORY, enough, unreadable, unwritable
 
+from . import codecs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _BLOCK = 1 << 20
 _MAGIC = {
@@ -26,25 +29,32 @@ _MAGIC = {
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 """How a frame begins that says nothing of the data (RFC 8878, section 3.1.2); lz4 has the same."""
 _LARGE_WINDOW = "too much memory for decoding"
+_MOST_WINDOW = 2 << 30
+"""``zstd --ultra --long=31`` writes it, which is the most that its library reads; of it only as much is used as there is data."""
 MOST_BYTES = 16 << 30
 """More than this is not unpacked, unless the caller allows it: a small file may claim to be endless."""
 
 
-def kind_of(path: str, offset: int = 0) -> str:
-    """Tell from its first bytes how a file, or what begins at ``offset`` in it, is compressed; ``none`` for not at all.
+def kind_of(path: str, offset: int = 0, size: int = -1) -> str:
+    """Tell from its first bytes how a file, or ``size`` bytes of it from ``offset``, is compressed; ``none`` for not at all.
 
     Raises :class:`UnreadableError` and :class:`MachineError` for what this machine cannot read.
     """
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            begin, none = file.read(8), "none"
+            end = None if size < 0 else offset + size
+            begin, none = _begin(file, end), "none"
             while len(begin) == 8 and _SKIPPABLE.match(begin):  # noqa: PLR2004 - the magic number and a size
                 file.seek(int.from_bytes(begin[4:], "little"), io.SEEK_CUR)
-                begin, none = file.read(8), "zstd"
+                begin, none = _begin(file, end), "zstd"
     except OSError as error:
         raise unreadable(error, path) from error
     return next((kind for kind, magic in _MAGIC.items() if begin.startswith(magic)), none)
+
+
+def _begin(file: BinaryIO, end: int | None) -> bytes:
+    return file.read(8 if end is None else max(0, min(8, end - file.tell())))
 
 
 def decompressed(path: str, *, offset: int = 0, size: int = -1) -> Iterator[bytes]:
@@ -53,25 +63,25 @@ def decompressed(path: str, *, offset: int = 0, size: int = -1) -> Iterator[byte
     What is not compressed comes as it is. Raises :class:`InputError` for what is damaged
     or ends early, :class:`UnreadableError` and :class:`MachineError` for what this machine cannot read.
     """
-    kind = kind_of(path, offset)
+    kind = kind_of(path, offset, size)
     if kind == "lz4":
         message = f"{path}: is compressed by lz4, which is not read here"
         raise InputError(message, hint="Decompress it first, or compress it with gzip or zstd.")
     try:
         with enough(f"{path}: cannot be read"), open(path, "rb") as file:
             file.seek(offset)
-            with _reader(kind, file if size < 0 else _Section(file, size)) as reader:
+            with _reader(kind, file if size < 0 else io.BufferedReader(_Section(file, size), _BLOCK)) as reader:
                 while part := _next(kind, reader, path):
                     yield part
     except OSError as error:
         raise unreadable(error, path) from error
 
 
-def _next(kind: str, reader: Any, path: str) -> bytes:  # noqa: ANN401 - each library's own type
+def _next(kind: str, reader: _Source, path: str) -> bytes:
     """Read on; a codec says of damage what an :class:`OSError` of the kernel's says with a number."""
     damage: tuple[type[BaseException], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, *_damage(kind))
     try:
-        data: bytes = reader.read(_BLOCK)
+        data = reader.read(_BLOCK)
     except damage as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -80,7 +90,7 @@ def _next(kind: str, reader: Any, path: str) -> bytes:  # noqa: ANN401 - each li
         message = f"{path}: {error}"
         hint = "It is damaged: get it again."
         if _LARGE_WINDOW in message:
-            hint = "Compress it again with a window of 128 MiB or less."
+            hint = "Compress it again with a window of 2 GiB or less."
         elif isinstance(error, _BehindError):
             hint = "Engines refuse it: take that away, or compress it again."
         raise InputError(message, hint=hint) from error
@@ -107,10 +117,17 @@ def decompress(path: str, target: str, most: int = MOST_BYTES) -> str:
     return target
 
 
+class _Source(Protocol):
+    """What is read like a file."""
+
+    def read(self, most: int, /) -> bytes:
+        """Give the next bytes, and none at the end."""
+
+
 class _Section(io.RawIOBase):
     """A run of a file's bytes, as a file."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: _Source, size: int) -> None:
         self.file, self.remaining = file, size
 
     def readable(self) -> bool:
@@ -134,11 +151,8 @@ class _GzipMembers:
     the engines', refuses both.
     """
 
-    def __init__(self, source: Any) -> None:  # noqa: ANN401 - a file, or a part of one
-        from isal import isal_zlib  # noqa: PLC0415 - slow to import
-
+    def __init__(self, source: _Source) -> None:
         self._source = source
-        self._begin: Any = isal_zlib.decompressobj
         self._member: Any = None
         self._given = b""
 
@@ -175,17 +189,16 @@ class _GzipMembers:
                 count += len(more)
             message = f"has {count} bytes behind the end of its compressed data"
             raise _BehindError(message)
-        self._member = self._begin(wbits=16 + zlib.MAX_WBITS)
+        self._member = codecs.isal_zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         return True
 
 
-def _reader(kind: str, source: Any) -> Any:  # noqa: ANN401 - each library's own type
+def _reader(kind: str, source: BinaryIO) -> AbstractContextManager[_Source]:
     if kind == "gzip":
         return _GzipMembers(source)
     if kind == "zstd":
-        import zstandard  # noqa: PLC0415 - slow to import
-
-        return zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+        decompressor = codecs.zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW)
+        return decompressor.stream_reader(source, read_across_frames=True)
     if kind == "bzip2":
         return bz2.BZ2File(source)
     return lzma.LZMAFile(source) if kind == "xz" else contextlib.nullcontext(source)
@@ -194,11 +207,7 @@ def _reader(kind: str, source: Any) -> Any:  # noqa: ANN401 - each library's own
 def _damage(kind: str) -> tuple[type[BaseException], ...]:
     """Give what a codec's library raises of its own."""
     if kind == "gzip":
-        from isal import isal_zlib  # noqa: PLC0415
-
-        return (isal_zlib.error,)  # type: ignore[return-value]
+        return (codecs.isal_zlib.error,)  # type: ignore[return-value]
     if kind == "zstd":
-        import zstandard  # noqa: PLC0415
-
-        return (zstandard.ZstdError,)
+        return (codecs.zstandard.ZstdError,)
     return ()

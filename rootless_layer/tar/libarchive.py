@@ -13,6 +13,7 @@ import ctypes
 import os
 import stat
 import sys
+import threading
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,9 @@ _this: Any = sys.modules[__name__]
 """Whose attributes, unlike global names, are found when they are bound later."""
 
 
+_loading = threading.Lock()
+
+
 def load() -> None:
     """Load the library and bind its functions, once: to load it takes longer than ``--help``.
 
@@ -126,6 +130,12 @@ def load() -> None:
     """
     if "version_number" in vars(_this):
         return
+    with _loading:  # threads that read blobs may be the first, several at once
+        if "version_number" not in vars(_this):
+            _load()
+
+
+def _load() -> None:
     ffi = _import_ffi()
     if (version := ffi.version_number()) < MINIMUM_VERSION:
         raise UnavailableError(

@@ -7,6 +7,7 @@ import hashlib
 import posixpath
 import stat
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,12 +15,10 @@ import attrs
 from rootless_layer.tar import libarchive
 from rootless_layer.tree.tree import MOST_PATH, WHITEOUT_PREFIX, Entry, shown, unrepresentable
 
-from .feed import Feed
+from .feed import Consume, Feed
 from .stream import ACL_LEFT_OUT, TarStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .feed import Give
 
 OPAQUE = b".wh..wh..opq"
@@ -88,20 +87,24 @@ class Ending:
     behind: int = 0
 
 
-def read_members(give: Give, where: str, take: Callable[[Member], object]) -> Ending:
+Keep = Callable[[Entry], Consume | None]
+"""What says of a regular file whether its data is wanted, and who takes it; holes come as zeros."""
+
+
+def read_members(give: Give, where: str, take: Callable[[Member], object], keep: Keep | None = None) -> Ending:
     """Give each member of the tar that ``give`` gives to ``take``; say how the tar ended.
 
     All bytes are asked for, whatever stands in them, so that whoever gives them may check
-    them. Raises what ``give`` raises; :class:`MachineError` and :class:`UnreadableError`, which
-    name ``where``, for what this machine cannot read.
+    them. ``keep`` may have the data of files, before they are given. Raises what ``give`` raises;
+    :class:`MachineError` and :class:`UnreadableError`, which name ``where``, for what this machine cannot read.
     """
     with Feed(give, where) as feed:
-        ending, end = _read(feed.reading, where, take)
+        ending, end = _read(feed.reading, where, take, keep)
         feed.drain()
     return ending if ending.damage else attrs.evolve(ending, behind=max(0, feed.last - end))
 
 
-def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tuple[Ending, int]:
+def _read(descriptor: int, where: str, take: Callable[[Member], object], keep: Keep | None) -> tuple[Ending, int]:
     """Read to the end marker, and give where that ends."""
     with TarStream(descriptor, where) as stream:
         for record in stream:
@@ -109,7 +112,8 @@ def _read(descriptor: int, where: str, take: Callable[[Member], object]) -> tupl
             if len(member.entry.path) > MOST_PATH or len(member.entry.link or b"") > MOST_PATH:  # each look at it would take long
                 return Ending(damage=f"{shown(member.entry.path[:200])}…: {member.fault}"), 0
             if member.entry.size > 0:
-                digest, sparse, code = _digest(stream.archive, member.entry.size)
+                wanted = keep(member.entry) if keep is not None else None
+                digest, sparse, code = _digest(stream.archive, member.entry.size, wanted or _unwanted)
                 take(attrs.evolve(member, digest=digest, sparse=sparse))
                 if code != libarchive.OK:
                     stream.stop()
@@ -164,11 +168,15 @@ def relative(name: bytes) -> bytes:
 
 
 def leaves_root(name: bytes) -> bool:
-    """Say whether a name is absolute or goes up: whoever unpacked it without care would write elsewhere."""
-    return name.startswith(b"/") or b".." in name.split(b"/")
+    """Say whether a name leads out of the root, as ``a/../../b`` does: engines refuse it. ``a/../b`` is ``b`` for them all."""
+    return posixpath.normpath(name.lstrip(b"/")).split(b"/", 1)[0] == b".."
 
 
-def _digest(archive: int, whole: int) -> tuple[str, bool, int]:
+def _unwanted(_part: memoryview) -> None:
+    """Take data that nobody wants."""
+
+
+def _digest(archive: int, whole: int, consume: Consume) -> tuple[str, bool, int]:
     """Hash a member's data, of ``whole`` bytes with its holes; give libarchive's code where it could not go on."""
     digest = hashlib.sha256()
     buffer, size, offset = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_int64()
@@ -179,22 +187,25 @@ def _digest(archive: int, whole: int) -> tuple[str, bool, int]:
             break
         if offset.value > at:
             sparse = True
-            _hash_hole(digest, offset.value - at)
+            _hash_hole(digest, offset.value - at, consume)
         if size.value and buffer.value:
-            digest.update((ctypes.c_char * size.value).from_address(buffer.value))
+            data = (ctypes.c_char * size.value).from_address(buffer.value)
+            digest.update(data)
+            consume(memoryview(data))
         at = offset.value + size.value
     if code == libarchive.EOF:
         if at < whole:
             sparse = True
-            _hash_hole(digest, whole - at)
+            _hash_hole(digest, whole - at, consume)
         code = libarchive.OK
     return f"sha256:{digest.hexdigest()}", sparse, code
 
 
-def _hash_hole(digest: hashlib._Hash, size: int) -> None:
+def _hash_hole(digest: hashlib._Hash, size: int, consume: Consume) -> None:
     if size > _MOST_HOLE:  # a few bytes may claim to be endless
         digest.update(b"%d" % size)
         return
     while size > 0:
         digest.update(_HOLE[:size])
+        consume(memoryview(_HOLE)[:size])
         size -= len(_HOLE)

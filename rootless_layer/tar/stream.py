@@ -73,6 +73,9 @@ class TarStream:
                     self._compare()
                     yield self.record
                     code = libarchive.OK
+        if not self._passed and self._raised is None:
+            self.unended = True  # a tar of no bytes, which libarchive takes for no tar: engines read it as one of no members
+            return
         self.stop()
 
     def stop(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import posixpath
 import stat
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,12 @@ from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.machine import failed, is_of_machine, unreadable, unwritable
 from rootless_layer.tar import libarchive
 from rootless_layer.tree.changes import Added, Changes
+from rootless_layer.tree.placing import Placing
 from rootless_layer.tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
 
 from .decompression import decompressed, kind_of
 from .feed import READ_BYTES, Feed
+from .read import leaves_root, relative
 from .stream import ACL_LEFT_OUT, TarStream
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _DAMAGED = "The archive is damaged; get it again."
 _SET_TMPDIR = "Set TMPDIR to a directory that is there and that you may write to."
 
 
-def read_tar(path: str, spool: str, epoch: int, progress: Report = silent) -> list[Entry]:
+def unpack_tar(path: str, spool: str, epoch: int, progress: Report = silent) -> list[Entry]:
     """Read a tar archive of any dialect and compression; its files' bytes go below ``spool``.
 
     A path that occurs again replaces what was there, as in extracting; hard links are to
@@ -47,6 +48,9 @@ def read_tar(path: str, spool: str, epoch: int, progress: Report = silent) -> li
         for entry in _unpacked(feed.reading, path, spool, epoch, lambda note: progress(Progress("plan", note=note))):
             added.add(entry.path, entry if entry.link is None else _linked(entry, added.get(entry.link), path))
         feed.drain()
+    if not feed.passed:
+        message = f"{path}: holds nothing at all, and a tar archive has an end at least"
+        raise InputError(message, hint=_MAKE_IT_RIGHT)
     return list(direct(added.all()).values())
 
 
@@ -83,8 +87,11 @@ def _unpacked(descriptor: int, name: str, spool: str, epoch: int, note: Callable
             if stream.acl:
                 with_acl.append(entry.path)
             if entry.is_regular and entry.link is None and not entry.path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
-                entry = _spooled(stream.archive, entry, f"{spool}/{number}", name)
+                time = libarchive.entry_mtime(record) if entry.path.endswith(b".py") else None
+                entry = _spooled(stream, entry, f"{spool}/{number}", name, time)
             yield entry
+            if stream.unended:
+                break
         if stream.damage:
             message = f"{name}: {stream.damage}"
             raise InputError(message, hint=_MAKE_IT_RIGHT)
@@ -93,12 +100,12 @@ def _unpacked(descriptor: int, name: str, spool: str, epoch: int, note: Callable
         note(f"{name}: {shown(with_acl[0])}{more}: {ACL_LEFT_OUT}")
 
 
-def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], progress: Report = silent) -> Changes[Entry]:
+def unpack_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], progress: Report = silent) -> Changes[Entry]:
     """Read a layer's tar of any dialect, which ``give`` gives; its files' bytes go below ``spool``.
 
     ``below`` is the tree that it is for, to which its hard links may point. Times are as
     they stand in it. A path that occurs again replaces what was there. Raises
-    :class:`InputError` as :func:`read_tar`, and what ``give`` raises; ``name`` is what messages call the layer.
+    :class:`InputError` as :func:`unpack_tar`, and what ``give`` raises; ``name`` is what messages call the layer.
     """
     with Feed(give, name) as feed:
 
@@ -114,6 +121,7 @@ def read_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], 
 
 def _changes(entries: Iterable[Entry], name: str, below: Mapping[bytes, Entry]) -> Changes[Entry]:
     added = Added[Entry]()
+    placing = Placing(added.get, below.get)
     removed, emptied = set(), set()
     for entry in entries:
         above, _, last = entry.path.rpartition(b"/")
@@ -122,16 +130,21 @@ def _changes(entries: Iterable[Entry], name: str, below: Mapping[bytes, Entry]) 
         if last.startswith(WHITEOUT_PREFIX):
             gone = last.removeprefix(WHITEOUT_PREFIX)
             if last == _OPAQUE:
-                emptied.add(above)
+                emptied.add(placing.empty(above))
             elif gone not in {b"", b".", b".."} and not gone.startswith(WHITEOUT_PREFIX):
-                removed.add(above + b"/" + gone if above else gone)
+                removed.add(placing.remove(above + b"/" + gone if above else gone))
             continue
-        if entry.link is None:
-            added.add(entry.path, entry)
-            continue
-        # Names of one file share the bytes; which of them carries it is seen when all layers are there.
-        first = added.get(entry.link) or below.get(entry.link)
-        added.add(entry.path, attrs.evolve(_linked(entry, first, name), link=None))
+        path = placing.place(entry.path)
+        if entry.link is not None:
+            # Names of one file share the bytes; which of them carries it is seen when all layers are there.
+            link = placing.place(entry.link)
+            entry = attrs.evolve(_linked(entry, added.get(link) or below.get(link), name), link=None)  # noqa: PLW2901
+        placed = entry if entry.path == path else attrs.evolve(entry, path=path)
+        added.add(path, placed)
+        placing.put(path, is_dir=placed.is_dir)
+    if placing.endless:
+        message = f"{name}: {shown(placing.endless)}: too many symbolic links"
+        raise InputError(message, hint="The layer is damaged, or not for this base.")
     return Changes(added.all(), frozenset(removed), frozenset(emptied))
 
 
@@ -189,11 +202,10 @@ def _headers(archive: int, path: str) -> Iterator[int]:
 
 def relative_to_root(raw: bytes, path: str) -> bytes:
     """Make a member's name relative to the root; refuse one that leaves it."""
-    name = posixpath.normpath(b"/" + raw).lstrip(b"/")
-    if b".." in raw.split(b"/"):
+    if leaves_root(raw):
         message = f"{path}: the name {os.fsdecode(raw)!r} leaves the root"
         raise InputError(message, hint="Such an archive is not to be trusted.")
-    return name
+    return relative(raw)
 
 
 def _entry(record: int, path: str, epoch: int, stream: TarStream) -> Entry:
@@ -222,7 +234,9 @@ def _entry(record: int, path: str, epoch: int, stream: TarStream) -> Entry:
     return entry
 
 
-def _spooled(archive: int, entry: Entry, place: str, path: str) -> Entry:
+def _spooled(stream: TarStream, entry: Entry, place: str, path: str, time: int | None) -> Entry:
+    """Write a file, with a time where that says for what a compiled module is valid."""
+    archive = stream.archive
     doing = f"{path} cannot be unpacked"
     try:
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -231,9 +245,13 @@ def _spooled(archive: int, entry: Entry, place: str, path: str) -> Entry:
                 number = libarchive.errno(archive)
                 if is_of_machine(number):
                     raise failed(number, place, doing)
-                message = f"{path}: {shown(entry.path)}: {libarchive.message(archive)}"
-                raise InputError(message, hint=_DAMAGED)
+                stream.stop()
+                if not stream.unended or os.fstat(descriptor).st_size < entry.size:
+                    message = f"{path}: {shown(entry.path)}: {libarchive.message(archive)}"
+                    raise InputError(message, hint=_DAMAGED)
             os.ftruncate(descriptor, entry.size)  # a hole at the end is not written
+            if time is not None:
+                os.utime(descriptor, (time, time))
             status = os.fstat(descriptor)
         finally:
             os.close(descriptor)

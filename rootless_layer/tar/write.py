@@ -11,20 +11,25 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from typing import TYPE_CHECKING, Protocol
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import attrs
 
 from rootless_layer.errors import RootlessLayerError, SourceError
 from rootless_layer.system.machine import unreadable
 from rootless_layer.tar import libarchive
-from rootless_layer.tree.tree import Entry, shown, stamp
+from rootless_layer.tree.table import NANOSECONDS
+from rootless_layer.tree.tree import shown
 
 from .header import BLOCK, XATTR, pax_records
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from rootless_layer.tree.table import Table
+    from rootless_layer.tree.tree import Entry
 
 SLOT_BYTES = 2 << 20
 SLOTS = 4
@@ -36,9 +41,19 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 FILLED, RUN_END = range(2)
 
 
-def data_size(entry: Entry) -> int:
-    """Give the bytes of data that stand behind the entry's header in the stream."""
-    return entry.size if entry.source is not None and entry.link is None else 0
+class _File(NamedTuple):
+    """A file whose bytes go behind the header of a path, and the state that it is to be in, where that is known.
+
+    The time of the inode's change does not count: another build may link to the file.
+    """
+
+    path: bytes
+    source: bytes
+    size: int
+    state: tuple[int, ...] | None
+
+
+_STATE = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
 
 
 class Exchange(Protocol):
@@ -65,14 +80,14 @@ class Producer:
     archive: int = 0
     used: ctypes.c_size_t = attrs.Factory(ctypes.c_size_t)
 
-    def run(self, entries: Sequence[Entry], *, last: bool) -> None:
+    def run(self, table: Table, *, last: bool) -> None:
         """Write one run; the last run also ends the archive."""
         record = libarchive.entry_new()
         scratch = ctypes.create_string_buffer(SMALL_BYTES + 1)
         try:
             with libarchive.utf8_locale():
                 self._acquire()
-                self._write(entries, record, scratch)
+                self._write(table, record, scratch)
                 if last:
                     libarchive.check(self.archive, libarchive.write_close(self.archive), "end the archive")
                     self._drop()
@@ -81,75 +96,98 @@ class Producer:
             libarchive.entry_free(record)
             self._drop()
 
-    def _write(  # noqa: C901, PLR0912 - the hot loop: each call costs a tenth of an entry
-        self, entries: Sequence[Entry], record: int, scratch: ctypes.Array[ctypes.c_char]
+    def _write(  # noqa: C901, PLR0912, PLR0915 - the hot loop: each call costs a twentieth of an entry
+        self, table: Table, record: int, scratch: ctypes.Array[ctypes.c_char]
     ) -> None:
-        used = self.used
+        used, shapes, singles, inodes, times = self.used, table.shapes, table.singles, table.inodes, table.times
+        copy_pathname, set_size = libarchive.entry_copy_pathname, libarchive.entry_set_size
+        write_header, write_data = libarchive.write_header, libarchive.write_data
         buffers = [memoryview(scratch)]
         plain = False  # whether the record holds nothing that another plain entry would inherit
-        mode = uid = gid = -1
+        mode = uid = gid = length = -1
         mtime: int | None = None
-        for entry in entries:
-            path = entry.path
-            size = entry.size if entry.source is not None else 0
+        shaped = -1
+        for place, (path, kind, size) in enumerate(zip(table.paths, table.kinds, table.sizes, strict=True)):
             bound = 4096 + 4 * len(path)
-            simple = entry.link is None and entry.target is None and not entry.rdev and not entry.xattrs
-            if not simple:
-                size = data_size(entry)
-                bound = _header_bound(entry)
+            if kind >= 0:
+                entry, simple = None, True
+                if kind != shaped:
+                    shape, shaped = shapes[kind], kind
+                    said_mode, said_uid, said_gid, epoch, is_dir = shape.mode, shape.uid, shape.gid, shape.epoch, shape.is_dir
+                said_time = epoch if is_dir else min(times[place] // NANOSECONDS, epoch)
+            else:
+                entry, shaped = singles[~kind], -1
+                said_mode, said_uid, said_gid, said_time = entry.mode, entry.uid, entry.gid, entry.mtime
+                simple = entry.link is None and entry.target is None and not entry.rdev and not entry.xattrs
+                bound = bound if simple else _header_bound(entry)
             if not (plain and simple):
                 libarchive.entry_clear(record)
-                mode, uid, gid, mtime = -1, -1, -1, None
+                mode, uid, gid, length, mtime = -1, -1, -1, -1, None
             plain = simple
             if self.position + used.value + bound + (size if size <= SMALL_BYTES else 0) > SLOT_BYTES:
                 self._hand_over(FILLED)
                 self._acquire()
-            libarchive.entry_copy_pathname(record, path or b"./")
-            libarchive.entry_set_size(record, size)
-            if entry.mode != mode:
-                mode = entry.mode
+            copy_pathname(record, path or b"./")
+            if size != length:
+                length = size
+                set_size(record, size)
+            if said_mode != mode:
+                mode = said_mode
                 libarchive.entry_set_mode(record, mode)
-            if entry.uid != uid:
-                uid = entry.uid
+            if said_uid != uid:
+                uid = said_uid
                 libarchive.entry_set_uid(record, uid)
-            if entry.gid != gid:
-                gid = entry.gid
+            if said_gid != gid:
+                gid = said_gid
                 libarchive.entry_set_gid(record, gid)
-            if entry.mtime != mtime:
-                mtime = entry.mtime
+            if said_time != mtime:
+                mtime = said_time
                 libarchive.entry_set_mtime(record, mtime, 0)
-            if not simple:
+            begin = 0
+            if entry is not None and not simple:
                 _set_rest(record, entry)
                 if entry.xattrs:  # where the last entry ends, so that this one's headers can be found
                     libarchive.check(self.archive, libarchive.write_finish_entry(self.archive), "end an entry")
-            begin = used.value
-            code = libarchive.write_header(self.archive, record)
-            if code < libarchive.OK and not (code == libarchive.WARN and not _is_utf8(entry)):
+                    begin = self._begin + self.position + used.value
+            code = write_header(self.archive, record)
+            if code < libarchive.OK and not (code == libarchive.WARN and not _is_utf8(entry or table[place])):
                 libarchive.check(self.archive, code, f"write the header of {shown(path)}")
-            if not simple and entry.xattrs:
-                at = self._begin + self.position
-                _name_xattrs(self.memory, at + begin, entry)
+            if entry is not None and entry.xattrs:
+                _name_xattrs(self.memory, begin, entry)
+            if not size:
+                continue
+            if entry is None:
+                source = shape.top + path[shape.cut :]
+                state: tuple[int, ...] | None = (shape.device, inodes[place], size, times[place])
+            else:
+                source, state = entry.source or b"", None if entry.stamp is None else entry.stamp[:4]
             if size > SMALL_BYTES:
-                self._stream(entry)
-            elif size:
-                _read_small(entry, size, buffers)
-                if libarchive.write_data(self.archive, scratch, size) != size:
-                    libarchive.check(self.archive, -1, f"write the data of {shown(path)}")
+                self._stream(_File(path, source, size, state))
+                continue
+            try:
+                count, status = _read_small(source, size, buffers)
+            except OSError as error:
+                raise _unreadable(_File(path, source, size, state), error) from error
+            if count != size or (_STATE(status) != state and state is not None):
+                raise _changed(_File(path, source, size, state))
+            if write_data(self.archive, scratch, size) != size:
+                libarchive.check(self.archive, -1, f"write the data of {shown(path)}")
 
-    def _stream(self, entry: Entry) -> None:
+    def _stream(self, file: _File) -> None:
         """Put a large file's bytes and their padding behind the header just written."""
         self._drop()
-        with _reading(entry):
-            descriptor = os.open(entry.source or b"", _OPEN)
+        with _reading(file):
+            descriptor = os.open(file.source, _OPEN)
         try:
-            count = self._fill(entry, descriptor)
-            with _reading(entry):
+            count = self._fill(file, descriptor)
+            with _reading(file):
                 count += len(os.read(descriptor, 1))
                 status = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        _check(entry, status, count)
-        padding = -entry.size % BLOCK
+        if count != file.size or (_STATE(status) != file.state and file.state is not None):
+            raise _changed(file)
+        padding = -file.size % BLOCK
         # Room for the padding, and for the end of the archive, which may be all that follows.
         if SLOT_BYTES - self.position < _REST_BYTES:
             self._hand_over(FILLED)
@@ -159,22 +197,22 @@ class Producer:
         self.position += padding
         self._open()
 
-    def _fill(self, entry: Entry, descriptor: int) -> int:
+    def _fill(self, file: _File, descriptor: int) -> int:
         """Read up to a file's size into the slots; give how many bytes there were."""
-        remaining = entry.size
+        remaining = file.size
         with memoryview(self.memory) as view:
             while remaining:
                 if self.position == SLOT_BYTES:
                     self._hand_over(FILLED)
                     self._take()
                 begin = self._begin + self.position
-                with view[begin : begin + min(SLOT_BYTES - self.position, remaining)] as room, _reading(entry):
+                with view[begin : begin + min(SLOT_BYTES - self.position, remaining)] as room, _reading(file):
                     count = os.readv(descriptor, [room])
                 if not count:
                     break
                 self.position += count
                 remaining -= count
-        return entry.size - remaining
+        return file.size - remaining
 
     @property
     def _begin(self) -> int:
@@ -267,47 +305,38 @@ def _is_utf8(entry: Entry) -> bool:
     return True
 
 
-def _unreadable(entry: Entry, error: OSError) -> RootlessLayerError:
-    doing = f"cannot be read for {shown(entry.path)}"
-    return unreadable(error, os.fsdecode(entry.source or b""), doing, hint="Build again when nothing else removes files.")
+def _unreadable(file: _File, error: OSError) -> RootlessLayerError:
+    doing = f"cannot be read for {shown(file.path)}"
+    return unreadable(error, os.fsdecode(file.source), doing, hint="Build again when nothing else removes files.")
 
 
 @contextlib.contextmanager
-def _reading(entry: Entry) -> Iterator[None]:
-    """Raise :func:`unreadable`'s error where an entry's file cannot be read."""
+def _reading(file: _File) -> Iterator[None]:
+    """Raise :func:`unreadable`'s error where a file cannot be read."""
     try:
         yield
     except OSError as error:
-        raise _unreadable(entry, error) from error
+        raise _unreadable(file, error) from error
 
 
-def _read_small(entry: Entry, size: int, buffers: list[memoryview]) -> None:
-    """Read a small file at once; one byte more is asked for than it should have."""
+def _read_small(source: bytes, size: int, buffers: list[memoryview]) -> tuple[int, os.stat_result]:
+    """Read a small file at once; one byte more is asked for than it should have. Give how many there were, and its state."""
+    descriptor = os.open(source, _OPEN)
     try:
-        descriptor = os.open(entry.source or b"", _OPEN)
-        try:
-            count = os.readv(descriptor, buffers)
-            while count < size:  # a network file system may give less than there is
-                more = os.readv(descriptor, [buffers[0][count:]])
-                if not more:
-                    break
-                count += more
-            status = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:  # no context manager, which would take as long as a system call
-        raise _unreadable(entry, error) from error
-    _check(entry, status, count)
+        count = os.readv(descriptor, buffers)
+        while count < size:  # a network file system may give less than there is
+            more = os.readv(descriptor, [buffers[0][count:]])
+            if not more:
+                break
+            count += more
+        return count, os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _check(entry: Entry, status: os.stat_result, count: int) -> None:
-    """Refuse a file that is not what was planned: libarchive would pad or cut it silently.
-
-    The time of the inode's change does not count: another build may link to the file.
-    """
-    if count != entry.size or (entry.stamp is not None and stamp(status)[:4] != entry.stamp[:4]):
-        source = os.fsdecode(entry.source or b"")
-        raise SourceError(
-            f"{source}: changed while {shown(entry.path)} was being written from it",
-            hint="Build again when nothing else writes to it.",
-        )
+def _changed(file: _File) -> SourceError:
+    """Make the error of a file that is not what was planned: libarchive would pad or cut it silently."""
+    return SourceError(
+        f"{os.fsdecode(file.source)}: changed while {shown(file.path)} was being written from it",
+        hint="Build again when nothing else writes to it.",
+    )

@@ -19,11 +19,11 @@ from rootless_layer.layer.contents import read_contents
 from rootless_layer.layer.soundness import Soundness
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.oci.findings import Finder
-from rootless_layer.plan.plan import read_directory
+from rootless_layer.plan.rootfs import read_directory
 from rootless_layer.plan.spec import LayerSpec
 from rootless_layer.progress import Progress
 from rootless_layer.tar.listing import read_listing
-from rootless_layer.tar.unpack import read_layer, read_tar
+from rootless_layer.tar.unpack import unpack_layer, unpack_tar
 from rootless_layer.tree.mtree import read
 from rootless_layer.tree.tree import Entry
 
@@ -62,13 +62,13 @@ def as_layer(path: Path) -> LayerBlob:
 
 def by_rootfs(path: Path) -> Entry:
     """Read a file as a root filesystem."""
-    [_folder, entry] = read_tar(str(path), f"{path}.files-{os.urandom(4).hex()}", 1)
+    [_folder, entry] = unpack_tar(str(path), f"{path}.files-{os.urandom(4).hex()}", 1)
     return entry
 
 
 def by_base(path: Path) -> Entry:
     """Read a file as a layer that is unpacked."""
-    return read_layer(as_layer(path).copy_plain, str(path), f"{path}.files-{os.urandom(4).hex()}", {}).added[b"x"]
+    return unpack_layer(as_layer(path).copy_plain, str(path), f"{path}.files-{os.urandom(4).hex()}", {}).added[b"x"]
 
 
 def by_contents(path: Path) -> Entry:
@@ -205,9 +205,9 @@ def test_access_control_lists_are_told(tmp_path: Path) -> None:
     acl = {"SCHILY.acl.access": "user::rw-,user:7:r--,group::r--,mask::r--,other::r--"}
     (tmp_path / "x.tar").write_bytes(member(pax=acl)[:-1024] + member(pax=acl))
     told: list[Progress] = []
-    read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1, told.append)
+    unpack_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1, told.append)
     assert [note.note.startswith(f"{tmp_path}/x.tar: /x (and 1 more): access control") for note in told] == [True]
-    read_layer(as_layer(tmp_path / "x.tar").copy_plain, "layer", str(tmp_path / "other"), {}, told.append)
+    unpack_layer(as_layer(tmp_path / "x.tar").copy_plain, "layer", str(tmp_path / "other"), {}, told.append)
     assert any(note.note.startswith("layer: /x (and 1 more): ") for note in told[1:])
     assert read_contents(as_layer(tmp_path / "x.tar")).members[-1].warning
 
@@ -284,7 +284,7 @@ def test_validate_lists_each_number(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(one + other)
     finder = Finder()
     contents = read_blob(Piece(str(tmp_path / "x.tar"), len(one + other)), "layer", finder).contents
-    Soundness("layer", contents, {}, finder, known=True).check(contents.changes({}).added)
+    Soundness("layer", contents, {}, finder, known=True).check()
     said = " ".join(map(str, finder.problems))
     assert "its uid is -1" in said
     assert "its gid is no number" in said
