@@ -11,13 +11,13 @@ import attrs
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.store.closure import StorePath
 from rootless_layer.tree.links import MOST_LINKS
-from rootless_layer.tree.walk import walk
+from rootless_layer.tree.walk import listings, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rootless_layer.store.closure import Closure
-    from rootless_layer.tree.walk import Found
+    from rootless_layer.tree.walk import Found, Part
 
     from .spec import LayerSpec
 
@@ -75,7 +75,8 @@ class Locator:
         """Take the store paths that contents may be in: the closure's, and the tools' where links stand for files."""
         self.closure = spec.closure
         self.store = store_locations(spec.closure)
-        if spec.link == "symbolic":  # a link may lead out of the layer
+        self._symbolic = spec.link == "symbolic"
+        if self._symbolic:  # a link may lead out of the layer
             self.store += store_locations(spec.tools)
         self._left_out = spec.left_out
         self._stored = frozenset(location.path for location in self.store)
@@ -86,10 +87,15 @@ class Locator:
         if not content:
             message = "a content without a name: give the path of a tree"
             raise InputError(message)
-        on_disk, stored = self._resolve(content, os.fsencode(os.path.abspath(content)))
+        path = os.fsencode(os.path.abspath(content))
+        on_disk, stored = self._resolve(content, path)
         if not os.path.isdir(on_disk):
             message = f"{content}: is not a directory, so it cannot be merged into the root"
             raise InputError(message, hint="Put the file into a directory, at the path that it is to have.")
+        if self._symbolic and any((path + b"/").startswith(b"/" + location.path + b"/") for location in self.store):
+            stored = path.lstrip(
+                b"/"
+            )  # of a store path that is a link itself the links are through it, as nixpkgs' lndir makes them
         return Place(content, on_disk, stored)
 
     def walk(self, place: Place) -> Iterator[Found]:
@@ -101,6 +107,12 @@ class Locator:
             if place.stored in self._stored and relative.split(b"/", 1)[0] == _BUILD_ONLY:
                 continue
             yield relative, on_disk, status
+
+    def listings(self, place: Place) -> Iterator[Part]:
+        """Read a tree as :func:`rootless_layer.tree.walk.listings` does, sockets among it, without what else no layer has."""
+        stored = place.stored in self._stored
+        left_out, without = (None, (_BUILD_ONLY,)) if stored else (self._left_out, ())
+        return listings(place.on_disk, left_out=left_out, without=without)
 
     def follow(self, place: Place, relative: bytes) -> Place | None:
         """Give what a link of a tree leads to, if that is a directory.

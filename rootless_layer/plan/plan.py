@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import re
 import stat
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import attrs
 
-from rootless_layer.errors import ConflictError, InputError, SourceError
+from rootless_layer.errors import ConflictError
 from rootless_layer.progress import Progress, Report, silent
-from rootless_layer.system.machine import unreadable
+from rootless_layer.tree.ahead import read_ahead
+from rootless_layer.tree.compact import Collected, CompactTree
 from rootless_layer.tree.links import follow
-from rootless_layer.tree.sparse import check_holes
+from rootless_layer.tree.sparse import MOST_HOLES, check_holes
 from rootless_layer.tree.tree import Entry, Tree, legible, shown
-from rootless_layer.tree.walk import agree, entry_of, walk, xattrs_of
+from rootless_layer.tree.walk import agree, below, entry_of, walk
 
+from .copying import copy_in
+from .identical import link_identical
 from .locate import Locator, store_locations
+from .start import AS_ROOT, Start, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from rootless_layer.tar.listing import Listed
+    from rootless_layer.tree.walk import Part
 
     from .locate import Place, StoreLocation
     from .spec import LayerSpec
-
-_IMAGE_FILES = frozenset({b"oci-layout", b"manifest.json", b"layer.json"})
-_OF_IMAGE = re.compile(
-    rb"oci-layout|(?:index|manifest|image|layer)\.json|layer\.mtree|blobs|files|listings|repositories|version|[0-9a-f]{64}(?:\.json|\.tar)?"
-)
-"""What is at the top of an image layout, of archives of both shapes, and of a layer's directory, and nothing else."""
 
 
 @attrs.frozen(slots=True)
@@ -40,11 +37,12 @@ class Plan:
     """The tree as it is before a script runs, and the store paths in it.
 
     Upon a base it is what is put above that: with the directories that it is in, which may
-    be the base's own entries.
+    be the base's own entries. ``start`` is how the scripts start in it.
     """
 
     tree: Tree
     store: tuple[StoreLocation, ...] = ()
+    start: Start = AS_ROOT
 
     @cached_property
     def _store_paths(self) -> frozenset[bytes]:
@@ -52,14 +50,26 @@ class Plan:
 
     def in_store(self, path: bytes) -> bool:
         """Say whether a path of the tree is one of the closure's store paths, or lies in one."""
-        if not self.store:
-            return False
-        depth = self.store[0].path.count(b"/") + 1
-        return b"/".join(path.split(b"/", depth)[:depth]) in self._store_paths
+        return _in_store(path, self._store_paths)
+
+    def linked(self, spec: LayerSpec, tree: Tree) -> Tree:
+        """Give a ``tree`` that came of this one with its store paths' identical files as links, where a spec asks for that.
+
+        Store paths that scripts may change are not among them. Raises as :func:`.link_identical`.
+        """
+        wanted = spec.link_identical and self.store and not (spec.scripts and spec.closure_writable)
+        return link_identical(tree, self.in_store) if wanted else tree
+
+
+def _in_store(path: bytes, store: frozenset[bytes]) -> bool:
+    if not store:
+        return False
+    depth = next(iter(store)).count(b"/") + 1
+    return b"/".join(path.split(b"/", depth)[:depth]) in store
 
 
 def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silent) -> Plan:
-    """Lay out the root filesystem's entries, the closure and the contents, above the base where there is one.
+    """Lay out the root filesystem's entries, the closure, the contents and the copies, above the base where there is one.
 
     What comes later takes the place of the base's, but a directory that both have stays
     the base's. Store paths that the base has are not laid out again.
@@ -71,150 +81,142 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silen
     """
     merge = _Merge(spec)
     for entry in rootfs:
-        merge.add(entry, spec.rootfs or "the root filesystem")
+        merge.add(entry, merge.rootfs)
     if spec.closure is not None:
         spec.closure.check()
     own = tuple(location for location in store_locations(spec.closure) if location.path not in merge.base)
-    for location in own:
-        merge.add_store(location)
-        progress(Progress("plan", entries=len(merge.entries)))
+    read = read_ahead([partial(below, location.source) for location in own]) if merge.collects else repeat(iter(()))
+    for parts, location in zip(read, own, strict=False):
+        merge.add_store(location, parts)
+        progress(Progress("plan", entries=len(merge)))
     for content in spec.copy_to_root:
         merge.add_tree(merge.locator.find(content))
-        progress(Progress("plan", entries=len(merge.entries)))
+        progress(Progress("plan", entries=len(merge)))
+    merge.store = frozenset(location.path for location in own)
+    for copy in spec.copies:
+        copy_in(copy, spec, merge)
+        progress(Progress("plan", entries=len(merge)))
+    start, folders = start_of(spec, merge.there)
+    for folder in folders:
+        merge.put(folder, "the working directory")
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
-    tree = Tree.of(merge.complete())
+    tree = merge.tree()
     if not spec.allow_sparse:
-        check_holes(tree)
-    return Plan(tree, own)
+        check_holes(tree.larger(MOST_HOLES))
+    planned = Plan(tree, own, start)
+    # What scripts see is linked afterwards, as it may be changed.
+    return planned if spec.scripts else attrs.evolve(planned, tree=planned.linked(spec, tree))
 
 
-def check_rootfs(rootfs: str | None, listing: str | None) -> None:
-    """Raise :class:`InputError` for a root filesystem and an mtree file that do not go together, or are not there."""
-    if listing and not rootfs:
-        message = f"{listing}: an mtree file goes with a root filesystem, and none is given"
-        raise InputError(message)
-    if listing and rootfs and os.path.isfile(rootfs):
-        message = f"{listing}: an mtree file goes with a directory; {rootfs} has its own owners"
-        raise InputError(message)
-    problems = [f"{path}: does not exist" for path in (rootfs, listing) if path and not os.path.exists(path)]
-    if problems:
-        raise SourceError(*problems)
-    if rootfs and os.path.isdir(rootfs):
-        try:
-            names = os.listdir(os.fsencode(rootfs))
-        except OSError as error:
-            raise unreadable(error, rootfs) from error
-        check_no_image(rootfs, names)
+@attrs.frozen(slots=True)
+class _Origin:
+    """Who gives an entry, as messages call it; of two contents the spec may say which counts."""
+
+    name: str
+    is_content: bool
 
 
-def check_no_image(rootfs: str, names: Iterable[bytes]) -> None:
-    """Raise :class:`InputError` where a root filesystem, with these paths or those at its top, is an image's files."""
-    top = {name.partition(b"/")[0] for name in names} - {b""}
-    if top & _IMAGE_FILES and all(_OF_IMAGE.fullmatch(name) for name in top):
-        message = f"{rootfs}: is an image or a layer, and no root filesystem"
-        raise InputError(message, hint="Build upon it with --base (`base` in a file of make).")
-
-
-def read_directory(top: str, spec: LayerSpec, owners: Mapping[bytes, Listed] | None = None) -> list[Entry]:
-    """Read a directory as a root filesystem, hard links and extended attributes kept.
-
-    Real root sees the owners on disk; for anybody else they are whoever unpacked it, so
-    everything is root's. ``owners``, from an mtree file, has the last word on owner, mode
-    and device; the devices and fifos there are made that are not on disk.
-    """
-    believed = os.geteuid() == 0
-    entries = []
-    first: dict[tuple[int, int], bytes] = {}
-    for path, on_disk, status in sorted(walk(os.fsencode(os.path.realpath(top)), left_out=spec.left_out)):
-        owner = (status.st_uid, status.st_gid) if believed else (0, 0)
-        entry = entry_of(path, on_disk, status, spec.source_date_epoch, owner)
-        if stat.S_ISSOCK(entry.mode):
-            continue  # it belongs to a process; no archive holds one
-        try:
-            entry = attrs.evolve(entry, xattrs=xattrs_of(on_disk))
-        except OSError as error:
-            message = f"{os.fsdecode(on_disk)}: its extended attributes cannot be read: {error.strerror}"
-            raise SourceError(message) from error
-        if status.st_nlink > 1 and entry.is_regular:
-            inode = status.st_dev, status.st_ino
-            if inode in first:
-                entry = attrs.evolve(entry, link=first[inode])
-            first.setdefault(inode, path)
-        listed = (owners or {}).get(path)
-        entries.append(entry if listed is None else listed.over(entry))
-    if not entries or not entries[0].is_dir:
-        message = f"{top}: a root filesystem is a directory or a tar archive"
-        raise InputError(message)
-    return entries + _nodes(entries, owners or {}, top, spec.source_date_epoch)
-
-
-def _nodes(entries: Iterable[Entry], owners: Mapping[bytes, Listed], top: str, epoch: int) -> list[Entry]:
-    """Give the devices and fifos of a listing that are not on disk, where nobody but root could make them."""
-    there = {entry.path: entry for entry in entries}
-    nodes = []
-    for path in sorted(owners.keys() - there.keys()):
-        node = owners[path].made(path, epoch)
-        if node is None:
-            continue
-        above = there.get(path.rpartition(b"/")[0])
-        if above is None or not above.is_dir:
-            message = f"{owners[path].where}: its directory is not in {top}"
-            raise InputError(message, hint="Make the directory, or take the line out of the listing.")
-        nodes.append(node)
-    return nodes
+_CLOSURE = _Origin("the closure", is_content=False)
 
 
 class _Merge:
-    """The entries so far, and who gave them."""
+    """The entries so far, and who gave them; those of the closure are not noted."""
 
     def __init__(self, spec: LayerSpec) -> None:
         self.spec = spec
         self.locator = Locator(spec)
-        self.base: Mapping[bytes, Entry] = {} if spec.base is None else spec.base.entries
+        self.base: Mapping[bytes, Entry] = {} if spec.below is None else spec.below.entries
         self.entries: dict[bytes, Entry] = {}
-        self.origins: dict[bytes, str] = {}
+        self.rootfs = _Origin(spec.rootfs or "the root filesystem", is_content=False)
+        self.origins: dict[bytes, _Origin] = {}
+        self.merges_links = spec.conflict != "error"
+        self.links: dict[bytes, tuple[Place, bytes]] = {}
+        """The contents' links, by where each is in the layer: its tree, and its path there."""
         self.problems: list[str] = []
+        self.store: frozenset[bytes] = frozenset()
+        """The closure's store paths, once they are laid out."""
+        # Where scripts, a base or a root filesystem need each entry for itself, they are made at once.
+        self.collected = Collected(spec.source_date_epoch, (spec.uid, spec.gid))
+        self.collects = not spec.scripts and spec.below is None and spec.rootfs is None
+        self.collected_by = _CLOSURE
+
+    def __len__(self) -> int:
+        """Count the entries so far."""
+        return len(self.entries) + len(self.collected)
+
+    def _own(self, path: bytes) -> Entry | None:
+        return self.entries.get(path) or (self.collected.get(path) if len(self.collected) else None)
 
     def there(self, path: bytes) -> Entry | None:
         """Give what stands at a path so far; what lies below a directory of the base's that is none any more, too."""
-        return self.entries.get(path) or self.base.get(path)
+        return self._own(path) or self.base.get(path)
 
-    def add(self, entry: Entry, origin: str) -> None:
+    def put(self, entry: Entry, origin: str) -> None:
+        """Put an entry in the place of whatever is there, but for a closure's store path."""
+        if _in_store(entry.path, self.store):
+            self.problems.append(f"{shown(entry.path)}: {origin}: store paths are as they are")
+            return
+        there = self._own(entry.path)
+        self.entries[entry.path], self.origins[entry.path] = entry, _Origin(origin, is_content=False)
+        if there is not None and there.link is None and (names := self._others.pop(entry.path, ())):
+            first, *others = names  # of the file's other names, the first carries it now
+            self.entries[first] = attrs.evolve(there, path=first)
+            self.entries |= {name: attrs.evolve(self.entries[name], link=first) for name in others}
+            self._others[first] = others
+        elif there is not None and there.link is not None:
+            self._others[there.link] = [name for name in self._others.get(there.link, ()) if name != entry.path]
+
+    @cached_property
+    def _others(self) -> dict[bytes, list[bytes]]:
+        """Give the further names of files that have several, by the name that carries each."""
+        found: dict[bytes, list[bytes]] = {}
+        for entry in self.entries.values():
+            if entry.link is not None:
+                found.setdefault(entry.link, []).append(entry.path)
+        return found
+
+    def add(self, entry: Entry, origin: _Origin) -> None:
         """Add an entry; what is there already stays, and must agree."""
-        there = self.entries.get(entry.path)
+        there = self._own(entry.path)
         if there is None:
             if entry.path not in self.base or self._replaces(self.base[entry.path], entry, origin):
                 self.entries[entry.path] = entry
                 self.origins[entry.path] = origin
         elif not agree(there, entry) and not self._settled(there, entry, origin):
             self.problems.append(
-                f"{shown(entry.path)}: {self.origins.get(entry.path, 'the closure')} and {origin} give it differently"
+                f"{shown(entry.path)}: {self._giver(entry.path).name} and {origin.name} give it differently"
                 f" ({stat.filemode(there.mode)} and {stat.filemode(entry.mode)})"
             )
 
-    def _settled(self, there: Entry, entry: Entry, origin: str) -> bool:
+    def _giver(self, path: bytes) -> _Origin:
+        return self.origins.get(path, self.collected_by)
+
+    def _settled(self, there: Entry, entry: Entry, origin: _Origin) -> bool:
         """Keep one of two contents' files, where the spec says which."""
-        known = self.origins.get(entry.path) in {None, self.spec.rootfs, "the root filesystem"}
-        if self.spec.conflict == "error" or known or there.is_dir or entry.is_dir:
+        if self.spec.conflict == "error" or not self._giver(entry.path).is_content or there.is_dir or entry.is_dir:
             return False
         if self.spec.conflict == "last":
             self.entries[entry.path], self.origins[entry.path] = entry, origin
         return True
 
-    def _replaces(self, there: Entry, entry: Entry, origin: str) -> bool:
+    def _replaces(self, there: Entry, entry: Entry, origin: _Origin) -> bool:
         """Say whether an entry takes the place of the base's."""
         if there.is_dir and entry.is_dir:
             return False
         if there.target is not None and entry.is_dir:
             self.problems.append(
-                f"{shown(entry.path)}: {origin} has a directory where the base has a link to {legible(there.target)};"
+                f"{shown(entry.path)}: {origin.name} has a directory where the base has a link to {legible(there.target)};"
                 " --keep-dirlinks follows it"
             )
             return False
         return True
 
-    def complete(self) -> list[Entry]:
+    def tree(self) -> Tree:
+        """Order and check the entries; raises as :meth:`.Tree.of`."""
+        return CompactTree.of_table(self.collected.with_(self.entries)) if len(self.collected) else Tree.of(self._complete())
+
+    def _complete(self) -> list[Entry]:
         """Give the entries, and the base's that they are in."""
         for path in [*self.entries] if self.base else ():
             above = path
@@ -228,8 +230,11 @@ class _Merge:
             self.entries.setdefault(b"", self.base[b""])
         return list(self.entries.values())
 
-    def add_store(self, location: StoreLocation) -> None:
-        """Add a store path under its own name."""
+    def add_store(self, location: StoreLocation, parts: Iterable[Part]) -> None:
+        """Add a store path under its own name; ``parts`` are what is in it, where that is collected."""
+        if self.collects:
+            self.collected.add_store_path(location.path, location.source, parts)
+            return
         spec, entries, prefix = self.spec, self.entries, location.path
         for relative, on_disk, status in walk(location.source):
             path = prefix + b"/" + relative if relative else prefix
@@ -237,37 +242,73 @@ class _Merge:
 
     def add_tree(self, place: Place, at: bytes = b"") -> None:
         """Merge a tree into the root, or at a path there; in the store or not."""
-        spec, name = self.spec, place.name
-        redirects = {b"": at}
+        spec, origin = self.spec, _Origin(place.name, is_content=True)
+        if self._is_whole(place):
+            self.collected.add_below(b"", place.on_disk, self.locator.listings(place), sockets=False, more=stat.S_IWUSR)
+            self.collected_by = origin
+            return
+        folders = {b"": at}  # where what is in the tree's directories goes, where that is another path
         for relative, on_disk, status in self.locator.walk(place):
             if not relative:
                 continue
             above, _, own = relative.rpartition(b"/")
-            above = redirects.get(above, above)
+            above = folders.get(above, above)
             path = above + b"/" + own if above else own
             entry = entry_of(path, on_disk, status, spec.source_date_epoch, (spec.uid, spec.gid))
             if entry.is_dir:
-                # What is read-only in the store is for root to write in the root.
-                entry = attrs.evolve(entry, mode=entry.mode | stat.S_IWUSR)
-                there = self.there(path)
-                if spec.keep_dirlinks and there is not None and there.target is not None:
-                    redirects[relative] = self._follow(path, name)
-                    continue
-                if path != relative:
-                    redirects[relative] = path
-            elif self._is_in_base(entry):
-                continue
-            elif spec.follow_dirlinks and entry.target is not None:
-                linked = self.locator.follow(place, relative)
-                if linked is not None:
-                    self.add(
-                        attrs.evolve(entry, mode=stat.S_IFDIR | 0o755, mtime=spec.source_date_epoch, target=None), linked.name
-                    )
-                    self.add_tree(linked, path)
-                    continue
-            elif place.stored and entry.is_regular and entry.size and spec.link != "copy":
-                entry = self._stand_for(entry, place.stored + b"/" + relative)
-            self.add(entry, name)
+                goes = self._add_folder(entry, origin)
+                if goes != relative:
+                    folders[relative] = goes
+            elif not self._is_in_base(entry):
+                self._add_file(entry, place, relative, origin)
+
+    def _is_whole(self, place: Place) -> bool:
+        """Say whether a tree is put into the root as it is: nothing is there yet, and none of its links stands for more."""
+        linked = self.spec.follow_dirlinks or self.merges_links or (place.stored and self.spec.link != "copy")
+        return self.collects and not len(self) and not linked
+
+    def _add_folder(self, entry: Entry, origin: _Origin) -> bytes:
+        """Add a directory; give the path to which goes what is in it: that of the directory to which a link there leads."""
+        there = self.there(entry.path)
+        if self.spec.keep_dirlinks and there is not None and there.target is not None:
+            return self._follow(entry.path, origin.name)
+        if there is not None and there.target is not None:
+            self._open_link(entry)
+        # What is read-only in the store is for root to write in the root.
+        self.add(attrs.evolve(entry, mode=entry.mode | stat.S_IWUSR), origin)
+        return entry.path
+
+    def _add_file(self, entry: Entry, place: Place, relative: bytes, origin: _Origin) -> None:
+        """Add anything but a directory, or the tree to which it is a link."""
+        spec = self.spec
+        linked = self.locator.follow(place, relative) if entry.target is not None and self._is_followed(entry.path) else None
+        if linked is not None:
+            self.add(self._as_folder(entry), _Origin(linked.name, is_content=True))
+            self.add_tree(linked, entry.path)
+            return
+        if entry.target is not None:
+            self.links.setdefault(entry.path, (place, relative))
+        if place.stored and entry.is_regular and entry.size and spec.link != "copy":
+            entry = self._stand_for(entry, place.stored + b"/" + relative)
+        self.add(entry, origin)
+
+    def _is_followed(self, path: bytes) -> bool:
+        """Say whether a link to a directory is one in the layer: always, or where another content has a directory there."""
+        there = self.entries.get(path)
+        return self.spec.follow_dirlinks or (self.merges_links and there is not None and there.is_dir)
+
+    def _open_link(self, entry: Entry) -> None:
+        """Have a content's link to a directory be one, as another has a directory there: what both have can be seen then."""
+        link = self.links.pop(entry.path, None) if self.merges_links else None
+        there = self.entries.get(entry.path)
+        linked = None if link is None or there is None or there.target is None else self.locator.follow(*link)
+        if linked is not None:
+            self.entries[entry.path] = self._as_folder(entry)
+            self.origins[entry.path] = _Origin(linked.name, is_content=True)
+            self.add_tree(linked, entry.path)
+
+    def _as_folder(self, entry: Entry) -> Entry:
+        return attrs.evolve(entry, mode=stat.S_IFDIR | 0o755, mtime=self.spec.source_date_epoch, target=None)
 
     def _is_in_base(self, entry: Entry) -> bool:
         """Say whether the base has the same file there."""
