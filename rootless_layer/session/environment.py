@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from rootless_layer.plan.start import ROOT, Account
 from rootless_layer.store.closure import StorePath
 
 if TYPE_CHECKING:
@@ -30,25 +31,27 @@ class Environment:
     left_out: int = 0
 
     @classmethod
-    def of(cls, spec: LayerSpec, *, mounted: bool) -> Environment:
-        """Give the variables that every script has, and over them those that the spec adds.
+    def of(cls, spec: LayerSpec, account: Account = ROOT, *, mounted: bool) -> Environment:
+        """Give the variables that every script has; over them those of the base's config, and last those that the spec adds.
 
+        ``HOME`` is that of the ``account`` which runs the scripts, and so are the names, where it has one.
         In the root view ``PATH`` ends with the ``bin`` directories of the closure and of the
         tools, so that a script finds its programs there when they are not linked into the root.
         ``mounted`` says whether the session has a ``/tmp`` of its own.
         """
-        folders, left_out = _program_folders(spec) if spec.view == "root" else ([], 0)
+        inherited = dict(spec.run_config.variables)
+        first = inherited.pop("PATH", "") or _PATH
+        folders, left_out = _program_folders(spec, len(first)) if spec.view == "root" else ([], 0)
         fixed = {
-            "HOME": "/root",
-            "LOGNAME": "root",
-            "USER": "root",
-            "PATH": ":".join((_PATH, *folders)),
+            "HOME": account.home,
+            **({"LOGNAME": account.name, "USER": account.name} if account.name else {}),
+            "PATH": ":".join((first, *folders)),
             "SOURCE_DATE_EPOCH": str(spec.source_date_epoch),
             "TERM": "dumb",
         }
         if spec.view == "directory" and mounted:
             fixed["TMPDIR"] = "/tmp"  # noqa: S108 - the session's own
-        return cls(fixed | dict(spec.environment), 0 if "PATH" in spec.environment else left_out)
+        return cls(fixed | inherited | dict(spec.environment), 0 if "PATH" in spec.environment else left_out)
 
     @property
     def searched(self) -> str:
@@ -65,8 +68,10 @@ class Environment:
         return f"PATH has no room for the programs of {self.left_out} store paths: name such a program by its absolute path."
 
 
-def _program_folders(spec: LayerSpec) -> tuple[list[str], int]:
+def _program_folders(spec: LayerSpec, taken: int) -> tuple[list[str], int]:
     """Give the ``bin`` directories in the order in which they are searched, and how many store paths have no room.
+
+    ``taken`` are the bytes that ``PATH`` has before them.
 
     Where not all fit, those of the store paths that nothing else refers to come first, as the
     caller asked for them; then what they need; and last what ``contents`` merges into the root,
@@ -78,7 +83,7 @@ def _program_folders(spec: LayerSpec) -> tuple[list[str], int]:
     needed = {other for closure, _ in several for others in closure.references.values() for other in others}
     merged = {StorePath.containing(os.path.abspath(content)) for content in spec.copy_to_root}
     by_use = sorted(found, key=lambda stored: (stored in merged, stored in needed))  # else in their order
-    fitting = set(_fitting(by_use))
+    fitting = set(_fitting(by_use, taken))
     return [f"{stored.path}/bin" for stored in found if stored in fitting], len(found) - len(fitting)
 
 
@@ -88,8 +93,8 @@ def _has_programs(closure: Closure, stored: StorePath) -> bool:
     return os.path.islink(location) or os.path.lexists(f"{location}/bin")
 
 
-def _fitting(ordered: Iterable[StorePath]) -> Iterable[StorePath]:
-    room = _MOST_PATH_BYTES - len(_PATH)
+def _fitting(ordered: Iterable[StorePath], taken: int) -> Iterable[StorePath]:
+    room = _MOST_PATH_BYTES - taken
     for stored in ordered:
         room -= len(stored.path) + len(":/bin")
         if room < 0:

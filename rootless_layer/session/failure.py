@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from rootless_layer.errors import ScriptError
+from rootless_layer.errors import ScriptError, UnavailableError
 
+from .emulator import INSTALL, REGISTER
 from .inside.messages import Exited, Killed, NotStarted, TimedOut
 from .inside.script import NOT_FOUND
 
@@ -20,7 +21,7 @@ _TIMED_OUT = 124
 """As timeout(1) has it."""
 
 
-def failed(script: Script, end: ScriptEnd, spec: LayerSpec, variables: Environment) -> ScriptError:
+def failed(script: Script, end: ScriptEnd, spec: LayerSpec, variables: Environment) -> ScriptError | UnavailableError:
     """Say how a script ended that did not end well."""
     hint = ""
     match end:
@@ -29,7 +30,7 @@ def failed(script: Script, end: ScriptEnd, spec: LayerSpec, variables: Environme
             if status == NOT_FOUND and variables.left_out:
                 hint = f"Is it a program that was not found? {variables.without}"
         case Killed(number):
-            status = 128 + number
+            status = status_of(end)
             name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
             problem = f"the script was killed by the signal {name}"
         case TimedOut():
@@ -37,9 +38,25 @@ def failed(script: Script, end: ScriptEnd, spec: LayerSpec, variables: Environme
             problem = f"the script did not end within {spec.timeout:g} seconds, so it was killed"
         case NotStarted(status, "refused", about):
             return ScriptError(about, status=status)
+        case NotStarted(_, "foreign" | "unregistered" as why, about):
+            return UnavailableError(about, hint=_emulation(spec, about, registered=why == "foreign"))
         case NotStarted(status, _, _):
             problem, hint = _not_started(script, end, variables)
     return ScriptError(f"{script.name or 'the script without a name'}: {problem}", status=status, hint=hint)
+
+
+def status_of(end: Exited | Killed) -> int:
+    """Give the exit status that a shell would give."""
+    return end.status if isinstance(end, Exited) else 128 + end.signal
+
+
+def _emulation(spec: LayerSpec, about: str, *, registered: bool) -> str:
+    """Say what to do about a program of another architecture."""
+    if spec.view == "directory":
+        return "Scripts in the directory view are run by this machine's programs; the root view can have an emulator."
+    if spec.platform is None or f" for {spec.platform.architecture}," not in about:
+        return "Say by --platform, as linux/arm64, what the programs are for."
+    return INSTALL if registered else REGISTER
 
 
 def _not_started(script: Script, end: NotStarted, variables: Environment) -> tuple[str, str]:

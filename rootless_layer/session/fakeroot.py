@@ -19,7 +19,7 @@ _START_SECONDS = 10
 
 
 class Programs(NamedTuple):
-    """The absolute paths of the daemon and of the library that is preloaded."""
+    """The absolute paths of the daemon and of the library, which the recorder loads."""
 
     faked: str
     library: str
@@ -62,9 +62,10 @@ def find_programs(path: str | None = None) -> Programs:
     return Programs(os.path.realpath(faked), os.path.realpath(library))
 
 
-def _check_version(faked: str) -> None:
+def said_version(faked: str) -> str:
+    """Give what a daemon says of its version, in one line or more."""
     command = [faked, "--version"]
-    said = subprocess.run(  # noqa: S603
+    return subprocess.run(  # noqa: S603
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -72,8 +73,12 @@ def _check_version(faked: str) -> None:
         check=False,
         timeout=_START_SECONDS,
         env={name: value for name, value in os.environ.items() if name != "FAKEROOTKEY"},
-    ).stdout
+    ).stdout.strip()
+
+
+def _check_version(faked: str) -> None:
+    said = said_version(faked)
     match = re.search(r"(\d+)\.(\d+)", said)
     if match is None or (int(match[1]), int(match[2])) < MINIMUM_VERSION:
-        message = f"{faked}: version {match[0] if match else said.strip() or '?'} is too old"
+        message = f"{faked}: version {match[0] if match else said or '?'} is too old"
         raise UnavailableError(message, hint=_HINT)

@@ -1,7 +1,7 @@
 """What the scripts gave: fakeroot's save file and the extended attributes, by inode.
 
-The save file has a row for an inode that was chown'ed, chmod'ed, made by mkdir or mknod,
-or given an extended attribute::
+The save file has a row for an inode of which the disk does not say all: its owner, its mode or
+its device, or that has an extended attribute::
 
     dev=fe00,ino=2203957,mode=104755,uid=0,gid=0,nlink=1,rdev=0
 
@@ -24,30 +24,23 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
-    from .inside.messages import Inode
+    from .inside.messages import Inode, Wish
 
 _ROW = re.compile(
     rb"dev=(?P<dev>[0-9a-f]+),ino=(?P<ino>\d+),mode=(?P<mode>[0-7]+),"
     rb"uid=(?P<uid>\d+),gid=(?P<gid>\d+),nlink=(?P<nlink>\d+),rdev=(?P<rdev>\d+)"
 )
-_FAKED_AS_REGULAR = frozenset({stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
+_FAKED_AS_REGULAR = frozenset({stat.S_IFCHR, stat.S_IFBLK})
 
 
 @attrs.frozen(slots=True)
 class Row:
-    """What one inode was given; ``mode`` has the type bits.
-
-    ``linked`` is false where the row came when the inode had no name: a file that was
-    unlinked while open, or one made by ``O_TMPFILE``. ``stands_in`` is true where the mode
-    on disk says nothing: mknod makes a regular file with a mode of its own.
-    """
+    """What one inode was given; ``mode`` has the type bits."""
 
     mode: int
     uid: int
     gid: int
     rdev: int
-    linked: bool = True
-    stands_in: bool = False
 
 
 @attrs.frozen(slots=True)
@@ -78,14 +71,8 @@ class OwnershipRecord:
 
     rows: Mapping[Inode, Row]
     xattrs: Mapping[Inode, tuple[tuple[bytes, bytes], ...]] = attrs.field(factory=dict)
-    tools: Mapping[Inode, tuple[bytes, bytes]] = attrs.field(factory=dict)
-    """The files with a row that the scripts only see: where the tool that has it lies, or nothing, and its path below that."""
-    unseen: Mapping[Inode, str] = attrs.field(factory=dict)
-    """Programs that changed an inode's mode unseen by libfakeroot."""
-    builder: tuple[int, int] | None = None
-    """The uid and gid that setxattr gave to a file without a row, where they are not mapped to 0:0."""
-    set_id_refused: bool = False
-    """The machine refused to set set-ID bits on disk, so that such a chmod did nothing there."""
+    wishes: tuple[Wish, ...] = ()
+    """What scripts wished files to be that they only see."""
     shown: Shown | None = None
     """How an overlay showed the tree, where one did."""
 
@@ -110,8 +97,6 @@ class OwnershipRecord:
                 int(match["uid"]),
                 int(match["gid"]),
                 int(match["rdev"]),
-                linked=match["nlink"] != b"0",
-                stands_in=not kind or kind in _FAKED_AS_REGULAR,
             )
         if problems:
             raise RecordError(*problems, hint="Is this machine's fakeroot newer than this program knows?")
@@ -124,58 +109,19 @@ class OwnershipRecord:
     def owner(self, path: str, inode: Inode, status: os.stat_result) -> Row:
         """Give what a file on disk is, by the record; ``status`` is its ``os.stat_result``.
 
-        Raises :class:`RecordError` where the row cannot be this file's: a program that
-        libfakeroot does not see may have freed the row's inode, which the file system
-        then gave to another file.
+        Raises :class:`RecordError` where the row cannot be this file's.
         """
         row = self.rows.get(inode)
         if row is None:
             return Row(status.st_mode, 0, 0, 0)
-        if self.builder == (row.uid, row.gid) and inode in self.xattrs:
+        recorded, found = stat.S_IFMT(row.mode), stat.S_IFMT(status.st_mode)
+        if recorded != found and not (recorded in _FAKED_AS_REGULAR and stat.S_ISREG(found)):
+            kinds = stat.filemode(row.mode), stat.filemode(status.st_mode)
             raise RecordError(
-                f"{path}: its recorded owner {row.uid}:{row.gid} may be the builder's, whom fakeroot takes when it first"
-                " sees a file in setxattr",
-                hint="Give the file its owner by chown before its attribute, or build where there are user namespaces.",
+                f"{path}: recorded as another type of file ({kinds[0]}) than it is ({kinds[1]})",
+                hint="Did something else than the scripts change the files of the build?",
             )
-        program = self.unseen.get(inode)
-        added = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600  # on disk, where fakeroot set the mode
-        if program is not None and status.st_mode & 0o7777 not in {row.mode & 0o7777, (row.mode | added) & 0o7777}:
-            raise RecordError(
-                f"{path}: {program} changed its mode, which fakeroot did not see: recorded {row.mode & 0o7777:04o},"
-                f" on disk {status.st_mode & 0o7777:04o}",
-                hint="Change the mode of a file that was given an owner or a mode with a dynamic program only.",
-            )
-        refused = self.set_id_refused and bool(row.mode & 0o6000)
-        fault = _contradiction(row, status.st_mode, mode_on_disk=not refused)
-        if fault:
-            raise RecordError(
-                f"{path}: {fault}",
-                hint="A program that fakeroot cannot see (a static one?) changed or replaced the file behind its back.",
-            )
-        if stat.S_ISDIR(status.st_mode) and status.st_mode & ~row.mode & stat.S_ISGID:
-            return attrs.evolve(row, mode=row.mode | stat.S_ISGID)
         return row
-
-
-def _contradiction(row: Row, mode: int, *, mode_on_disk: bool) -> str:
-    recorded, found = stat.S_IFMT(row.mode), stat.S_IFMT(mode)
-    if row.stands_in and stat.S_ISREG(mode):
-        return ""
-    if recorded != found:
-        return f"recorded as another type of file ({stat.filemode(row.mode)}) than it is ({stat.filemode(mode)})"
-    if stat.S_ISLNK(mode):
-        return ""
-    # fakeroot sets the mode on disk too, but keeps it accessible to its owner. Set-ID bits
-    # may be missing there: a sandbox refuses them, and a write may clear them.
-    added = 0o700 if stat.S_ISDIR(mode) else 0o600
-    # A directory made in a set-group-ID one has the bit on disk only: mkdir passes it on.
-    inherited = stat.S_ISGID if stat.S_ISDIR(mode) else 0
-    differs = (row.mode | added) & 0o777 != (mode | added) & 0o777 or mode & ~(row.mode | inherited) & 0o7000
-    if mode_on_disk and differs:
-        return f"recorded with the mode {row.mode & 0o7777:04o}, which the mode on disk, {mode & 0o7777:04o}, contradicts"
-    if not row.linked and (row.uid, row.gid) != (0, 0):
-        return f"recorded for {row.uid}:{row.gid} while the inode had no name, so it may have been another file's"
-    return ""
 
 
 def save_file(rows: Iterable[tuple[Inode, Row]]) -> bytes:

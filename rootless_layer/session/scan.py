@@ -11,10 +11,12 @@ import attrs
 from rootless_layer.errors import SourceError, StoreChangedError
 from rootless_layer.plan.locate import store_locations
 from rootless_layer.tree.base import Delta
+from rootless_layer.tree.compiled import shown_time
 from rootless_layer.tree.tree import Entry, Tree, shown, stamp
 from rootless_layer.tree.walk import entry_of, same_data, walk
 
-from .stage import SCAFFOLD, Staged
+from .inside.script import TREE_SHOWN_AT
+from .scaffold import SCAFFOLD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,11 +24,17 @@ if TYPE_CHECKING:
     from rootless_layer.plan.spec import LayerSpec
     from rootless_layer.tree.base import Base
 
-    from .inside.messages import Inode
+    from .inside.messages import Inode, Wish
     from .ownership import OwnershipRecord, Row
+    from .stage import Staged
 
 _MOST_SHOWN = 10
-_HINT = "Store paths are immutable; scripts get copies of those in the layer that they may change with --closure-writable."
+_IN_LAYER = "Store paths are immutable; scripts get copies of those in the layer that they may change with --closure-writable."
+_SEEN = (
+    "Scripts only see this store path. With --link copy the root has copies of a tree's files, which they may change;"
+    " a script can make one: cp --remove-destination FILE PLACE. To change a link and not its file: chown -h."
+)
+_MACHINES = "This machine's files stay as they are: name the file in the tree, as etc/passwd and not /etc/passwd."
 
 
 def scan(staged: Staged, record: OwnershipRecord, spec: LayerSpec) -> tuple[Tree, list[str]]:
@@ -103,23 +111,28 @@ class _Scan:
         self.staged = staged
         self.record = record
         self.epoch = spec.source_date_epoch
-        self.unseen_tools = spec.tools if spec.view == "directory" else None
+        self.tools = tuple(location.path for location in store_locations(spec.tools))
         self.planned = staged.plan.tree.entries
         self.store_prefixes = () if spec.closure_writable else tuple(location.path for location in staged.plan.store)
-        self.used: set[Inode] = set()
         self.groups: dict[Inode, list[bytes]] = {}
         self.notes: list[str] = []
         self.changed: list[str] = []
+        self.hints: dict[str, None] = {}
+        """What to do, for each kind of file that a script only sees."""
         self.gone: list[bytes] = []
         """Where an overlay marked a deletion."""
         self.opaque: list[bytes] = []
         """Directories of which an overlay shows nothing that is below it."""
+        bare = (path for path, mounted in staged.scaffold.items() if mounted is None and path in staged.stamps)
+        self.made = {staged.stamps[path][:2]: path for path in bare}
+        """What was made for the view only, by inode."""
+        self.moved: list[bytes] = []
+        """Where directories of these are that scripts have moved."""
 
     def tree(self) -> Tree:
         found: dict[bytes, Entry] = {}
         staged = self.staged
         for path, on_disk, status in sorted(walk(staged.top, own=True)):
-            self.used.add(self.record.inode(path, status))
             if self.record.shown is not None:
                 if stat.S_ISCHR(status.st_mode):
                     self.gone.append(path)
@@ -129,6 +142,8 @@ class _Scan:
             if path in staged.points:
                 self._check_point(path, status)
                 continue
+            if (status.st_dev, status.st_ino) in self.made and self._is_moved(path, status):
+                continue
             if path in staged.scaffold or path.startswith(SCAFFOLD + b"/"):
                 entry = self._scaffold(path, on_disk, status)
             else:
@@ -137,10 +152,9 @@ class _Scan:
                 found[path] = entry
         self._drop_bare_scaffold(found)
         self._add_store(found)
-        self._check_store_rows()
-        self._check_tool_rows()
+        self._add_wishes()
         if self.changed:
-            raise StoreChangedError(*self.changed[:_MOST_SHOWN], hint=_HINT)
+            raise StoreChangedError(*self.changed[:_MOST_SHOWN], hint=" ".join(self.hints or [_IN_LAYER]))
         return self._resolve_links(found)
 
     def _check_point(self, path: bytes, status: os.stat_result) -> None:
@@ -157,7 +171,7 @@ class _Scan:
         xattrs = self.record.xattrs.get(inode, ())
         if stat.S_ISSOCK(row.mode):
             self.notes.append(f"{shown(path)}: a socket is not part of a layer; left out")
-            self.gone.append(path)  # what a base has there
+            self.gone.append(path)  # a file that the base has at this path is gone
             return None
         planned = self.planned.get(path)
         if planned is not None and self._untouched(planned, status, row, xattrs):
@@ -185,9 +199,12 @@ class _Scan:
         self, path: bytes, on_disk: bytes, status: os.stat_result, row: Row, xattrs: tuple[tuple[bytes, bytes], ...]
     ) -> Entry:
         entry = entry_of(path, on_disk, status, self.epoch, (row.uid, row.gid))
+        planned = self.planned.get(path)
+        if planned is not None and status.st_mtime_ns == shown_time(planned) * 1_000_000_000:
+            entry = attrs.evolve(entry, mtime=planned.mtime)  # the time that it was shown with
         if entry.target is not None:
             return attrs.evolve(entry, xattrs=xattrs)
-        if entry.is_regular and not stat.S_ISREG(row.mode):  # a device or fifo that fakeroot made
+        if entry.is_regular and not stat.S_ISREG(row.mode):  # a device, which is a plain file on disk
             device = row.rdev if stat.S_ISCHR(row.mode) or stat.S_ISBLK(row.mode) else 0
             entry = attrs.evolve(entry, size=0, source=None, stamp=None, rdev=device)
         elif entry.is_regular and not status.st_mode & stat.S_IRUSR:
@@ -207,10 +224,18 @@ class _Scan:
             return None
         return self._entry(path, on_disk, status)
 
+    def _is_moved(self, path: bytes, status: os.stat_result) -> bool:
+        """Say whether something is an empty file for a mount that was moved with its directory; note such directories."""
+        made = self.made[status.st_dev, status.st_ino]
+        if path == made:
+            return False
+        if stat.S_ISDIR(status.st_mode):
+            self.moved.append(path)
+            return False
+        return self.staged.stamps[made] == stamp(status) and self.record.inode(path, status) not in self.record.rows
+
     def _node(self, path: bytes, on_disk: bytes, status: os.stat_result, source: bytes) -> Entry | None:
-        """Read what a script gave a device of this machine, which was mounted there; tools are not part of the layer."""
-        if not path.startswith((b"dev/", SCAFFOLD + b"/")):
-            return None
+        """Read what a script gave a device of this machine, which was mounted there; nothing else that was is in the layer."""
         given = self._given(path, source)
         row = self.record.rows.get(self.record.inode(path, status)) if status.st_rdev else None
         if given is None and row is not None:
@@ -238,9 +263,10 @@ class _Scan:
 
     def _drop_bare_scaffold(self, found: dict[bytes, Entry]) -> None:
         """Leave out directories that stand for the view only, where nothing was put in them."""
-        for path, mounted in reversed(list(self.staged.scaffold.items())):  # what is in a directory before it
+        bare = [path for path, mounted in self.staged.scaffold.items() if mounted is None]
+        for path in sorted(bare + self.moved, reverse=True):  # what is in a directory before it
             entry = found.get(path)
-            if mounted is not None or entry is None or not entry.is_dir or path == SCAFFOLD:
+            if entry is None or not entry.is_dir or path == SCAFFOLD:
                 continue
             on_disk = self.staged.top + b"/" + path
             owned = self.record.inode(path, os.lstat(on_disk)) in self.record.rows
@@ -253,8 +279,7 @@ class _Scan:
         for point in self.staged.points:
             if not os.path.lexists(self.staged.top + b"/" + point):
                 self.changed.append(f"{shown(point)}: a script moved or removed the store path")
-        inside = set(self.store_prefixes)
-        mounted = self.staged.points
+        inside, mounted = set(self.store_prefixes), self.staged.points
         current = b""
         for path, entry in self.planned.items():
             if path in inside:
@@ -269,52 +294,13 @@ class _Scan:
             if path not in self.planned and self.staged.plan.in_store(path):
                 self.changed.append(f"{shown(path)}: a script added a file to the store path")
 
-    def _check_store_rows(self) -> None:
-        """Find wishes to change a store path where it is mounted, or lies on this machine: only the record has them."""
-        foreign = {
-            inode: row
-            for inode, row in self.record.rows.items()
-            if (inode not in self.used and self.staged.rows.get(inode) != row) or inode in self.record.xattrs
-        }
-        if not foreign:
-            return
-        self._check_unseen_tools(foreign)
-        inodes = {
-            entry.stamp[:2]: path
-            for path, entry in self.planned.items()
-            if entry.stamp is not None and self.staged.plan.in_store(path)
-        } | (dict(self.staged.private) if self.staged.points else {})  # else a script may have removed a copy of its own
-        for inode, row in foreign.items():
-            path = inodes.get(inode)
-            if path is None or inode in self.used:
-                continue
-            entry = self.planned[path]
-            wished = (row.mode, row.uid, row.gid) != (entry.mode, entry.uid, entry.gid) and entry.target is None
-            owner = (row.uid, row.gid) != (entry.uid, entry.gid)
-            if wished or owner or self.record.xattrs.get(inode, ()) != entry.xattrs:
-                self.changed.append(_wished(path, row))
-            self.used.add(inode)
-
-    def _check_unseen_tools(self, foreign: Mapping[Inode, Row]) -> None:
-        """Find wishes to change tools where they lie: the directory view shows all of this machine."""
-        for tool in store_locations(self.unseen_tools):
-            for below, _, status in walk(os.fsencode(tool.source)):
-                inode = status.st_dev, status.st_ino
-                if inode in foreign and inode not in self.used:
-                    self.changed.append(_wished(tool.path + (b"/" + below if below else b""), foreign[inode]))
-                    self.used.add(inode)
-
-    def _check_tool_rows(self) -> None:
-        """Find wishes to change what the scripts only see, tools and this machine: they would be lost."""
-        places = {source: path for path, source in self.staged.scaffold.items() if source is not None}
-        for inode, (tool, below) in self.record.tools.items():
-            if not tool and (inode in self.used or not os.path.lexists(below)):
-                continue  # a store path's file, where it lies; or a file that is gone
-            row, status = self.record.rows[inode], os.lstat(tool + below)
-            same = row.mode == status.st_mode or stat.S_ISLNK(status.st_mode)
-            shared = self.staged.rows.get(inode) == row  # by a file of the closure, in an optimised store
-            if not (shared or (same and (row.uid, row.gid) == (0, 0))) or inode in self.record.xattrs:
-                self.changed.append(_wished(places[tool] + below, row) if tool else _wished(below[1:], row, "this machine's"))
+    def _add_wishes(self) -> None:
+        """Say which files scripts wished to change that they only see: store paths, tools and this machine."""
+        for wish in self.record.wishes:
+            path = wish.path.removeprefix(self.staged.tree).removeprefix(os.fsencode(TREE_SHOWN_AT)).lstrip(b"/")
+            in_layer, seen = self.staged.plan.in_store(path), any((path + b"/").startswith(tool + b"/") for tool in self.tools)
+            self.hints[_IN_LAYER if in_layer else _SEEN if seen else _MACHINES] = None
+            self.changed.append(_wished(path, wish, "the store path's" if in_layer or seen else "this machine's"))
 
     def _resolve_links(self, found: dict[bytes, Entry]) -> Tree:
         """Give each group of hard links one target, named directly."""
@@ -342,7 +328,7 @@ class _Scan:
                 found[path] = attrs.evolve(found[path], link=target)
 
 
-def _wished(path: bytes, row: Row, whose: str = "the store path's") -> str:
+def _wished(path: bytes, row: Row | Wish, whose: str = "the store path's") -> str:
     return f"{shown(path)}: a script wished to change {whose} file (to {stat.filemode(row.mode)} {row.uid}:{row.gid})"
 
 

@@ -5,26 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import subprocess
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from rootless_layer.errors import BypassError, DaemonError, UnavailableError
+from rootless_layer.errors import DaemonError, UnavailableError
 from rootless_layer.progress import Progress, Report
 from rootless_layer.system.temporary import start_python
 
 from .beginning import overlay, staged_xattrs
+from .command import Commands
 from .environment import Environment
-from .failure import failed
+from .extras import NONE, Extras
+from .failure import failed, status_of
 from .fakeroot import find_programs
 from .inside.messages import (
     Begins,
-    Command,
+    Exited,
+    Fails,
     Isolate,
+    Killed,
+    Looked,
     Mount,
+    NotStarted,
+    Open,
     Order,
     Outcome,
     Ready,
@@ -33,24 +39,25 @@ from .inside.messages import (
     from_json,
     to_json,
 )  # fmt: skip
-from .inside.script import DEVICES
-from .inside.xattr_agent import HELD
 from .ownership import OwnershipRecord, Shown, save_file
-from .stage import SCAFFOLD
+from .scaffold import SCAFFOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
-    from rootless_layer.plan.spec import LayerSpec, Script
+    from rootless_layer.plan.spec import LayerSpec
+    from rootless_layer.plan.start import Start
     from rootless_layer.tree.base import Base
 
-    from .inside.messages import Held, Inode, Isolation, Message, OverlayShown
-    from .stage import Staged, Stager
+    from .attached import Attached
+    from .inside.messages import Emulator, Inode, Isolation, Message, Network, OverlayShown
+    from .stage import Staged
 
 _KEEPER = "rootless_layer.session.inside.keeper", "main"
 _END_SECONDS = 30
 _TICK_MS = 500
+_MOST_SHOWN = 5
 
 
 @attrs.define(slots=True)
@@ -59,33 +66,65 @@ class Session:
 
     ``isolation`` says how the scripts are kept from everything else: by *namespaces*, by
     a *chroot* (real root where there are no namespaces), or not at all. ``fallback`` is
-    why it is not the first of these. Both are known when it is :meth:`ready`.
+    why it is not the first of these, and ``refused`` has the other namespaces that it has not, each with the reason.
+    All are known when it is :meth:`ready`. Scripts on trial are attached to the caller, and nobody asks what
+    they have changed; else a shell is, where a script fails. ``status`` is that with which the last script on trial has ended.
     """
 
     work: str
     process: subprocess.Popen[bytes]
     programs: tuple[str, str]
+    network: Network = "none"
+    emulator: Emulator | None = None
     on_output: Callable[[bytes], object] | None = None
+    extras: Extras = NONE
+    status: int = 0
     isolation: Isolation = "namespaces"
     fallback: str = ""
+    refused: Mapping[str, str] = attrs.field(factory=dict)
     _received: bytes = b""
 
     @classmethod
-    def open(cls, work: str, on_output: Callable[[bytes], object] | None = None) -> Self:
+    def open(
+        cls,
+        work: str,
+        on_output: Callable[[bytes], object] | None = None,
+        emulator: Emulator | None = None,
+        network: Network = "none",
+        extras: Extras = NONE,
+    ) -> Self:
         """Start the processes, and do not wait for them.
 
         ``work`` is the directory of the session's files, which they remove when the
         caller is killed. ``on_output`` is called with the bytes that scripts write, as they come; without it they
-        go to stderr. Raises :class:`UnavailableError` without fakeroot.
+        go to stderr. ``emulator`` runs the scripts of another architecture. With the ``network`` of the *host* they have this
+        machine's; ``extras`` are the mounts that were asked for. Raises :class:`UnavailableError` without fakeroot.
         """
         programs = find_programs()
-        session = cls(work, _start(on_output), (programs.faked, programs.library), on_output)
+        session = cls(work, _start(on_output, extras), (programs.faked, programs.library), network, emulator, on_output, extras)
         try:
             session._isolate(pid_namespace=True)
         except BaseException:
             session.close()
             raise
         return session
+
+    @classmethod
+    def without_scripts(cls, work: str) -> Self:
+        """Start the processes as :meth:`open` does, for nobody but who asks how they are isolated; fakeroot is not needed."""
+        session = cls(work, _start(None, NONE), ("", ""))
+        session._isolate(pid_namespace=True)
+        return session
+
+    @property
+    def attached(self) -> Attached | None:
+        """Give what programs of the session talk to, if any do."""
+        return self.extras.attached
+
+    @property
+    def trial(self) -> bool:
+        """Say whether the scripts are only tried."""
+        return self.attached is not None and self.attached.trial
 
     def ready(self) -> None:
         """Wait until the processes are isolated as well as this machine allows.
@@ -105,12 +144,13 @@ class Session:
             self.close()
             self.isolation = isolations.pop(0)
             self.fallback = "; ".join(dict.fromkeys(reasons))
-            self.process = _start(self.on_output)
+            self.process = _start(self.on_output, self.extras)
             self._received = b""
             self._isolate(pid_namespace=False)
+        self.refused = dict(answer.refused)
 
     def _isolate(self, *, pid_namespace: bool) -> None:
-        self._send(Isolate(self.isolation, pid_namespace, os.fsencode(self.work)))
+        self._send(Isolate(self.isolation, pid_namespace, self.network, os.fsencode(self.work), self.extras.kept))
 
     def __enter__(self) -> Self:
         """Give the session itself."""
@@ -142,27 +182,26 @@ class Session:
         self,
         spec: LayerSpec,
         staged: Staged,
-        stager: Stager,
+        start: Start,
         base: Base | None = None,
         *,
         progress: Report,
     ) -> OwnershipRecord:
-        """Run the spec's scripts in order; give what they recorded.
+        """Run the spec's scripts in order, as ``start`` says; give what they recorded.
 
         ``progress`` is told as each begins and, where ``on_output`` is, twice in a second while it runs.
 
         A ``base`` is shown below what is staged, by an overlay; :class:`OverlayError` is
         raised where that cannot be.
-        Raises :class:`ScriptError` for the first that fails, :class:`BypassError` where a
-        program went around libfakeroot, :class:`DaemonError` where the session broke.
+        Raises :class:`ScriptError` for the first that fails, :class:`DaemonError` where the session broke.
         """
         saved, load = f"{self.work}/save", f"{self.work}/load"
         with open(load, "wb") as file:
             file.write(save_file(staged.rows.items()))
-        variables = Environment.of(spec, mounted=self.isolation == "namespaces")
-        scripts = tuple(self._script(spec, stager, index, script) for index, script in enumerate(spec.scripts))
-        preload = os.fsencode(self._library(spec, stager))
-        added = [(source, path) for path, source in stager.scaffold.items() if source is not None]
+        variables = Environment.of(spec, start.account, mounted=self.isolation == "namespaces")
+        commands = Commands(spec, staged, start, self.isolation, self.fallback, self.attached)
+        scripts = tuple(commands.script(number, attached=self.trial) for number in range(len(spec.scripts)))
+        added = [(source, path) for path, source in staged.scaffold.items() if source is not None]
         self._send(
             Order(
                 view=spec.view,
@@ -172,107 +211,70 @@ class Session:
                 scaffold=tuple(Mount(*pair) for pair in added),
                 own=SCAFFOLD,
                 nodes=tuple(source for source, path in added if path.startswith(b"dev/")),
-                tools=tuple(source for source, path in added if path in stager.points),
+                extras=self.extras.mounts,
+                emulator=self.emulator,
                 scripts=scripts,
-                environment=tuple((os.fsencode(name), os.fsencode(value)) for name, value in variables.variables.items()),
+                environment=self.extras.with_secrets(variables.variables),
                 timeout=spec.timeout,
                 xattrs=staged_xattrs(staged, base),
-                load=os.fsencode(load) if staged.rows or base is not None else b"",
+                load=os.fsencode(load),
                 save_file=os.fsencode(saved),
                 faked=os.fsencode(self.programs[0]),
                 library=os.fsencode(self.programs[1]),
-                preload=preload,
+                on_failure=None if self.attached is None or self.trial else commands.shell(),
+                streams=() if self.attached is None else self.attached.streams,
+                discarded=self.trial,
+                awaited=self.on_output is not None,
             )
         )
         answer = self._receive()
-        while isinstance(answer, Begins):
-            begun = Progress("run", script=spec.scripts[answer.number].name)
-            progress(begun)
-            answer = self._receive(None if self.on_output is None else partial(progress, begun))
+        if isinstance(answer, Open):
+            progress(Progress("run", note=_open(answer.folders)))
+            answer = self._receive()
+        while isinstance(answer, Begins | Fails | Looked):
+            answer = self._follow(answer, spec, variables, progress)
         self._settle()
         if isinstance(answer, Told):
             raise answer.error()
         assert isinstance(answer, Outcome)  # noqa: S101 - the last thing that is said
         return self._record(answer, spec, saved, variables)
 
-    def _script(self, spec: LayerSpec, stager: Stager, index: int, script: Script) -> Command:
-        """Say how a script is started, with its file where its view can see it."""
-        arguments = list(script.arguments)
-        if script.data is not None:
-            path = self._place(spec, stager, b"script-%d" % index, script.data)
-            arguments = [path, *arguments] if script.data.startswith(b"#!") else ["sh", "-e", path, *arguments]
-        if spec.view == "root" and self.isolation == "none":
-            arguments = [*self._proot(stager), *arguments]
-        return Command(tuple(map(os.fsencode, arguments)))
-
-    def _place(self, spec: LayerSpec, stager: Stager, name: bytes, data: bytes) -> str:
-        """Write a file for the scripts, and give its path as they see it."""
-        mounted = self.isolation == "namespaces"
-        folder = os.fsencode(self.work)
-        if spec.view == "root" and not mounted:
-            folder = stager.top + b"/" + SCAFFOLD
-        elif spec.view == "directory" and mounted:
-            folder += b"/tmp/" + SCAFFOLD  # which the view shows as /tmp
-            os.makedirs(folder, exist_ok=True)
-        with open(folder + b"/" + name, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), 0o555)
-        if spec.view == "root":
-            return "/" + os.fsdecode(stager.add(name, folder + b"/" + name))
-        return os.fsdecode((b"/tmp/" + SCAFFOLD if mounted else folder) + b"/" + name)
-
-    def _proot(self, stager: Stager) -> list[str]:
-        """Show the tree as / by proot(1), the last resort: it is slow, and bends some system calls."""
-        proot = shutil.which("proot")
-        if proot is None:
-            message = f"the root view needs namespaces, which this machine refuses ({self.fallback}), or proot"
-            raise UnavailableError(message, hint="Allow user namespaces, install proot, or use --view directory.")
-        binds = ["/proc", self.programs[1], *(f"/dev/{name}" for name in DEVICES)]
-        return [proot, "-r", os.fsdecode(stager.top), "-w", "/", *(word for bind in binds for word in ("-b", bind))]
-
-    def _library(self, spec: LayerSpec, stager: Stager) -> str:
-        """Give the path of libfakeroot as the scripts see it."""
-        library = self.programs[1]
-        if spec.view == "directory" or self.isolation == "none":
-            return library
-        if self.isolation == "namespaces":
-            return "/" + os.fsdecode(stager.add(b"libfakeroot.so", os.fsencode(library)))
-        with open(library, "rb") as file:
-            return self._place(spec, stager, b"libfakeroot.so", file.read())
+    def _follow(self, said: Begins | Fails | Looked, spec: LayerSpec, variables: Environment, progress: Report) -> Message:
+        """Tell of what happens in the session, and wait for what happens next."""
+        match said:
+            case Begins(number):
+                begun = Progress("run", script=spec.scripts[number].name)
+                progress(begun)
+                if self.on_output is not None:  # all that it has heard by now is of scripts before
+                    self._send(said)
+                if not self.trial:
+                    return self._receive(None if self.on_output is None else partial(progress, begun))
+            case Fails(failure):
+                error = failed(spec.scripts[failure.number], failure.end, spec, variables)
+                note = "a shell opens where it failed; what is done there is not kept, and `exit` ends it"
+                progress(Progress("run", note="\n".join((*error.problems, note))))
+            case Looked(end):
+                if isinstance(end, NotStarted):
+                    progress(Progress("run", note=f"there is no shell in the view of the scripts: {end.about}"))
+                return self._receive()
+        assert self.attached is not None  # noqa: S101 - or nothing of this was ordered
+        with self.attached.shown():
+            return self._receive(attached=self.attached)
 
     def _record(self, outcome: Outcome, spec: LayerSpec, saved: str, variables: Environment) -> OwnershipRecord:
-        bypasses = [
-            f"{program}: {call} of {path} went around fakeroot, so its wish is not recorded"
-            for program, call, path in outcome.bypasses
-        ]
-        failure = None
-        if outcome.failure is not None:
-            failure = failed(spec.scripts[outcome.failure.number], outcome.failure.end, spec, variables)
-        if bypasses:
-            if failure is not None:
-                bypasses += failure.problems
-            raise BypassError(
-                *bypasses,
-                hint="Use programs that libfakeroot is loaded into: dynamic ones, with LD_PRELOAD left as it is.",
-            )
-        if outcome.error is not None:
-            raise outcome.error.error()
-        if failure is not None:
-            raise failure
-        collected = outcome.collected
-        assert collected is not None  # noqa: S101 - nothing is against it
+        if self.trial and outcome.failure is not None and isinstance(outcome.failure.end, Exited | Killed):
+            self.status = status_of(outcome.failure.end)
+        elif outcome.failure is not None:
+            raise failed(spec.scripts[outcome.failure.number], outcome.failure.end, spec, variables)
         with open(saved, "rb") as file:
             record = OwnershipRecord.parse(file.read())
-        xattrs: dict[Inode, dict[bytes, bytes]] = {}
-        for inode, name, value in collected.xattrs:
-            xattrs.setdefault(inode, {})[name] = value
+        xattrs: dict[Inode, list[tuple[bytes, bytes]]] = {}
+        for inode, name, value in outcome.attributes:
+            xattrs.setdefault(inode, []).append((name, value))
         return attrs.evolve(
             record,
-            xattrs={inode: _whole(pairs, outcome.held) for inode, pairs in xattrs.items()},
-            tools={inode: (source, below) for inode, source, below in collected.tools},
-            unseen=dict(outcome.unseen),
-            builder=(os.geteuid(), os.getegid()) if self.isolation == "none" else None,
-            set_id_refused=outcome.set_id_refused,
+            xattrs={inode: tuple(pairs) for inode, pairs in xattrs.items()},
+            wishes=outcome.wishes,
             shown=None if outcome.overlay is None else _shown(outcome.overlay),
         )
 
@@ -284,17 +286,23 @@ class Session:
             problem = "the session's processes ended before it began"
             raise DaemonError(problem) from error
 
-    def _receive(self, tick: Callable[[], object] | None = None) -> Message:
-        """Wait for a message, and hand on what the scripts have written before it; ``tick`` is called meanwhile."""
+    def _receive(self, tick: Callable[[], object] | None = None, attached: Attached | None = None) -> Message:
+        """Wait for a message, and hand on what the scripts have written before it; ``tick`` is called meanwhile.
+
+        Of what is ``attached`` is handed on what comes from either side.
+        """
         answers: int = self.process.stdout.fileno()  # type: ignore[union-attr]
         poller = select.poll()
         poller.register(answers, select.POLLIN)
         output = self.process.stderr
         if output is not None:
             poller.register(output, select.POLLIN)
+        for descriptor in () if attached is None else attached.watched:
+            poller.register(descriptor, select.POLLIN)
         parts = [self._received]
         while b"\n" not in parts[-1]:
             ready = {number for number, _ in poller.poll(None if tick is None else _TICK_MS)}
+            _hand_on(attached, ready, poller)
             if output is not None and self.on_output is not None and output.fileno() in ready:
                 if words := os.read(output.fileno(), 1 << 16):
                     self.on_output(words)
@@ -311,16 +319,22 @@ class Session:
         return from_json(line)
 
 
-def _start(on_output: object) -> subprocess.Popen[bytes]:
-    return start_python(*_KEEPER, stderr=None if on_output is None else subprocess.PIPE)
+def _start(on_output: object, extras: Extras) -> subprocess.Popen[bytes]:
+    return start_python(*_KEEPER, stderr=None if on_output is None else subprocess.PIPE, kept=extras.kept)
 
 
-def _whole(given: dict[bytes, bytes], held: Held) -> tuple[tuple[bytes, bytes], ...]:
-    """Give a file the attributes that were held back for it, as far as a script gave it no others of their names."""
-    number = given.pop(HELD, b"")
-    if number.isdigit() and int(number) < len(held.files):
-        given = dict(held.files[int(number)]) | given
-    return tuple(sorted(given.items()))
+def _open(folders: tuple[bytes, ...]) -> str:
+    shown = ", ".join(map(os.fsdecode, folders[:_MOST_SHOWN])) + (", …" if len(folders) > _MOST_SHOWN else "")
+    return f"scripts reach this machine's pipes, sockets and locks of files in {shown}: the kernel cannot show that in an overlay"
+
+
+def _hand_on(attached: Attached | None, ready: Collection[int], poller: select.poll) -> None:
+    """Hand on what comes from either side of what is attached; who has gone is not listened to any more."""
+    if attached is not None:
+        before = {*attached.watched}
+        attached.hand_on(ready)
+        for gone in before.difference(attached.watched):
+            poller.unregister(gone)
 
 
 def _shown(told: OverlayShown) -> Shown:

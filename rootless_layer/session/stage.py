@@ -3,47 +3,49 @@
 Every file outside of the store is a copy of its own (a reflink where the file system has
 them), so whatever a script does to it never reaches a source. The store paths are mounted
 read-only from where they lie (*bind*) or from links or copies of them; where nothing can be
-mounted they are copied into the tree itself. Files are made as fakeroot would have them:
-the true owner, and any mode that would shut the builder out, in the ownership record.
+mounted they are copied into the tree itself. Files are made as the recorder has them: the
+true owner, and any mode that would shut the builder out, in the ownership record.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import attrs
 
-from rootless_layer.errors import SourceError, UnrepresentableError
-from rootless_layer.session.inside.script import DEVICE_LINKS, DEVICES
-from rootless_layer.system.machine import unwritable
+from rootless_layer.errors import SourceError
+from rootless_layer.tree.compiled import put_time, shown_time, valid
 from rootless_layer.tree.copy import copy_source
-from rootless_layer.tree.tree import Entry, Stamp, shown, stamp
+from rootless_layer.tree.tree import Entry, Stamp, stamp
 
+from .making import making
 from .ownership import Row
+from .scaffold import Ground
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from rootless_layer.plan.plan import Plan
     from rootless_layer.tree.base import Base
 
     from .inside.messages import Inode
+    from .scaffold import Scaffold
 
 Method = Literal["bind", "hardlink", "copy"]
+K = TypeVar("K")
+V = TypeVar("V")
 
-SCAFFOLD = b".rootless-layer"
-"""The directory of the root view that holds libfakeroot and the scripts."""
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, which stamps inodes before Linux 6.13
 
 
 @attrs.frozen(slots=True)
 class Staged:
-    """A staged tree.
+    """A staged tree, as it is from now on.
 
     ``top`` is its directory, and ``tree`` where the scripts see it: the same, or the mount of
     an overlay. ``stamps`` are what each staged file outside of the store was when it was
@@ -51,9 +53,10 @@ class Staged:
     record begins with. ``mounts`` are the
     store paths to be mounted (the source and the path in the tree) and ``points`` the
     inodes they are mounted upon; ``private`` the inodes of copies made to be mounted.
-    ``scaffold`` is what was added for the view only, by
-    path, with what is mounted there, or nothing for directories and links. ``checked`` are the sources to compare afterwards,
-    where nothing else protects them.
+    ``scaffold`` is what was added for the view only, by path, with what is mounted there, or
+    nothing for directories and links; ``files`` the path of each of the view's own files, by name, as
+    the scripts see it. ``checked`` are the sources to compare afterwards, where nothing else
+    protects them.
     """
 
     top: bytes
@@ -67,20 +70,12 @@ class Staged:
     private: Mapping[Inode, bytes]
     scaffold: Mapping[bytes, bytes | None]
     checked: Mapping[bytes, Stamp]
+    files: Mapping[bytes, bytes] = attrs.field(factory=dict)
 
 
-@contextlib.contextmanager
-def _writing(path: bytes) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        place, doing = os.fsdecode(error.filename2 or error.filename or path), "the tree for the scripts cannot be made"
-        if error.errno == errno.ENAMETOOLONG:
-            message = f"{place}: {doing}: the path is too long by what Linux takes"
-            raise UnrepresentableError(
-                message, hint="Set TMPDIR to a directory of a shorter name, or shorten the path."
-            ) from error
-        raise unwritable(error, place, doing, hint="Set TMPDIR to a directory with room.") from error
+def _kept(values: Mapping[K, V]) -> Mapping[K, V]:
+    """Copy a mapping, and let nobody change the copy."""
+    return MappingProxyType(dict(values))
 
 
 def _link(source: bytes, path: bytes) -> None:
@@ -94,14 +89,30 @@ def _link(source: bytes, path: bytes) -> None:
         raise SourceError(message, hint="Use --stage bind or copy, or leave the choice to auto.") from error
 
 
-class Stager:
+def stage(  # noqa: PLR0913 - all but the first three by name
+    plan: Plan,
+    scaffold: Scaffold,
+    method: Method,
+    *,
+    work: bytes,
+    writable_store: bool,
+    own_sources: bytes = b"",
+    base: Base | None = None,
+) -> Staged:
+    """Make the whole tree below ``work``, with the scaffold in it.
+
+    Where the scaffold is mounted, the store paths get places to be mounted upon, else they are
+    copied (or linked) in; a writable store is always copied in. Sources below ``own_sources``
+    are moved, not copied. With a ``base`` the tree is what an overlay is to show above that.
+    Raises :class:`SourceError` and :class:`OutputError`.
+    """
+    return _Stager(work, plan, own_sources, base).stage(scaffold, method, writable_store=writable_store)
+
+
+class _Stager:
     """Makes the tree in a directory of its own, an entry at a time."""
 
-    def __init__(self, work: bytes, plan: Plan, *, own_sources: bytes = b"", base: Base | None = None) -> None:
-        """Stage below ``work``; sources below ``own_sources`` are moved, not copied.
-
-        With a ``base`` the tree is what an overlay is to show above that.
-        """
+    def __init__(self, work: bytes, plan: Plan, own_sources: bytes, base: Base | None) -> None:
         self.work = work
         self.top = work + (b"/tree" if base is None else b"/upper")
         self.plan = plan
@@ -113,18 +124,45 @@ class Stager:
         self.linked: set[bytes] = set()
         self.points: dict[bytes, Inode] = {}
         self.private: dict[Inode, bytes] = {}
-        self.scaffold: dict[bytes, bytes | None] = {}
+        self.compiled = self._compiled()
+        """Python's compiled modules, with the time that their sources have in the tree."""
 
-    def stage(self, method: Method, *, mounting: bool, root_view: bool, writable_store: bool) -> Staged:
-        """Make the whole tree.
+    def _compiled(self) -> dict[bytes, int]:
+        below = {} if self.base is None else self.base.entries
+        entries = self.plan.tree.entries
+        own = (entry for entry in entries.values() if not self.plan.in_store(entry.path))
+        found = valid(own, lambda path: entries.get(path) or below.get(path))
+        return {entry.path: shown_time(source) for entry, source in found}
 
-        With ``mounting`` the store paths get places to be mounted upon, else they are
-        copied (or linked) in; a writable store is always copied in. Raises
-        :class:`SourceError` and :class:`OutputError`.
-        """
-        inside = writable_store or not mounting
+    def stage(self, scaffold: Scaffold, method: Method, *, writable_store: bool) -> Staged:
+        inside = writable_store or not scaffold.mounting
         linked = method == "hardlink" and not writable_store
         self._make_top(private=not inside and method != "bind")
+        mounts = self._make_entries(method, inside=inside, linked=linked)
+        standing = scaffold.put_up(
+            Ground(self.top, self.plan.tree.entries, {} if self.base is None else self.base.entries, self._make)
+        )
+        self.stamps |= standing.stamps
+        for path in self.linked:  # each further link changed the inode
+            self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
+        self._let_clock_tick()
+        return Staged(
+            top=self.top,
+            tree=self.work + b"/tree",
+            plan=self._moved_plan(),
+            stamps=_kept(self.stamps),
+            rows=_kept(self.rows),
+            placed=_kept(self.placed),
+            mounts=tuple(mounts),
+            points=_kept({**self.points, **standing.points}),
+            private=_kept(self.private),
+            scaffold=_kept(standing.shown),
+            checked=_kept(self._source_stamps() if linked or not scaffold.mounting else {}),
+            files=_kept(scaffold.seen),
+        )
+
+    def _make_entries(self, method: Method, *, inside: bool, linked: bool) -> list[tuple[bytes, bytes]]:
+        """Make the entries of the plan, and give the mounts of the store paths that are not made in the tree."""
         mounts: list[tuple[bytes, bytes]] = []
         store = {location.path: location for location in self.plan.store}
         under: bytes | None = None
@@ -138,7 +176,7 @@ class Stager:
                     mounts.append((store[path].source if method == "bind" else self.work + b"/" + path, path))
             elif under is None or not path.startswith(under):
                 under = None
-                self._make(entry, linked=False)
+                self._make(entry)
                 continue
             if inside or (stat.S_ISLNK(entry.mode) and path in store):
                 self._make(entry, linked=linked)
@@ -146,19 +184,10 @@ class Stager:
                 self._own_row(entry)
             else:
                 self._make(entry, linked=linked, top=self.work)
-        if root_view:
-            self._make_scaffold(mounting=mounting)
-        for path in self.linked:  # each further link changed the inode
-            self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
-        self._let_clock_tick()
-        checked = self._source_stamps() if linked or not mounting else {}
-        return Staged(
-            self.top, self.work + b"/tree", self._moved_plan(), self.stamps, self.rows, self.placed, tuple(mounts), self.points,
-            self.private, self.scaffold, checked,
-        )  # fmt: skip
+        return mounts
 
     def _make_top(self, *, private: bool) -> None:
-        with _writing(self.top):
+        with making(self.top):
             os.mkdir(self.top)
             os.chmod(self.top, 0o700)
             # Directories inherit a group from a set-group-ID parent, which a session cannot map.
@@ -193,13 +222,13 @@ class Stager:
         return {source: stamp(os.lstat(source)) for source in sources if os.path.lexists(source)}
 
     def _own_row(self, entry: Entry) -> None:
-        """Give a mounted file its owner, which fakeroot takes to be root where nobody says otherwise."""
+        """Give a mounted file its owner: without a row it would be root's."""
         if (entry.uid or entry.gid) and entry.stamp is not None:
             self.rows[entry.stamp[:2]] = Row(entry.mode, entry.uid, entry.gid, 0)
 
     def _make_point(self, entry: Entry) -> None:
         path = self.top + b"/" + entry.path
-        with _writing(path):
+        with making(path):
             if entry.is_dir:
                 os.mkdir(path, 0o755)
             else:
@@ -207,10 +236,10 @@ class Stager:
             status = os.lstat(path)
         self.points[entry.path] = status.st_dev, status.st_ino
 
-    def _make(self, entry: Entry, *, linked: bool, top: bytes = b"") -> None:
+    def _make(self, entry: Entry, *, linked: bool = False, top: bytes = b"") -> None:
         path = (top or self.top) + (b"/" + entry.path if entry.path else b"")
         mode = entry.mode
-        with _writing(path):
+        with making(path):
             if stat.S_ISDIR(mode):
                 if entry.path:
                     os.mkdir(path)
@@ -227,7 +256,8 @@ class Stager:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 os.chmod(path, stat.S_IMODE(mode) & 0o777 | 0o600)
             if not stat.S_ISDIR(mode) and not linked:
-                os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)
+                time_ = entry.mtime if self.plan.in_store(entry.path) else shown_time(entry)
+                os.utime(path, (time_, time_), follow_symlinks=False)
             status = os.lstat(path)
         if top:
             self.private[status.st_dev, status.st_ino] = entry.path
@@ -258,73 +288,8 @@ class Stager:
         else:
             copy_source(entry, path)
         os.chmod(path, stat.S_IMODE(entry.mode) & 0o1777 | 0o600)
-
-    def _make_scaffold(self, *, mounting: bool) -> None:
-        self._scaffold_directory(SCAFFOLD)
-        self._scaffold_directory(b"proc")
-        self._scaffold_directory(b"dev")
-        for name in map(os.fsencode, DEVICES):
-            if os.path.exists(b"/dev/" + name):
-                if not mounting and not self._make_node(name):
-                    continue
-                self._scaffold_file(b"dev/" + name, b"/dev/" + name)
-        for link, target in DEVICE_LINKS.items():
-            path = b"dev/" + os.fsencode(link)
-            if not self._is_there(path):
-                os.symlink(target, self.top + b"/" + path)
-                self.scaffold[path] = None
-                self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
-
-    def _scaffold_directory(self, path: bytes) -> None:
-        there = self._there(path)
-        if there is not None and there.is_dir and path != SCAFFOLD:
-            if path not in self.plan.tree.entries:
-                self._make(there, linked=False)  # for what is to be mounted in it
-            return
-        if there is not None:
-            message = f"{shown(path)}: the root view needs a directory of its own there"
-            raise SourceError(message, hint="Leave it out of the contents, or use the directory view.")
-        with _writing(path):
-            os.mkdir(self.top + b"/" + path)
-            os.chmod(self.top + b"/" + path, 0o755)  # noqa: S103 - as the root of any machine has them
-        self.scaffold[path] = None
-        self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
-
-    def _there(self, path: bytes) -> Entry | None:
-        there = self.plan.tree.entries.get(path)
-        return self.base.entries.get(path) if there is None and self.base is not None else there
-
-    def _is_there(self, path: bytes) -> bool:
-        """Say whether the scripts see something at a path."""
-        return os.path.lexists(self.top + b"/" + path) or (self.base is not None and path in self.base.entries)
-
-    def _scaffold_file(self, path: bytes, source: bytes) -> None:
-        """Make a place to mount a device of this machine upon; a planned one keeps its own inode."""
-        there = self._there(path)
-        if there is not None and (there.is_dir or there.target is not None):
-            message = f"{shown(path)}: the root view needs a file there to show a device or a file of its own"
-            raise SourceError(message, hint="Leave it out of the contents or the base, or use the directory view.")
-        with _writing(path):
-            if not self._is_there(path):
-                os.close(os.open(self.top + b"/" + path, os.O_CREAT | os.O_WRONLY, 0o600))
-                self.stamps[path] = stamp(os.lstat(self.top + b"/" + path))
-        self.scaffold[path] = source
-
-    def _make_node(self, name: bytes) -> bool:
-        """Make a device for a chroot, where this machine lets us."""
-        device = os.stat(b"/dev/" + name)
-        try:
-            os.mknod(self.top + b"/dev/" + name, device.st_mode, device.st_rdev)
-            os.chmod(self.top + b"/dev/" + name, stat.S_IMODE(device.st_mode))
-        except OSError:
-            return False
-        return True
-
-    def add(self, name: bytes, source: bytes) -> bytes:
-        """Make a place in the scaffold's directory for a file to be shown at; give its path."""
-        path = SCAFFOLD + b"/" + name
-        self._scaffold_file(path, source)
-        return path
+        if entry.path in self.compiled:
+            put_time(path, self.compiled[entry.path])
 
     def _let_clock_tick(self) -> None:
         # A change within the clock tick of the staging would leave the same ctime, and be missed.

@@ -98,7 +98,7 @@ def test_the_cores_are_those_that_may_be_used() -> None:
         assert cores() == 1
     finally:
         os.sched_setaffinity(0, before)
-    assert cores() == len(before)
+    assert cores() <= len(before)
 
 
 @pytest.mark.parametrize("count", [1, 1500])

@@ -9,17 +9,17 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from helpers.corpus import BY_NAME, CORPUS, Case, environment, options_of, shared_contents
+from helpers.cases import Inputs, first_layer
+from helpers.corpus import BY_NAME, CORPUS, Case, options_of
 from helpers.oracle import Chroot, Node, Snapshot, differences, in_blob, in_listing, listed, on_disk, unpack
-from helpers.place import in_memory, make_folder, once, remove
-from helpers.stores import Store
-from helpers.users import HANG, SOMEBODY, User, make_user
+from helpers.real_root import both, build, by_real_root
+from helpers.users import HANG, SOMEBODY, User
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,59 +28,9 @@ from rootless_layer import LayerSpec, Script, build_layer
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="only real root can be the oracle")]
 
 
-@pytest.fixture(scope="session")
-def contents(big_store: Store, accounts: Path) -> list[str]:
-    """The trees that the scripts work on."""
-    return [*shared_contents(big_store), str(accounts)]
-
-
-@pytest.fixture(scope="session")
-def chroot(shared: Path, store: Store, big_store: Store, contents: list[str]) -> Chroot:
-    """A real root directory of the corpus's inputs, unpacked from their layer by GNU tar."""
-
-    def make(base: Path) -> None:
-        user = make_user(shared, "root")
-        unpack(build(user, options_of(BY_NAME["nothing"], "root", big_store, contents)), base)
-        remove(user.home)
-
-    return Chroot(once("oracle-base", make), big_store, store, environment(big_store))
-
-
-@pytest.fixture
-def work(shared: Path) -> Iterator[Path]:
-    """A directory of a test's own on a file system that holds owners and attributes."""
-    folder = make_folder(in_memory(shared), "oracle-")
-    yield folder
-    remove(folder)
-
-
-def build(user: User, words: Sequence[str | Path]) -> Path:
-    """Build a layer; give its blob."""
-    digest: str = user.build(*words).layer["digest"]
-    return user.home / "layer/blobs/sha256" / digest.removeprefix("sha256:")
-
-
-# --- the same script, run by real root ---
-
-
-def both(case: Case, user: User, chroot: Chroot, contents: list[str], work: Path) -> tuple[Snapshot, Snapshot]:
-    """Give what real root's script leaves in its chroot, and what is in our layer, without the store paths."""
-    epoch = int(case.options[1]) if "--source-date-epoch" in case.options else 1
-    real = chroot.run(case.text, work / "tree", epoch)
-    script = user.script(case.text)
-    store = chroot.store if case.needs_tools or "nix/store" in case.text else chroot.small
-    blob = build(user, [*options_of(case, "root", store, contents), "--script", script])
-    return without_sockets(real), in_blob(blob, [os.fsencode(path) for path in chroot.store_paths])
-
-
-def without_sockets(snapshot: Snapshot) -> Snapshot:
-    """Leave sockets out: no archive holds one."""
-    return snapshot.without([path for path, node in snapshot.nodes.items() if node.kind == "socket"])
-
-
 @attrs.frozen
 class Difference:
-    """Something that real root does otherwise than a session without privilege can.
+    """A thing that real root does otherwise than a session without privilege can.
 
     ``found`` has what the two leave, as :func:`oracle.differences` says it: a path and a
     field, what real root has, what the layer has.
@@ -92,36 +42,17 @@ class Difference:
     found: Mapping[str, tuple[object, object]]
 
 
+def _digests(real: bytes, ours: bytes) -> tuple[object, object]:
+    return hashlib.sha256(real).hexdigest(), hashlib.sha256(ours).hexdigest()
+
+
+_ALICE = "setpriv --reuid 1000 --regid 1000 --clear-groups"
 DIFFERENCES: tuple[Difference, ...] = (
     Difference(
-        "set-ID bits after chown",
-        "The kernel takes set-ID bits from a file that is given away (chown(2)); fakeroot's record keeps them, as the script set them.",
-        "chmod 6755 srv/tool\nchown 5:6 srv/tool\n",
-        {"/srv/tool: mode": (0o755, 0o6755)},
-    ),
-    Difference(
-        "capabilities after chown",
-        "The kernel takes a capability from a file that is given away; fakeroot's record keeps it.",
-        "setcap cap_net_raw+ep srv/tool\nchown 5:6 srv/tool\n",
-        {"/srv/tool: xattrs": ((), (("security.capability", bytes.fromhex("0100000200200000000000000000000000000000")),))},
-    ),
-    Difference(
         "capabilities after a write",
-        "The kernel takes a capability from a file that is written to; fakeroot does not see writes.",
+        "The kernel takes a capability from a file that is written to; a session does not see writes.",
         "setcap cap_net_raw+ep srv/tool\necho more >> srv/tool\n",
         {"/srv/tool: xattrs": ((), (("security.capability", bytes.fromhex("0100000200200000000000000000000000000000")),))},
-    ),
-    Difference(
-        "the group of a set-group-ID directory",
-        "What is made in a set-group-ID directory gets its group from the kernel; fakeroot records what was asked for, and nobody asked.",
-        "chown 0:42 srv/dir\nchmod 2755 srv/dir\necho new > srv/dir/new\n",
-        {"/srv/dir/new: gid": (42, 0)},
-    ),
-    Difference(
-        "the bit of a set-group-ID directory",
-        "A directory made in a set-group-ID one gets the bit from the kernel, and a script does not see it: chmod 755 leaves it in reality.",
-        "chmod 2775 srv/dir\nmkdir srv/dir/new\nchmod 755 srv/dir/new\n",
-        {"/srv/dir/new: mode": (0o2755, 0o755)},
     ),
     Difference(
         "hard links of links and devices",
@@ -133,32 +64,22 @@ DIFFERENCES: tuple[Difference, ...] = (
         },
     ),
     Difference(
-        "files made by another user",
-        "su and setuid change nothing but what the program is told: a new file is root's, whoever makes it, until it is chown'ed.",
-        "chmod 777 srv/empty\nsu alice -s /bin/bash -c 'echo x > /srv/empty/hers'\n",
-        {"/srv/empty/hers: uid": (1000, 0), "/srv/empty/hers: gid": (1000, 0)},
+        "what another user may read",
+        "Opening a file that is there is the kernel's: it asks for the user who builds, whom all files are.",
+        f"chmod 600 srv/text\n{_ALICE} cat srv/text > srv/read 2>/dev/null || true\n",
+        {"/srv/read: digest": _digests(b"", b"one\ntwo\nthree\n")},
     ),
     Difference(
-        "permissions of another user",
-        "Access is checked for the user who builds: what another user could not write, a session may.",
-        "su alice -s /bin/bash -c 'echo x > /srv/text' 2>/dev/null || true\n",
-        {"/srv/text: digest": tuple(hashlib.sha256(text).hexdigest() for text in (b"one\ntwo\nthree\n", b"x\n"))},  # type: ignore[dict-item]
-    ),
-    Difference(
-        "mknod over what is there",
-        "mknod(2) refuses a path that exists; fakeroot's replaces the file by the device, in the record.",
-        "mknod srv/text c 1 3 2>/dev/null || true\n",
-        {
-            "/srv/text: kind": ("file", "character device"),
-            "/srv/text: device": (None, (1, 3)),
-            "/srv/text: digest": (hashlib.sha256(b"one\ntwo\nthree\n").hexdigest(), ""),
-        },
+        "directories that another user may not search",
+        "To read a file, its path is looked up for the user who builds, whatever mode the directories on the way have.",
+        f"chmod 700 srv/dir\necho seen > srv/dir/there\n{_ALICE} cat srv/dir/there > srv/read 2>/dev/null || true\n",
+        {"/srv/read: digest": _digests(b"", b"seen\n")},
     ),
     Difference(
         "devices are not devices inside",
         "A device that a script makes is a record and an empty file: what is written to it comes back.",
         "mknod dev/mine c 1 3\necho back > dev/mine\ncat dev/mine > srv/text\nrm dev/mine\n",
-        {"/srv/text: digest": tuple(hashlib.sha256(text).hexdigest() for text in (b"", b"back\n"))},  # type: ignore[dict-item]
+        {"/srv/text: digest": _digests(b"", b"back\n")},
     ),
 )
 """What cannot be as real root has it. Each has its test; everything else is compared exactly."""
@@ -168,38 +89,36 @@ OTHERWISE: dict[str, Mapping[str, tuple[object, object]]] = {}
 
 
 @pytest.mark.parametrize("case", [case for case in CORPUS if "root" in case.views], ids=lambda case: case.name)
-def test_real_root_leaves_the_same(case: Case, somebody: User, chroot: Chroot, contents: list[str], work: Path) -> None:
-    """Somebody's layer holds what the same script, run by real root in a real chroot, leaves.
+def test_real_root_leaves_the_same(case: Case, chroot: Chroot, inputs: Inputs, shared: Path, work: Path) -> None:
+    """A layer holds what the same script, run by real root in a real chroot, leaves.
 
     The same paths, types, contents, owners, modes, devices, targets, hard links,
-    capabilities and user attributes.
+    capabilities and user attributes. (That everybody's layer is the same is tested by the corpus.)
     """
-    real, ours = both(case, somebody, chroot, contents, work)
-    assert differences(real, ours) == OTHERWISE.get(case.name, {})
+    real = by_real_root(case, chroot, work)
+    assert differences(real, first_layer(case, inputs, shared).outside) == OTHERWISE.get(case.name, {})
 
 
 @pytest.mark.parametrize("case", DIFFERENCES, ids=lambda case: case.name)
-def test_each_difference_is_as_it_is_told(
-    case: Difference, somebody: User, chroot: Chroot, contents: list[str], work: Path
-) -> None:
+def test_each_difference_is_as_it_is_told(case: Difference, somebody: User, chroot: Chroot, inputs: Inputs, work: Path) -> None:
     """Where real root does otherwise, the difference is the one that is told, and no other."""
     script = Case("difference", case.reason, case.text, ("root",))
-    real, ours = both(script, somebody, chroot, contents, work)
+    real, ours = both(script, somebody, chroot, inputs, work)
     assert differences(real, ours) == case.found
 
 
-def test_store_paths_are_on_another_file_system(somebody: User, chroot: Chroot, contents: list[str], work: Path) -> None:
+def test_store_paths_are_on_another_file_system(somebody: User, chroot: Chroot, inputs: Inputs, work: Path) -> None:
     """Hard links and renames into a store path fail with EXDEV or EROFS, where it is mounted for real root as well."""
     path = chroot.store.path("coreutils")
     text = f"ln {path}/bin/true srv/true && exit 9\nmv {path}/bin/true srv/ && exit 9\nmv srv/text {path}/ && exit 9\ntrue\n"
-    real, ours = both(Case("links", "", text, ("root",)), somebody, chroot, contents, work)
+    real, ours = both(Case("links", "", text, ("root",)), somebody, chroot, inputs, work)
     assert differences(real, ours) == {}
 
 
-def test_store_paths_are_as_they_were(somebody: User, chroot: Chroot, contents: list[str]) -> None:
+def test_store_paths_are_as_they_were(somebody: User, chroot: Chroot, inputs: Inputs) -> None:
     """In a layer with a script the store paths are canonical: root's, read-only, at the first second."""
     script = somebody.script(BY_NAME["root-copy-owner"].text)
-    blob = build(somebody, [*options_of(BY_NAME["nothing"], "root", chroot.store, contents), "--script", script])
+    blob = build(somebody, [*options_of(BY_NAME["nothing"], "root", chroot.store, inputs.contents), "--script", script])
     prefixes = tuple(path + "/" for path in chroot.store_paths)
     with tarfile.open(blob) as tar:
         stored = [member for member in tar if member.name.startswith(prefixes)]
@@ -223,9 +142,9 @@ def _line(program: str, *words: st.SearchStrategy[str]) -> st.SearchStrategy[str
 
 PATH = st.sampled_from(PATHS)
 OWNER = st.tuples(IDS, IDS).map(lambda pair: f"{pair[0]}:{pair[1]}")
-# Set-ID bits are left to the corpus: a later chown takes them away (the first of the differences). So are devices
-# and fifos: what comes of reading one differs, too. Every path is relative and goes down, so nothing leaves the tree.
-MODE = st.integers(0, 0o777).map(lambda mode: f"{mode:o}")
+# Devices and fifos are left to the corpus: what comes of reading one differs. Every path is relative and goes down, so
+# nothing leaves the tree.
+MODE = st.integers(0, 0o7777).map(lambda mode: f"{mode:o}")
 LINES = st.lists(
     st.one_of(
         _line("chown", OWNER, PATH), _line("chown -h", OWNER, PATH), _line("chown -R", OWNER, PATH), _line("chmod", MODE, PATH),
@@ -277,7 +196,7 @@ READ = (
 
 
 @pytest.fixture(scope="session")
-def small(shared: Path, contents: list[str], big_store: Store) -> list[str]:
+def small(shared: Path, inputs: Inputs) -> list[str]:
     """The inputs with a store of two small files instead of the closure, which a directory view does not need."""
     folder = shared / "little"
     path = f"/nix/store/{'0' * 32}-little"
@@ -288,7 +207,7 @@ def small(shared: Path, contents: list[str], big_store: Store) -> list[str]:
         program.chmod(0o555)
         os.utime(program, (1, 1))
     return ["--store-root", str(folder), "--store-path", path, "--view", "directory"] + [
-        word for content in (path, *contents[1:]) for word in ("--copy-to-root", content)
+        word for content in (path, *inputs.contents[1:]) for word in ("--copy-to-root", content)
     ]
 
 

@@ -1,17 +1,25 @@
-"""What a program needs before it can begin: the interpreter of its first line, or its loader.
+"""What a program needs before it can begin: the interpreter of its first line, its loader, a machine of its architecture.
 
-The kernel says ENOENT where that is not there, as it does where the program is not.
+The kernel says ENOENT where one of the first two is not there, as it does where the program is not.
 Only the standard library is used: the session's processes import this at their start.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import struct
 
 _MOST_STEPS = 5
 _LONGEST = 4096
 _PT_INTERP = 3
+ARCHITECTURES = {
+    "386": (1, "<", 3), "amd64": (2, "<", 62), "arm": (1, "<", 40), "arm64": (2, "<", 183), "loong64": (2, "<", 258),
+    "mips64le": (2, "<", 8), "mipsle": (1, "<", 8), "ppc64": (2, ">", 21), "ppc64le": (2, "<", 21), "riscv64": (2, "<", 243),
+    "s390x": (2, ">", 22), "sparc64": (2, ">", 43),
+}  # fmt: skip
+"""ELF's class, order of bytes and number of the machine (elf.h), by Go's names for architectures."""
+_OWN = {"x86_64": ("amd64", "386"), "aarch64": ("arm64",)}
 
 
 def missing(program: str) -> tuple[str, bool]:
@@ -33,6 +41,48 @@ def missing(program: str) -> tuple[str, bool]:
             return f"{what}{f' of {shown}' if shown else ''} is not there: {needed or 'it has none'}", name.endswith(b"\r")
         program = shown = needed
     return "what it needs to begin is not there", False
+
+
+def is_native(architecture: str) -> bool:
+    """Say whether this machine runs the programs of an architecture by itself."""
+    return architecture in _OWN.get(platform.machine(), ())
+
+
+def foreign(program: str) -> tuple[str, str]:
+    """Give the program that would have to be executed, an interpreter for a script, and another machine's architecture.
+
+    Both are empty where it is for this machine, or of no form that is known.
+    """
+    for _ in range(_MOST_STEPS):
+        begin = _beginning(program)
+        if not begin.startswith(b"#!"):
+            architecture = _architecture(begin)
+            return ("", "") if not architecture or is_native(architecture) else (program, architecture)
+        words = begin[2:].split(b"\n", 1)[0].split()
+        program = os.fsdecode(words[0]) if words else ""
+    return "", ""
+
+
+def is_static(program: str) -> bool:
+    """Say whether a program is complete: an ELF file that names no loader."""
+    begin = _beginning(program)
+    return bool(_architecture(begin)) and not _loader(begin)
+
+
+def _beginning(program: str) -> bytes:
+    try:
+        with open(program, "rb") as file:
+            return file.read(_LONGEST)
+    except OSError:
+        return b""
+
+
+def _architecture(begin: bytes) -> str:
+    if len(begin) < 20 or begin[:4] != b"\x7fELF":  # noqa: PLR2004 - up to the number of the machine
+        return ""
+    order = "<" if begin[5] == 1 else ">"
+    here = (begin[4], order, *struct.unpack_from(order + "H", begin, 18))
+    return next((name for name, known in ARCHITECTURES.items() if known == here), "")
 
 
 def _loader(begin: bytes) -> bytes:

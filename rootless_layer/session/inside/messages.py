@@ -10,6 +10,7 @@ Only the standard library is used: the session's processes import this at their 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,22 +23,43 @@ if TYPE_CHECKING:
     from rootless_layer.errors import RootlessLayerError
 
 Isolation = Literal["namespaces", "chroot", "none"]
+Network = Literal["none", "host"]
 Inode = tuple[int, int]
 """Device and inode number."""
 
 
 class Isolate(NamedTuple):
-    """The first thing that the caller says: how the scripts are kept apart, and where the session's files are."""
+    """The first thing that the caller says: how the scripts are kept apart, and where the session's files are.
+
+    ``kept`` are descriptors of the caller's that the session's processes have as well.
+    """
 
     isolation: Isolation
     pid_namespace: bool
+    network: Network
     work: bytes
+    kept: tuple[int, ...] = ()
+
+
+class Owner(NamedTuple):
+    """Whom a script is: a user, a group, and the supplementary groups."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
 
 
 class Command(NamedTuple):
-    """A script: what is executed, the program first."""
+    """A script: what is executed, the program first; the path in the tree where it starts, and as whom (nothing for root).
+
+    One that is ``attached`` has the order's streams for its stdin, stdout and stderr. It has ``variables`` of its own.
+    """
 
     arguments: tuple[bytes, ...]
+    folder: bytes = b""
+    owner: Owner | None = None
+    attached: bool = False
+    variables: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Mount(NamedTuple):
@@ -45,6 +67,25 @@ class Mount(NamedTuple):
 
     source: bytes
     path: bytes
+
+
+class Extra(NamedTuple):
+    """A mount that somebody asked for, at a path of the view, without the slash before.
+
+    ``source`` is the file or directory on this machine that it shows: of a tmpfs or a secret nothing, until it is made.
+    ``data`` is the secret, ``size`` in bytes that of a tmpfs. A ``shared`` cache may be used by other sessions meanwhile.
+    """
+
+    kind: Literal["bind", "cache", "secret", "tmpfs"]
+    path: bytes
+    source: bytes
+    data: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int | None
+    read_only: bool
+    shared: bool
 
 
 class Attribute(NamedTuple):
@@ -75,11 +116,26 @@ class OverlayPlan(NamedTuple):
     placed: tuple[PlacedRow, ...]
 
 
+class Emulator(NamedTuple):
+    """A program that runs those of another architecture, and how the kernel knows them: by their first bytes, under a mask.
+
+    ``wanted`` says whether somebody has named it, so that nothing else would do.
+    """
+
+    name: bytes
+    program: bytes
+    magic: bytes
+    mask: bytes
+    wanted: bool
+
+
 class Order(NamedTuple):
     """The second thing that the caller says: which scripts run, and in which view.
 
-    ``own`` is the path in the tree of what the view has for itself, ``nodes`` the devices and ``tools`` the sources
-    that are seen only. ``load`` is a file of rows to begin with, ``b""`` for none; ``timeout`` is in seconds.
+    ``own`` is the path in the tree of what the view has for itself, ``nodes`` are devices of this machine that are in
+    the layer if a script changes them. ``load`` is a file of rows to begin with, ``b""`` for none; ``timeout`` is in seconds.
+    ``on_failure`` runs where a script has failed, in its view. ``streams`` are descriptors. Where all is ``discarded``, nobody
+    asks afterwards what came of the files. Where beginnings are ``awaited``, the caller says each back before the script runs.
     """
 
     view: Literal["root", "directory"]
@@ -89,7 +145,8 @@ class Order(NamedTuple):
     scaffold: tuple[Mount, ...]
     own: bytes
     nodes: tuple[bytes, ...]
-    tools: tuple[bytes, ...]
+    extras: tuple[Extra, ...]
+    emulator: Emulator | None
     scripts: tuple[Command, ...]
     environment: tuple[tuple[bytes, bytes], ...]
     timeout: float | None
@@ -98,17 +155,28 @@ class Order(NamedTuple):
     save_file: bytes
     faked: bytes
     library: bytes
-    preload: bytes
+    on_failure: Command | None = None
+    streams: tuple[int, ...] = ()
+    discarded: bool = False
+    awaited: bool = False
 
 
 class Ready(NamedTuple):
-    """The processes are isolated."""
+    """The processes are isolated, but for namespaces that were refused: the name of each, and why."""
+
+    refused: tuple[tuple[str, str], ...]
 
 
 class Unavailable(NamedTuple):
     """They cannot be isolated in this way."""
 
     reason: str
+
+
+class Open(NamedTuple):
+    """The directories of this machine whose pipes and sockets the scripts reach, as they cannot be shown without."""
+
+    folders: tuple[bytes, ...]
 
 
 class Begins(NamedTuple):
@@ -154,7 +222,7 @@ class NotStarted(NamedTuple):
     """A script could not be executed: the status that a shell would give, why, and what that is about."""
 
     status: int
-    why: Literal["interpreter", "carriage return", "too long", "absent", "refused"]
+    why: Literal["interpreter", "carriage return", "too long", "absent", "refused", "foreign", "unregistered"]
     about: str
 
 
@@ -172,72 +240,25 @@ class Failure(NamedTuple):
     end: ScriptEnd
 
 
-class Bypass(NamedTuple):
-    """A program went around libfakeroot: its name, the system call, and the path."""
+class Fails(NamedTuple):
+    """A script has failed, and what runs then begins."""
 
-    program: str
-    call: str
-    path: str
+    failure: Failure
 
 
-class UnseenMode(NamedTuple):
-    """A program changed the mode of an inode unseen."""
+class Looked(NamedTuple):
+    """What runs where a script has failed has ended."""
 
-    inode: Inode
-    program: str
-
-
-class Put(NamedTuple):
-    """The agent is to give files their attributes."""
-
-    xattrs: tuple[Attribute, ...]
+    end: ScriptEnd
 
 
-class Held(NamedTuple):
-    """The agent has given them; those of a file of which fakeroot does not carry all are here, a tuple for each such file."""
+class Wish(NamedTuple):
+    """A script wished a file that it only sees to be this: its path, and a mode with type bits."""
 
-    files: tuple[tuple[tuple[bytes, bytes], ...], ...] = ()
-
-
-class FindRows(NamedTuple):
-    """The agent is to say which inodes have a row; ``top`` is any path of the session's files."""
-
-    top: bytes
-    faked: int
-    save_file: bytes
-
-
-class Rows(NamedTuple):
-    """The inodes that have a row."""
-
-    inodes: tuple[Inode, ...]
-
-
-class Machine(NamedTuple):
-    """What the directory view shows of this machine: all but the ``hidden`` directories and the session's own, ``work``.
-
-    ``began`` is when the session did, in nanoseconds by the clock of the file systems.
-    """
-
-    work: bytes
-    hidden: tuple[bytes, ...]
-    began: int
-
-
-class Collect(NamedTuple):
-    """The agent is to read the attributes of all that has a row.
-
-    Above a base, which makes the first of ``tops`` large, that is walked last: ``known`` has inode numbers with
-    paths there, and ``upper`` is the directory of what is new, ``b""`` without a base. ``tools`` are directories
-    and files that the scripts only see. What is in none of these is looked for in all that the view shows of the ``machine``.
-    """
-
-    find: FindRows
-    tops: tuple[bytes, ...]
-    tools: tuple[bytes, ...]
-    upper: bytes = b""
-    known: tuple[tuple[int, bytes], ...] = ()
-    machine: Machine | None = None
+    path: bytes
+    mode: int
+    uid: int
+    gid: int
 
 
 class InodeAttribute(NamedTuple):
@@ -246,30 +267,6 @@ class InodeAttribute(NamedTuple):
     inode: Inode
     name: bytes
     value: bytes
-
-
-class SeenTool(NamedTuple):
-    """A file with a row that the scripts only see: where the tool that has it lies, and the path below that.
-
-    A file of the machine has no such place: it lies at ``below``.
-    """
-
-    inode: Inode
-    source: bytes
-    below: bytes
-
-
-class Collected(NamedTuple):
-    """What has a row: its attributes; the paths in a base that were only found by a walk, by inode number.
-
-    ``with_row`` are the numbers of ``known`` that have one; ``row_without_file`` those of rows whose inode is nowhere.
-    """
-
-    xattrs: tuple[InodeAttribute, ...]
-    named: tuple[tuple[int, bytes], ...]
-    with_row: tuple[int, ...]
-    row_without_file: tuple[int, ...]
-    tools: tuple[SeenTool, ...]
 
 
 class OverlayShown(NamedTuple):
@@ -281,28 +278,21 @@ class OverlayShown(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of the scripts: ``collected`` is there where they all ended well, and no ``error`` is told."""
+    """What came of the scripts; where they all ended well, the save file has the rows."""
 
-    set_id_refused: bool
     failure: Failure | None
-    error: Told | None
-    held: Held
-    collected: Collected | None
+    attributes: tuple[InodeAttribute, ...]
     overlay: OverlayShown | None
-    bypasses: tuple[Bypass, ...]
-    unseen: tuple[UnseenMode, ...]
+    wishes: tuple[Wish, ...]
 
 
-Message = (
-    Isolate | Order | Ready | Unavailable | Begins | Told | Started | NotStarted | Outcome
-    | Put | Held | FindRows | Rows | Collect | Collected
-)  # fmt: skip
+Message = Isolate | Order | Ready | Unavailable | Open | Begins | Told | Started | NotStarted | Fails | Looked | Outcome
 _TYPES: dict[str, Callable[..., object]] = {
     kind.__name__: kind
     for kind in (
-        Isolate, Order, Command, Mount, Attribute, PlacedRow, OverlayPlan, Ready, Unavailable, Begins, Told, Exited, Killed,
-        TimedOut, NotStarted, Started, Failure, Bypass, UnseenMode, Put, Held, FindRows, Rows, Machine, Collect, InodeAttribute,
-        SeenTool, Collected, OverlayShown, Outcome,
+        Isolate, Order, Emulator, Owner, Command, Mount, Extra, Attribute, PlacedRow, OverlayPlan, Ready, Unavailable, Open,
+        Begins, Told, Exited, Killed, TimedOut, NotStarted, Started, Failure, Fails, Looked, Wish, InodeAttribute, OverlayShown,
+        Outcome,
     )
 }  # fmt: skip
 
@@ -345,3 +335,11 @@ def _value(plain: object) -> object:
         ((name, content),) = plain.items()
         return content.encode("latin-1") if name == "bytes" else _TYPES[name](*map(_value, content))
     return plain
+
+
+def report(message: Message) -> None:
+    """Say something to the caller of the session, on stdout."""
+    data = to_json(message)
+    with contextlib.suppress(BrokenPipeError):  # the caller has gone, and the keeper knows
+        while data:
+            data = data[os.write(1, data) :]

@@ -35,10 +35,12 @@ from typing import TYPE_CHECKING
 from rootless_layer.errors import OverlayError
 from rootless_layer.system import namespaces
 
+from .messages import OverlayShown
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from .messages import OverlayPlan
+    from .messages import Inode, OverlayPlan
 
 _PROBE = b".rootless-layer-probe"
 _ORIGIN = "user.overlay.origin"
@@ -107,6 +109,24 @@ class Overlay:
             lines.append(b"dev=%x,ino=%d,mode=%o,uid=%d,gid=%d,nlink=1,rdev=%d\n" % (self.device, number, mode, uid, gid, rdev))
         return b"".join(lines)
 
+    def shown(self, with_row: Collection[Inode]) -> OverlayShown:
+        """Say how the tree was shown, for those who find a file's row by its path in the upper directory.
+
+        Raises :class:`OverlayError` where a row may be that of a file which has another number now.
+        """
+        moved = self.changes()
+        numbers = {number for device, number in with_row if device == self.device}
+        known = [number for number in self.paths if number in numbers]
+        left = numbers.difference(self.paths)
+        left.difference_update(entry.inode() for _, entry in _walk(self.upper) if entry is not None)
+        named = {
+            entry.inode(): path
+            for path, entry in (_walk(self.tree) if left else ())
+            if entry is not None and entry.inode() in left
+        }
+        self.check_lost(known, left.difference(named))
+        return OverlayShown(self.device, tuple(moved.items()), tuple((self.paths | named).items()))
+
     def changes(self) -> dict[bytes, int]:
         """Give the paths in the upper directory whose inode numbers are others in the tree, with these."""
         self.paths = {number: path for number, path in self.paths.items() if self._number(path) == number}
@@ -148,7 +168,7 @@ class Overlay:
         lost += [path for number, path in self.several_names.items() if number in with_row]
         lost += [path for number, path in self.perhaps_copied.items() if number in row_without_file]
         lost += self.forgotten if row_without_file else []
-        # What had a row when the session began, and another number now, was not replaced by a program that fakeroot saw.
+        # What had a row when the session began, and another number now, was not replaced by a program: its row would be gone.
         started = (self.at_start[number] for number in row_without_file if number in self.at_start)
         lost += [path for path in started if stat.S_ISREG(self._above(path))]
         if lost:

@@ -1,0 +1,104 @@
+"""What this process shares with the processes that wait for it: copies of their descriptors, and their root directory.
+
+A copy of a descriptor is made by a pidfd, which stays the same process's, whatever number another one gets later. The root is one
+directory for all processes of a script until one of them calls chroot(2): they have no namespaces of their own.
+
+Only the standard library is used: the session's processes import this at their start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+_PIDFD_GETFD = 438  # the same number on every architecture
+_MOST = 64
+_NONE = -1
+_libc = ctypes.CDLL(None, use_errno=True)
+_call = _libc.syscall
+_call.restype = ctypes.c_long
+
+
+class _Shared:
+    """What is held from one call to the next."""
+
+    def __init__(self) -> None:
+        self.root: int | None = None
+        self.processes: dict[int, int] = {}
+        """A pidfd of each process; -1 for one that none is to be had of."""
+
+
+_shared = _Shared()
+
+
+def begin(script: int) -> None:
+    """Share the root of a script, which has not begun."""
+    forget_root()
+    _shared.root = os.open(f"/proc/{script}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def end() -> None:
+    """Share nothing any more."""
+    forget_root()
+    _forget_processes()
+
+
+def forget_root() -> None:
+    """Let each process have a root of its own from now on."""
+    if _shared.root is not None:
+        os.close(_shared.root)
+    _shared.root = None
+
+
+def root() -> int | None:
+    """Give the root of all processes, which stays open; nothing where each may have another."""
+    return _shared.root
+
+
+def share(process: int, number: int) -> int | None:
+    """Copy a descriptor of a process; nothing where it can only be had by its name in /proc. Raises ``EBADF``."""
+    handle = _shared.processes.get(process)
+    if handle is None:
+        handle = _hold(process)
+    if handle == _NONE:
+        return None
+    try:
+        return copy(handle, number)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise
+        # It ended, and another one has its number; or a container forbids this, or a security module does.
+        os.close(handle)
+        if error.errno == errno.ESRCH:
+            del _shared.processes[process]
+        else:
+            _shared.processes[process] = _NONE
+    return None
+
+
+def copy(handle: int, number: int) -> int:
+    """Copy a descriptor of the process that a pidfd holds."""
+    result: int = _call(_PIDFD_GETFD, handle, number, 0)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _hold(process: int) -> int:
+    if len(_shared.processes) >= _MOST:
+        _forget_processes()
+    try:
+        handle = os.pidfd_open(process)
+    except OSError:  # a thread
+        handle = _NONE
+    _shared.processes[process] = handle
+    return handle
+
+
+def _forget_processes() -> None:
+    for handle in _shared.processes.values():
+        if handle != _NONE:
+            os.close(handle)
+    _shared.processes.clear()
