@@ -2,38 +2,72 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from rootless_layer import given
 from rootless_layer.errors import InputError, SourceError, reason
-from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, check_digest, check_size, layer_type
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, check_sha256
 from rootless_layer.system.machine import of_reading, unreadable
 from rootless_layer.tar.compression import BlobWriter, Compression
 from rootless_layer.tar.decompression import decompressed
 from rootless_layer.tar.parallel import Streams
 from rootless_layer.tree import mtree
+from rootless_layer.tree.archive import Archive
 from rootless_layer.tree.tree import Tree
+
+from .description import LAYER_JSON, Description, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
 
 _PART_BYTES = 1 << 20
 _MOST_JSON_BYTES = 64 << 20
 
 
+class Remote(Protocol):
+    """What a registry has, and is to be brought here when somebody reads it."""
+
+    @property
+    def is_here(self) -> bool:
+        """Say whether it was brought here."""
+
+    @property
+    def kind(self) -> str:
+        """Say how it is compressed, by its media type; ``""`` where that is no layer's."""
+
+    def bring(self, count: Callable[[int], object]) -> None:
+        """Bring it here, and tell ``count`` of bytes as they come; what is here stays."""
+
+
 @attrs.frozen(slots=True)
 class Piece:
-    """A run of bytes in a file: where it begins and how long it is, and what messages call the file."""
+    """A run of bytes in a file: where it begins and how long it is, and what messages call the file.
 
-    path: str
+    Of what is ``remote`` the file is there as soon as its ``path`` is asked for.
+    """
+
+    _path: str
     size: int
     offset: int = 0
-    name: str = attrs.field(default=attrs.Factory(lambda piece: piece.path, takes_self=True), kw_only=True)
+    name: str = attrs.field(default=attrs.Factory(lambda piece: piece._path, takes_self=True), kw_only=True)  # noqa: SLF001
+    remote: Remote | None = attrs.field(default=None, eq=False, repr=False, kw_only=True)
+
+    @property
+    def path(self) -> str:
+        """Give the file's path; what is remote is brought there, and raises what that raises."""
+        if self.remote is not None:
+            self.remote.bring(_uncounted)
+        return self._path
+
+    @property
+    def is_here(self) -> bool:
+        """Say whether the bytes are on this machine."""
+        return self.remote is None or self.remote.is_here
 
     def copy(self, consume: Callable[[memoryview], object]) -> None:
         """Give the bytes to ``consume``, a part at a time, each valid until the next has been taken.
@@ -75,21 +109,26 @@ class LayerBlob:
 
     ``piece`` holds a *stored* blob; a *derived* one's bytes are made again from the files
     that ``listing``, a path, names, or those of its ``tree``, compressed at ``level``. A stored
-    one of ours has a listing as well. ``uncompressed_size`` is in bytes, -1 where nobody said
+    one of ours has a listing as well. ``uncompressed_size`` is in bytes, ``None`` where nobody said
     it. A ``trusted`` blob's bytes need not be checked: this process wrote and hashed them, to
-    where nobody else writes, or the cache answers for them. ``upon`` is the chain ID of the base
-    that the layer was built upon, ``""`` where there was none or nobody said it.
+    where nobody else writes, or the cache answers for them. A ``pending`` one's digests only stand for those that it will
+    have once its ``tree`` is written: :meth:`make_plain` gives it with these. ``upon`` is the chain ID of the base
+    that the layer was built upon, ``""`` where there was none or nobody said it. ``created_by`` and ``comment``
+    are for an image's history, ``""`` where nobody gave them.
     """
 
     descriptor: Descriptor
-    diff_id: str = attrs.field(validator=check_digest)
+    diff_id: str = attrs.field(validator=check_sha256)
     piece: Piece | None = None
-    uncompressed_size: int = -1
+    uncompressed_size: int | None = None
     listing: str = ""
-    level: int = -1
+    level: int | None = None
     tree: Tree | None = attrs.field(default=None, eq=False, repr=False)
     trusted: bool = attrs.field(default=False, eq=False)
+    pending: bool = attrs.field(default=False, eq=False)
     upon: str = attrs.field(default="", eq=False)
+    created_by: str = attrs.field(default="", eq=False)
+    comment: str = attrs.field(default="", eq=False)
 
     def copy(self, consume: Callable[[memoryview], object], streams: Streams | None = None) -> None:
         """Give the blob's bytes to ``consume``, a part at a time, and check them on their way.
@@ -101,27 +140,44 @@ class LayerBlob:
         if self.trusted and self.piece is not None:
             self.piece.copy(consume)
             return
-        kind: Any = "none" if self.piece else _kind(self.descriptor)
-        compression = Compression() if kind == "none" else Compression(kind, self.level)
-        with BlobWriter(compression, _Sink(consume), parts_last=True) as writer:  # type: ignore[arg-type]
+        compression = Compression() if self.piece else self._compression()
+        with BlobWriter(compression, _Passing(consume)) as writer:
             if self.piece is None:
-                self._make(writer.write, streams)
+                self._make(writer, streams)
             else:
                 self.piece.copy(writer.write)
             writer.finish()
         self._check(writer, self.descriptor.digest, self.descriptor.size)
 
     def copy_plain(self, consume: Callable[[memoryview], object], streams: Streams | None = None) -> int:
-        """Give the layer's tar to ``consume``, not compressed, and check it as :meth:`copy` does; give its size in bytes."""
-        with BlobWriter(Compression(), _Sink(consume), parts_last=True) as writer:  # type: ignore[arg-type]
+        """Give the layer's tar to ``consume``, not compressed, and give its size in bytes.
+
+        ``streams`` are as of :meth:`copy`, which checks the bytes in the same way and raises the same.
+        """
+        with BlobWriter(Compression(), _Passing(consume)) as writer:
             if self.piece is None:
-                self._make(writer.write, streams)
+                self._make(writer, streams)
             else:
                 for part in decompressed(self.piece.path, offset=self.piece.offset, size=self.piece.size):
                     writer.write(memoryview(part))
             writer.finish()
-        self._check(writer, self.diff_id, writer.size if self.uncompressed_size < 0 else self.uncompressed_size)
+        self._check(writer, self.diff_id, writer.size if self.uncompressed_size is None else self.uncompressed_size)
         return writer.size
+
+    def make_plain(self, consume: Callable[[memoryview], object], streams: Streams | None = None) -> LayerBlob:
+        """Give the tar of a pending layer to ``consume``, and give the layer as it is then: derived, with digests.
+
+        ``streams`` are as of :meth:`copy`. Raises :class:`SourceError` where a source changed since its tree was read, or the tar
+        has not the size that was said.
+        """
+        with BlobWriter(Compression(), _Passing(consume)) as writer:
+            self._make(writer, streams)
+            writer.finish()
+        if writer.size != self.uncompressed_size:
+            message = f"a layer has {writer.size} bytes, and should have {self.uncompressed_size}"
+            raise SourceError(message, hint="A source changed meanwhile: build again.")
+        descriptor = Descriptor(MEDIA_TYPES["none"], writer.digest, writer.size)
+        return attrs.evolve(self, descriptor=descriptor, diff_id=writer.diff_id, pending=False)
 
     def verify(self) -> None:
         """Read or make the blob's bytes and check them; raises as :meth:`copy` does."""
@@ -135,14 +191,19 @@ class LayerBlob:
         """Give the size of the layer's tar in bytes, which takes reading all of it where nobody said it."""
         if self.descriptor.media_type == MEDIA_TYPES["none"]:
             return self.descriptor.size
-        return self.uncompressed_size if self.uncompressed_size >= 0 else self.verify_plain()
+        return self.verify_plain() if self.uncompressed_size is None else self.uncompressed_size
 
-    def _make(self, consume: Callable[[memoryview], object], streams: Streams | None) -> None:
+    def _compression(self) -> Compression:
+        """Give how a derived layer's blob is compressed."""
+        kind = kind_of(self.descriptor)
+        return Compression(kind) if kind == "none" or self.level is None else Compression(kind, self.level)
+
+    def _make(self, writer: BlobWriter, streams: Streams | None) -> None:
         if streams is not None:
-            streams.copy(consume)
+            streams.copy(writer.write, writer.cut)
             return
         with ahead([self]) as alone:
-            alone.copy(consume)
+            alone.copy(writer.write, writer.cut)
 
     def read_tree(self) -> Tree:
         """Give what a derived layer is made of; raises :class:`InputError` and :class:`SourceError` for a bad listing."""
@@ -151,8 +212,9 @@ class LayerBlob:
         try:
             with open(self.listing, "rb") as file:
                 stands = mtree.root_stands(file)
+                stored = mtree.stored(file)
                 entries = mtree.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing)
-                return Tree.of(entries, whiteouts=True, root_stands=stands)
+                return attrs.evolve(Tree.of(entries, whiteouts=True, root_stands=stands), stored=stored)
         except OSError as error:
             raise unreadable(error, self.listing, hint="Build the layer again.") from error
 
@@ -168,26 +230,27 @@ class LayerBlob:
 
 def ahead(layers: Iterable[LayerBlob], *, processes: int | None = None) -> Streams:
     """Begin to make the tars of those layers that are derived, in their order; ``processes`` as of :class:`Streams`."""
-    return Streams([layer.read_tree().archived() for layer in layers if layer.piece is None], processes=processes)
+    return Streams([Archive.of(layer.read_tree()) for layer in layers if layer.piece is None], processes=processes)
+
+
+def _uncounted(_number: int) -> None:
+    """Take a number that nobody is told."""
 
 
 def _forget(_part: memoryview) -> None:
     """Take bytes that are only to be checked."""
 
 
-class _Sink:
+class _Passing:
     """What looks like a file to write to: it passes the bytes on."""
 
     def __init__(self, consume: Callable[[memoryview], object]) -> None:
         self.consume = consume
 
-    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
+    def write(self, data: bytes | memoryview, /) -> int:
         with memoryview(data) as part:
             self.consume(part)
         return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: what is written is passed on at once."""
 
 
 def open_layer(folder: str | os.PathLike[str]) -> LayerBlob:
@@ -198,17 +261,13 @@ def open_layer(folder: str | os.PathLike[str]) -> LayerBlob:
     :raises InputError: for a directory that is no layer, or not whole. :class:`SourceError` is raised where nothing is there.
     """
     folder = given.path("folder", folder)
-    path = Path(folder, "layer.json")
+    path = Path(folder, LAYER_JSON)
     try:
-        said = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         message = f"{folder}: is not a layer: {path.name} cannot be read: {reason(error)}"
         raise of_reading(error)(message, hint="Give a directory that `rootless-layer build -o` made.") from error
-    try:
-        layer = _described(said, path)
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        message = f"{path}: does not describe a layer: {reason(error)}"
-        raise InputError(message, hint="Build the layer again.") from error
+    layer = _described(Description.parse(data, str(path)), path)
     if layer.piece is None:
         return layer
     blob, size = Path(layer.piece.path), layer.piece.size
@@ -222,20 +281,10 @@ def open_layer(folder: str | os.PathLike[str]) -> LayerBlob:
     return layer
 
 
-def _described(said: Any, path: Path) -> LayerBlob:  # noqa: ANN401 - JSON
-    """Read what ``layer.json`` says of its blob."""
-    descriptor = Descriptor(layer_type(said["mediaType"]), said["digest"], said["size"])
-    check_size(None, attrs.fields(Descriptor).size, said["uncompressedSize"])
-    listed, upon = path.with_name(said["listing"]), str((said.get("madeFrom") or {}).get("base", ""))
-    if b"\0" in os.fsencode(listed):
-        raise ValueError(said["listing"])
-    if said["blob"] == "stored":
-        blob = path.parent / "blobs/sha256" / descriptor.digest.removeprefix("sha256:")
-        piece = Piece(str(blob), descriptor.size)
-        return LayerBlob(descriptor, said["diffId"], piece, said["uncompressedSize"], str(listed), upon=upon)
-    level = Compression(_kind(descriptor), said["madeFrom"]["level"]).level
-    return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], str(listed), level, upon=upon)
-
-
-def _kind(descriptor: Descriptor) -> Any:  # noqa: ANN401 - a literal
-    return descriptor.media_type.partition("+")[2] or "none"
+def _described(said: Description, path: Path) -> LayerBlob:
+    """Give what ``layer.json``, at that path, says of its blob."""
+    stored = str(path.parent / "blobs/sha256" / said.descriptor.digest.removeprefix("sha256:"))
+    piece = Piece(stored, said.descriptor.size) if said.blob == "stored" else None
+    layer = LayerBlob(said.descriptor, said.diff_id, piece, said.uncompressed_size, str(path.with_name(said.listing)), said.level)
+    upon, created_by, comment = map(said.text, ("base", "createdBy", "comment"))
+    return attrs.evolve(layer, upon=upon, created_by=created_by, comment=comment)

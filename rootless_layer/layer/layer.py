@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from rootless_layer.errors import InputError, reason
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.progress import Progress
+from rootless_layer.store.closure import StorePath
+from rootless_layer.store.order import needed_first
 from rootless_layer.system.files import WritebackFile
 from rootless_layer.system.fork import Child, may_fork, uninterrupted
 from rootless_layer.system.replace import make_folder
 from rootless_layer.tar.compression import BlobWriter
 from rootless_layer.tar.parallel import serialise
+from rootless_layer.tree.archive import Archive
 from rootless_layer.tree.mtree import lines
 
 from .blob import open_layer
-from .made import BLOBS, LAYER_JSON, LISTING
+from .description import LAYER_JSON, LISTING, Description
+from .made import BLOBS
+from .segments import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.plan.spec import Blob, LayerSpec
     from rootless_layer.tree.tree import Tree
+
+    from .segments import Segments
 
 _FEW = 1000  # entries are listed in less time than a fork takes
 
@@ -50,22 +56,20 @@ class Layer:
     """Where ``layer.json``, the listing and, of a *stored* layer, the blob lie."""
     blob: Blob
     """Whether the blob is *stored*, or *derived*: made again from the files that the listing names."""
-    made_from: Mapping[str, Any] = attrs.field(repr=False)
+    made_from: Mapping[str, object] = attrs.field(repr=False)
     """What the layer was made from, as ``layer.json`` has it."""
     _tree: Tree | None = attrs.field(default=None, eq=False, repr=False)
 
     @classmethod
     def at(cls, directory: Path) -> Layer:
-        """Read ``layer.json``; raises :class:`InputError` where a directory has none of this form."""
+        """Read ``layer.json`` of a ``directory``; raises :class:`InputError` where there is none of this form."""
         path = directory / LAYER_JSON
         try:
-            said = json.loads(path.read_bytes())
-            descriptor = Descriptor(said["mediaType"], said["digest"], said["size"])
-            size, entries = said["uncompressedSize"], said["entries"]
-            return cls(descriptor, said["diffId"], size, entries, directory, said["blob"], said["madeFrom"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            message = f"{path}: does not describe a layer: {reason(error)}"
+            said = Description.parse(path.read_bytes(), str(path))
+        except OSError as error:
+            message = f"{path}: cannot be read: {reason(error)}"
             raise InputError(message, hint="Build the layer again.") from error
+        return cls(said.descriptor, said.diff_id, said.uncompressed_size, said.entries, directory, said.blob, said.made_from)
 
     @property
     def tree(self) -> Tree:
@@ -79,16 +83,19 @@ class Layer:
         """Give the layer as an image takes it; raises as :func:`rootless_layer.open_layer`."""
         return open_layer(self.directory)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Give what ``layer.json`` says."""
-        return self.descriptor.to_json() | {
-            "diffId": self.diff_id,
-            "uncompressedSize": self.uncompressed_size,
-            "entries": self.entries,
-            "blob": self.blob,
-            "listing": LISTING,
-            "madeFrom": dict(self.made_from),
-        }
+        return Description(
+            descriptor=self.descriptor, diff_id=self.diff_id, uncompressed_size=self.uncompressed_size, entries=self.entries,
+            blob=self.blob, made_from=self.made_from,
+        ).to_json()  # fmt: skip
+
+
+def in_order(tree: Tree, spec: LayerSpec) -> Tree:
+    """Give a tree that has its store paths in the order in which a layer of this spec has them."""
+    if spec.closure is None:
+        return tree
+    return attrs.evolve(tree, stored=tuple(os.fsencode(path.path).lstrip(b"/") for path in needed_first(spec.closure)))
 
 
 def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
@@ -99,36 +106,49 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
     tell: Callable[[Progress], object],
     *,
     processes: int | None = None,
+    segments: Segments | None = None,
 ) -> Layer:
     """Write a layer of which all that it is for is known into a directory: blob, listing and ``layer.json``.
 
-    ``processes`` is as of :func:`serialise`; with 0 the listing has none of its own either.
+    ``processes`` is as of :func:`serialise`; with 0 the listing has none of its own either. What ``segments`` know
+    of the layer is not computed again, and what they learn lies beside it then.
     """
-    entries = tree.archived()
-    total = sum([entry.size for entry in entries if entry.link is None])
+    tree = in_order(tree, spec)
+    archive = Archive.of(tree)
+    total = sum(archive.table.sizes)
     with contextlib.ExitStack() as stack:
         file = None
         if blob == "stored":
             make_folder(folder / BLOBS)
             file = stack.enter_context(WritebackFile(folder / BLOBS / "blob"))
-        writer = stack.enter_context(BlobWriter(spec.compression, file, parts_last=True))
+        beginning = stack.enter_context(begun(segments, spec, archive, stored=file is not None))
+        if beginning is not None and file is not None:
+            beginning.copy(file)
+        known = None if beginning is None else beginning.known
+        writer = stack.enter_context(BlobWriter(spec.compression, file, known))
 
         def consume(part: memoryview) -> None:
             writer.write(part)
-            tell(Progress("write", writer.uncompressed_size, total, entries=len(entries)))
+            tell(Progress("write", writer.uncompressed_size, total, entries=len(archive)))
 
         listed = stack.enter_context(_listing(tree, folder, relative=blob == "derived", fork=processes != 0))
-        serialise(entries, consume, processes=processes)
+        unknown = archive if beginning is None else archive.behind(beginning.count)
+        serialise(unknown, consume, writer.cut, processes=processes)
         writer.finish()
+        if beginning is not None and segments is not None:
+            segments.keep(spec, beginning, folder)
         listed()
         if file is not None:
-            file.settle()
+            file.sync()
     if blob == "stored":
         (folder / BLOBS / "blob").rename(folder / BLOBS / writer.digest.removeprefix("sha256:"))
     descriptor = Descriptor(MEDIA_TYPES[spec.compression.kind], writer.digest, writer.size)
-    layer = Layer(descriptor, writer.diff_id, writer.uncompressed_size, len(tree), folder, blob, made_from(spec), tree)
-    (folder / LAYER_JSON).write_text(json.dumps(layer.to_json(), indent=2, sort_keys=True) + "\n")
-    return layer
+    said = Description(
+        descriptor=descriptor, diff_id=writer.diff_id, uncompressed_size=writer.uncompressed_size, entries=len(tree),
+        blob=blob, made_from=made_from(spec),
+    )  # fmt: skip
+    said.write(folder)
+    return Layer(descriptor, said.diff_id, said.uncompressed_size, said.entries, folder, blob, said.made_from, tree)
 
 
 @contextlib.contextmanager
@@ -152,19 +172,31 @@ def _listing(tree: Tree, folder: Path, *, relative: bool, fork: bool) -> Iterato
             child.stop()
 
 
-def made_from(spec: LayerSpec) -> dict[str, Any]:
+def _by_name(path: str) -> str:
+    """Leave out a store path's digest: Nix would find in it a reference to a tree of which the layer may have only links."""
+    stored = StorePath.containing(path) if path.startswith("/") else None
+    return path if stored is None else path.replace(f"{stored.store_dir}/{stored.digest}-", "")
+
+
+def made_from(spec: LayerSpec) -> dict[str, object]:
     """Tell what a layer was made from, the same on every machine."""
-    made: dict[str, Any] = {"epoch": spec.source_date_epoch, "level": spec.compression.level}
+    made: dict[str, object] = {"epoch": spec.source_date_epoch, "level": spec.compression.level}
+    made |= {name: value for name, value in (("createdBy", spec.created_by), ("comment", spec.comment)) if value}
     if spec.base is not None:
         made["base"] = spec.base.chain_id
     if spec.closure is not None:
         made["closure"] = [path.path for path in spec.closure.paths]
     if spec.copy_to_root:
-        made["contents"] = list(spec.copy_to_root)
+        made["contents"] = [_by_name(path) for path in spec.copy_to_root]
+    if spec.copies:
+        made["copies"] = [{"sources": list(copy.sources), "destination": copy.destination} for copy in spec.copies]
     if spec.rootfs:
         made["rootfs"] = spec.rootfs
     if spec.scripts:
         made["view"] = spec.view
+        if spec.network != "none":  # of the bytes that came from there no digest is in the key
+            made["network"] = spec.network
+        made |= {name: value for name in ("user", "workdir") if (value := getattr(spec, name))}
         made["scripts"] = [
             {
                 "name": script.name,

@@ -16,21 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rootless_layer.oci.descriptor import DOCKER_INDEX, INDEX, canonical, is_digest
+from rootless_layer.errors import InputError
+from rootless_layer.oci.descriptor import DOCKER_INDEX, INDEX, canonical, is_sha256
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.replace import ASIDE
 from rootless_layer.system.temporary import left_behind
+
+from .description import LAYER_JSON, LISTING, Description
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-LAYER_JSON, LISTING, BLOBS, FILES = "layer.json", "layer.mtree", "blobs/sha256", "files"
+BLOBS, FILES = "blobs/sha256", "files"
 LAYERS_JSON, LAYERS = "layers.json", "layers"
 IMAGE_JSON, LISTINGS = "image.json", "listings"
 INDEX_JSON, OCI_LAYOUT = "index.json", "oci-layout"
 _OWN_FILE = re.compile(rb" contents=(files/[0-9a-f]{64})$", re.MULTILINE)
-_UNREADABLE = (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError)
+_UNREADABLE = (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError, InputError)
 
 
 @attrs.frozen(slots=True)
@@ -113,20 +116,18 @@ def _read(path: Path) -> bytes:
 
 
 def _blob(digest: object) -> str:
-    if not is_digest(digest):
+    if not is_sha256(digest):
         raise ValueError(digest)
     return f"{BLOBS}/{str(digest).removeprefix('sha256:')}"
 
 
 def _layer(folder: Path) -> set[str]:
-    said = json.loads(_read(folder / LAYER_JSON))
-    blob = _blob(said["digest"])
-    _blob(said["diffId"])
-    if said["listing"] != LISTING or said["blob"] not in {"stored", "derived"}:
-        raise ValueError(said)
+    said = Description.parse(_read(folder / LAYER_JSON), LAYER_JSON)
+    if said.listing != LISTING:
+        raise ValueError(said.listing)
     names = {LAYER_JSON, LISTING}
-    if said["blob"] == "stored":
-        return names | {blob}
+    if said.blob == "stored":
+        return names | {_blob(said.descriptor.digest)}
     files = folder / FILES
     if files.is_dir() and (folder / LISTING).is_file():
         names |= {name.decode() for name in _OWN_FILE.findall(_read(folder / LISTING))}

@@ -14,12 +14,13 @@ import attrs
 
 from rootless_layer import given
 from rootless_layer.errors import InputError, reason
-from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor, sha256
 from rootless_layer.plan.plan import plan
 from rootless_layer.plan.spec import Blob, LayerSpec
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.store.closure import Closure
 from rootless_layer.store.layering import MOST_LAYERS, POPULAR, ByList, BySize, split
+from rootless_layer.store.layering_balanced import Balanced
 from rootless_layer.store.layering_pipeline import STEPS, Pipeline
 from rootless_layer.store.nar_size import nar_sizes
 from rootless_layer.system.files import WritebackFile
@@ -29,23 +30,28 @@ from rootless_layer.system.replace import aside, check_replaceable, settle, writ
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tar import libarchive
 from rootless_layer.tar.compression import BlobWriter, Compression
-from rootless_layer.tar.parallel import serialise
-from rootless_layer.tar.write import data_size
+from rootless_layer.tar.parallel import serialise, tar_size
+from rootless_layer.tree.archive import Archive
+from rootless_layer.tree.table import Table
 
 from .blob import LayerBlob, Piece, open_layer
 from .contents import store_paths
-from .layer import write_layer
+from .layer import in_order, write_layer
 from .made import CLOSURE_LAYERS, LAYERS_JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rootless_layer.store.closure import StorePath
     from rootless_layer.store.layering import Strategy
     from rootless_layer.tree.tree import Entry, Tree
 
+    from .segments import Segments
+
 _LARGE_BYTES = 64 << 20
+_SIZED: Mapping[str, Callable[[Mapping[StorePath, int]], Strategy]] = {"size": BySize, "balanced": Balanced}
 _MADE = struct.Struct("=32s32sQQ")
-_HINT = "Give `popularity`, `size`, or a JSON file with a list of groups or a layeringPipeline."
+_HINT = "Give `popularity`, `size`, `balanced`, or a JSON file with a list of groups or a layeringPipeline."
 
 
 def build_layers(  # noqa: PLR0913 - as many things decide the layers
@@ -60,20 +66,30 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     compression: Compression | None = None,
     set_times: bool = False,
     allow_sparse: bool = False,
+    link_identical: bool = False,
     blob: Blob = "derived",
 ) -> tuple[LayerBlob, ...]:
-    """Split a ``closure`` into at most ``max_layers`` layers and put them below the directory ``output``, whole or not at all.
+    """Split a closure into layers and put them below a directory, whole or not at all.
 
-    The ``strategy`` says which store paths share a layer. The layers are given in their order, the lowest first.
-    Unless the ``blob`` is to be *stored* they are *derived*: of each there is what describes it, and the bytes come
-    again from the store paths, each of which is read once here. In the directory they are ``00``, ``01``, …, each as
-    :func:`.build_layer` would have put it there, and ``layers.json`` lists them in order. ``source_date_epoch``,
-    ``uid``, ``gid``, ``compression`` and ``allow_sparse`` are as in :class:`LayerSpec`; with ``set_times`` everything
-    has the time ``source_date_epoch``, also what is older. The same closure gives the same layers.
+    In the directory they are ``00``, ``01``, …, each as :func:`.build_layer` would have put it there, and
+    ``layers.json`` lists them in order. The same closure gives the same layers.
 
-    Raises :class:`ClosureError` for a closure that is not whole or not there, what
-    :func:`.store.layering.split` raises, :class:`SourceError` for what cannot be read, and
-    :class:`OutputError` where the output cannot be written.
+    :param closure: store paths with all that they refer to.
+    :param max_layers: how many layers there may be, from 1.
+    :param output: a directory's path. It takes the place of an earlier output of this kind or of an empty directory.
+    :param strategy: says which store paths share a layer.
+    :param source_date_epoch: the latest time in the layers, in seconds since 1970.
+    :param uid: the user who owns everything.
+    :param gid: the group that owns everything.
+    :param compression: how the blobs are stored; not compressed where it is not given.
+    :param set_times: gives everything the time ``source_date_epoch``, also what is older.
+    :param allow_sparse: whether a file may have more than 1 GiB of holes, as in :class:`LayerSpec`.
+    :param link_identical: whether files of the same bytes in one layer are hard links of one, as in :class:`LayerSpec`.
+    :param blob: ``derived`` writes only the descriptions from which the blobs are made again, out of the store paths;
+        ``stored`` writes the blobs.
+    :returns: the layers in their order, the lowest first.
+    :raises ClosureError: for a closure that is not whole or not there. What :func:`split` raises is raised as well,
+        :class:`SourceError` for what cannot be read, and :class:`OutputError` where the output cannot be written.
     """
     given.instance("closure", closure, Closure, "a Closure")
     given.one_of("blob", blob, Blob)
@@ -89,6 +105,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
         gid=gid,
         compression=Compression() if compression is None else compression,
         allow_sparse=allow_sparse,
+        link_identical=link_identical,
     )
     closure.check()
     specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, max_layers, strategy)]
@@ -96,6 +113,17 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
         names = write_layers(specs, folder, blob, set_times=set_times)
         (folder / LAYERS_JSON).write_text(json.dumps({"layers": names}, indent=2) + "\n")
     return tuple(open_layer(str(target / name)) for name in names)
+
+
+def layers_left(most: int, taken: int, by: str, *, hint: str) -> int:
+    """Count the layers that an image of at ``most`` so many has for its closure, where others have ``taken`` some.
+
+    Raises :class:`InputError` where none is left: ``by`` says which they are, the hint names the option.
+    """
+    if taken >= most:
+        message = f"of {most} layers{by}: none is left for the closure"
+        raise InputError(message, hint=hint)
+    return most - taken
 
 
 @attrs.frozen
@@ -120,11 +148,8 @@ class Splitting:
             closure = closure.only([path for path in closure.paths if path not in there])
         if not closure.paths:
             return []
-        left = self.most - len(below) - above
-        if left < 1:
-            taken = f"{len(below)} are the base's and {above} are put on top"
-            message = f"of {self.most} layers, {taken}: none is left for the closure"
-            raise InputError(message, hint="Allow more with --max-layers, or max-layers in a file.")
+        by = f", {len(below)} are the base's and {above} are put on top"
+        left = layers_left(self.most, len(below) + above, by, hint="Allow more with --max-layers, or max-layers in a file.")
         return [attrs.evolve(self.asked, closure=closure.only(group)) for group in split(closure, left, self.strategy)]
 
     def groups(self, below: Sequence[LayerBlob], above: int) -> list[list[str]]:
@@ -138,10 +163,18 @@ class Splitting:
         return [attrs.evolve(self.asked, closure=self.closure.only([known[path] for path in group])) for group in groups]
 
 
-def write_layers(
-    specs: Sequence[LayerSpec], folder: Path, blob: Blob, *, set_times: bool = False, progress: Report = silent
+def write_layers(  # noqa: PLR0913 - which, where to, and how
+    specs: Sequence[LayerSpec],
+    folder: Path,
+    blob: Blob,
+    *,
+    set_times: bool = False,
+    progress: Report = silent,
+    segments: Segments | None = None,
 ) -> list[str]:
     """Write layers of store paths into a directory of their own each, in processes of their own; give their names there.
+
+    ``segments`` are as of :func:`.write_layer`.
 
     Raises what :func:`build_layers` raises, and :class:`OSError`.
     """
@@ -155,7 +188,8 @@ def write_layers(
         tree = plan(spec).tree
         if set_times:
             tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=spec.source_date_epoch) for entry in tree if entry.path})
-        write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=_producers(tree.archived()))
+        processes = _producers(tree.archived())
+        write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=processes, segments=segments)
         settle(place)
 
     libarchive.load()  # here, and not in each child
@@ -179,27 +213,27 @@ def make_layers(specs: Sequence[LayerSpec], folder: str = "", progress: Report =
         nonlocal total
         numbers = _heaviest_first(specs)
         for number in numbers:
-            trees[number] = plan(specs[number]).tree
+            trees[number] = in_order(plan(specs[number]).tree, specs[number])
             if number == numbers[0]:
                 yield number
-        sizes = {number: sum(map(data_size, tree)) for number, tree in trees.items()}
+        sizes = {number: sum(Table.of(tree.archived()).sizes) for number, tree in trees.items()}
         total = sum(sizes.values())
         yield from sorted(numbers[1:], key=lambda number: -sizes[number])
 
     def make(number: int) -> None:
-        entries = trees[number].archived()
+        archive = Archive.of(trees[number])
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(WritebackFile(f"{folder}/{number}")) if folder else None
-            writer = stack.enter_context(BlobWriter(specs[number].compression, file, parts_last=True))
+            writer = stack.enter_context(BlobWriter(specs[number].compression, file))
 
             def consume(part: memoryview) -> None:
                 writer.write(part)
                 done.set(number, writer.uncompressed_size)
 
-            serialise(entries, consume, processes=_producers(entries))
+            serialise(archive, consume, writer.cut, processes=_producers(archive.table))
             writer.finish()
             if file is not None:
-                file.settle()
+                file.sync()
         digests = [bytes.fromhex(digest.removeprefix("sha256:")) for digest in (writer.digest, writer.diff_id)]
         _MADE.pack_into(told, number * _MADE.size, *digests, writer.size, writer.uncompressed_size)
 
@@ -215,25 +249,43 @@ def make_layers(specs: Sequence[LayerSpec], folder: str = "", progress: Report =
     return tuple(layers)
 
 
+def plan_layers(specs: Sequence[LayerSpec], progress: Report = silent) -> tuple[LayerBlob, ...] | None:
+    """Give layers of store paths whose bytes nobody has read yet: *pending* ones, for an archive that takes digests last.
+
+    There are none where the size of one cannot be known before (:func:`.tar_size`). Raises what :func:`build_layers` raises.
+    """
+    progress(Progress("layers"))
+    layers = []
+    for number, spec in enumerate(specs):
+        tree = in_order(plan(spec).tree, spec)
+        size = tar_size(tree.archived())
+        if size is None:
+            return None
+        stands_for = sha256(f"pending layer {number}".encode())
+        descriptor = Descriptor(MEDIA_TYPES["none"], stands_for, size)
+        layers.append(LayerBlob(descriptor, stands_for, None, size, tree=tree, pending=True))
+    return tuple(layers)
+
+
 def _producers(entries: Sequence[Entry]) -> int | None:
     """Say how many processes make a layer's tar: others work on other layers meanwhile, so only a large one has its own."""
-    return None if sum(map(data_size, entries)) > _LARGE_BYTES else 0
+    return None if sum(Table.of(entries).sizes) > _LARGE_BYTES else 0
 
 
 def read_strategy(name: str, closure: Closure) -> Strategy:
-    """Give the strategy of a name: ``popularity``, ``size``, or a JSON file's.
+    """Give the strategy of a name: ``popularity``, ``size``, ``balanced``, or a JSON file's.
 
     The file has a list. It is a ``layeringPipeline`` where an item of it begins with the name
     of a step, or is anything but a list of strings; else it is a list of groups, for
-    :class:`.ByList`. For ``size``, a path whose size the closure does not have is
-    measured. Raises :class:`InputError` for what is neither, and what the strategies raise.
+    :class:`.ByList`. For ``size`` and ``balanced``, a path whose size the
+    closure does not have is measured. Raises :class:`InputError` for what is neither, and what the strategies raise.
     """
     name = given.path("name", name)
     given.instance("closure", closure, Closure, "a Closure")
     if name == "popularity":
         return POPULAR
-    if name == "size":
-        return BySize(nar_sizes(closure))
+    if name in _SIZED:
+        return _SIZED[name](nar_sizes(closure))
     try:
         said = json.loads(Path(name).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
