@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from rootless_layer.errors import InputError
-from rootless_layer.layer.contents import ROOT, Contents, merge, read_contents
+from rootless_layer.layer.contents import ROOT, Contents, apply_layers, read_contents
 from rootless_layer.layer.soundness import Soundness
 from rootless_layer.oci.config import read_json
 from rootless_layer.oci.descriptor import MEDIA_TYPES
@@ -59,6 +59,16 @@ def admit(images: Sequence[NamedImage], tell: Callable[[str], object]) -> None:
             tell(f"warning: {note}")
 
 
+def check_base(image: Image, where: str) -> Image:
+    """Give an image that is to be built upon; raises :class:`InputError` for one whose documents ``validate`` calls invalid."""
+    if problems := image_problems(image, ()):
+        raise InputError(
+            *(f"{where}: {problem}" for problem in problems),
+            hint="`rootless-layer image --base` writes it again with what the options and --config set.",
+        )
+    return image
+
+
 def image_problems(image: Image, names: Iterable[str]) -> list[str]:
     """Say all that is wrong with an image's documents and names; its layers' bytes are not looked at."""
     finder = Finder()
@@ -74,20 +84,25 @@ def image_problems(image: Image, names: Iterable[str]) -> list[str]:
 
 
 def _looked_through(image: Image) -> list[str]:
-    """Check layers that nobody has checked, and give what those on top hide by accident."""
+    """Check layers that nobody has checked, and give what those on top hide by accident.
+
+    Nothing is brought here for it: of an image that is pushed with layers that a registry has, nothing is said.
+    """
+    if not all(layer.piece is None or layer.piece.is_here for layer in image.layers):
+        return []
     own = len(image.layers) - max(image.below, 1)  # the lowest one hides nothing
     tops = [contents_of(layer) for layer in image.layers[len(image.layers) - own :]]
     if all(map(_is_of_closure, tops)) and not any(map(_is_foreign, image.layers)):
         return []
-    seen, finder, tree, foreign = Accidents.of(image.described.get("config") or {}), Finder(), merge(()), True
+    seen, finder, tree, foreign = Accidents.of(image.described.get("config") or {}), Finder(), apply_layers(()), True
     for number, layer in enumerate(image.layers):
         contents = contents_of(layer)
-        changes = contents.changes(tree)
         foreign = foreign and _is_foreign(layer)
-        if foreign:  # what is put on top was made here, and is not known whole
-            Soundness(called(layer), contents, tree, finder, known=True).check(changes.added)
+        # What is put on top was made here, and is not known whole.
+        checked = Soundness(called(layer), contents, tree, finder if foreign else Finder(), known=True)
+        placed, changes = checked.check() if foreign else contents.placed(tree)
         apart = number >= len(image.layers) - own and layer.upon != image.chain_ids[number - 1]
-        seen.see(called(layer), contents, tree, changes, own=apart)  # what is built upon the very tree is meant
+        seen.see(called(layer), placed, tree, changes, own=apart)  # what is built upon the very tree is meant
         changes.apply(tree)
     if finder.problems:
         raise InputError(*map(str, finder.problems), hint="Such an image cannot be unpacked: get or build it again.")
@@ -117,7 +132,7 @@ class Accidents:
     def see(self, where: str, contents: Contents, below: Merged, changes: Changes[Member], *, own: bool) -> None:
         """See a layer, called ``where``, and what it changes of the tree below; of one not ``own`` nothing is said."""
         entries = [member.entry for member in contents.members if not member.is_whiteout]
-        gone, above = contents.removed | contents.emptied, _lookup(below, changes)
+        gone, above = changes.removed | changes.emptied, _lookup(below, changes)
         if own:
             self.notes += [f"{where}: {note}" for note in unmeant(entries, _lookup(below), above, gone)]
         self.needed.see([entry.path for entry in entries], above, where, gone)
@@ -150,7 +165,7 @@ def called(layer: LayerBlob) -> str:
 
 def _is_foreign(layer: LayerBlob) -> bool:
     """Say whether a layer's bytes are from elsewhere: nobody here has compared them with the diff ID."""
-    return layer.piece is not None and not layer.listing and not layer.trusted and layer.uncompressed_size < 0
+    return layer.piece is not None and not layer.listing and not layer.trusted and layer.uncompressed_size is None
 
 
 def _is_of_closure(contents: Contents) -> bool:
@@ -171,7 +186,8 @@ def contents_of(layer: LayerBlob) -> Contents:
             layer.verify()  # bytes that are not what the digest says are the reason, where that is so
             raise
     if layer.tree is not None:
-        entries, stands = list(layer.tree), layer.tree.root_stands
+        entries = [layer.tree.entries[path] for path in layer.tree.entries if not in_store(path)]
+        stands = layer.tree.root_stands
     else:
         with open(layer.listing, "rb") as file:
             stands = mtree.root_stands(file)

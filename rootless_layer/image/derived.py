@@ -19,9 +19,9 @@ import attrs
 
 from rootless_layer.errors import InputError, reason
 from rootless_layer.layer.blob import LayerBlob, Piece
-from rootless_layer.layer.contents import Contents, merge
+from rootless_layer.layer.contents import Contents, apply_layers, files
 from rootless_layer.layer.made import BLOBS, IMAGE_JSON, LISTINGS
-from rootless_layer.oci.descriptor import Descriptor, layer_type
+from rootless_layer.oci.descriptor import MANIFEST, Descriptor, layer_type
 from rootless_layer.oci.documents import config_faults
 from rootless_layer.system.machine import of_reading
 from rootless_layer.system.replace import make_folder
@@ -31,6 +31,8 @@ from rootless_layer.tree.base import Base
 from rootless_layer.tree.tree import Tree, stamp
 
 from .image import Image
+from .referrers import Attachment
+from .stored import kept_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,15 +40,18 @@ if TYPE_CHECKING:
     from rootless_layer.tree.tree import Entry
 
 _VERSION = 1
+_UNKNOWN = -1  # of a size that nobody said
 _HINT = "Build the image again."
 
 
-def write_derived(image: Image, names: Sequence[str], folder: Path, *, passing: str = "") -> None:
+def write_derived(
+    image: Image, names: Sequence[str], folder: Path, *, passing: str = "", attached: Sequence[Attachment] = ()
+) -> None:
     """Write a derived image into an empty directory.
 
     What lies in the directory already is referred to by its path there, and what lies below
     the directory ``passing``, which is to go, is copied; all else is referred to by its
-    absolute path, and has to stay.
+    absolute path, and has to stay. What is ``attached`` are files in it, by their titles.
     """
     own = os.path.realpath(passing) + "/" if passing else "\0"
     folder = Path(os.path.realpath(folder))
@@ -56,12 +61,19 @@ def write_derived(image: Image, names: Sequence[str], folder: Path, *, passing: 
         "names": list(names),
         "config": image.config.decode(),
         "layers": [_described(layer, folder, own) for layer in image.layers],
-    }
+    } | ({"annotations": dict(image.annotations)} if image.annotations else {})
+    if image.kept is not None and image.manifest == image.kept.data:
+        said["manifest"] = image.manifest.decode()
+    if attached:
+        said["attached"] = [{"mediaType": each.media_type, "file": each.title} for each in attached]
+        for each in attached:
+            (folder / each.title).write_bytes(each.data)
     (folder / IMAGE_JSON).write_text(json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _described(layer: LayerBlob, folder: Path, own: str) -> dict[str, Any]:
-    said = layer.descriptor.to_json() | {"diffId": layer.diff_id, "uncompressedSize": layer.uncompressed_size}
+    size = _UNKNOWN if layer.uncompressed_size is None else layer.uncompressed_size
+    said = layer.descriptor.to_json() | {"diffId": layer.diff_id, "uncompressedSize": size}
     name = layer.descriptor.digest.removeprefix("sha256:")
     if layer.piece is None:
         listing = os.path.realpath(layer.listing).removeprefix(f"{folder}/")
@@ -82,8 +94,8 @@ def _kept(folder: Path, name: str) -> str:
     return name
 
 
-def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
-    """Read a derived image and its names; raises :class:`InputError` for what is none."""
+def read_derived(folder: str) -> tuple[Image, tuple[str, ...], tuple[Attachment, ...]]:
+    """Read a derived image, its names and what is attached to it; raises :class:`InputError` for what is none."""
     path = os.path.join(folder, IMAGE_JSON)
     try:
         said = json.loads(Path(path).read_bytes())
@@ -94,16 +106,24 @@ def read_derived(folder: str) -> tuple[Image, tuple[str, ...]]:
         problems = config_faults(config)
         if problems:
             raise InputError(*(f"{path}: in the config: {problem}" for problem in problems), hint=_HINT)
-        image = Image(config, tuple(_layer(layer, folder) for layer in said["layers"]))
+        layers = tuple(_layer(layer, folder) for layer in said["layers"])
+        kept = kept_document(said["manifest"].encode(), MANIFEST) if "manifest" in said else None
+        image = Image(config, layers, annotations=said.get("annotations", {}), kept=kept)
         names = tuple(map(str, said["names"]))
         wanted = said["manifestDigest"]
+        attached = tuple(_attached(each, folder) for each in said.get("attached", ()))
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         message = f"{path}: does not describe an image: {reason(error)}"
         raise of_reading(error)(message, hint=_HINT) from error
     if image.manifest_digest != wanted:
         message = f"{path}: describes the image {image.manifest_digest}, and should describe {wanted}"
         raise InputError(message, hint=_HINT)
-    return image, names
+    return image, names, attached
+
+
+def _attached(said: dict[str, str], folder: str) -> Attachment:
+    title = os.path.basename(said["file"])
+    return Attachment(said["mediaType"], Path(folder, title).read_bytes(), title)
 
 
 def _layer(said: dict[str, Any], folder: str) -> LayerBlob:
@@ -111,10 +131,10 @@ def _layer(said: dict[str, Any], folder: str) -> LayerBlob:
     place = os.path.join(folder, said["listing"] if "listing" in said else said["file"])
     if b"\0" in os.fsencode(place):
         raise ValueError(said)
+    size = said["uncompressedSize"] if said["uncompressedSize"] > _UNKNOWN else None
     if "listing" in said:
-        return LayerBlob(descriptor, said["diffId"], None, said["uncompressedSize"], place, said["level"])
-    piece = Piece(place, descriptor.size, said["offset"])
-    return LayerBlob(descriptor, said["diffId"], piece, said["uncompressedSize"])
+        return LayerBlob(descriptor, said["diffId"], None, size, place, said["level"])
+    return LayerBlob(descriptor, said["diffId"], Piece(place, descriptor.size, said["offset"]), size)
 
 
 def base_of(image: Image, store_dir: str = "/nix/store") -> Base | None:
@@ -126,13 +146,12 @@ def base_of(image: Image, store_dir: str = "/nix/store") -> Base | None:
     """
     if any(layer.piece is not None for layer in image.layers):
         return None
-    merged = merge(_archived(layer) for layer in image.layers)
+    merged = apply_layers(map(_archived, image.layers))
     entries: dict[bytes, Entry] = {}
-    first: dict[int, bytes] = {}  # by a file, the name that carries it: its own, while that is there
-    for path, member in sorted(merged.items()):
-        own = member.entry.path
-        carrier = first.setdefault(id(member), own if merged.get(own) is member else path)
-        entries[path] = attrs.evolve(member.entry, path=path, link=None if carrier == path else carrier)
+    for member, names in files(merged):
+        carrier = member.entry.path if member.entry.path in names else names[0]
+        for path in names:
+            entries[path] = attrs.evolve(member.entry, path=path, link=None if carrier == path else carrier)
     below = os.fsencode(store_dir).lstrip(b"/") + b"/"
     mounted = _mounted(entries, below)
     for path in [path for path in entries if path.startswith(below)]:

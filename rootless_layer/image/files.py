@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import posixpath
+import re
 import stat
 import tarfile
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 DAMAGED = "It is damaged or is no image: get or build it again."
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _MOST_LINKS = 8
+_OF_ANY_BLOB = re.compile(r"blobs/[^/]+/[^/]+")  # whichever counts is compared with its name
 
 
 def in_directory(top: str) -> Callable[[str], Piece | None]:
@@ -26,6 +29,8 @@ def in_directory(top: str) -> Callable[[str], Piece | None]:
     top = os.path.realpath(top)
 
     def find(name: str) -> Piece | None:
+        if "\0" in name:
+            return None
         path = os.path.join(top, *clean(name).split("/"))
         # A link could point anywhere on this machine; image layouts have none within.
         try:
@@ -48,7 +53,11 @@ def in_archive(path: str, where: str = "") -> Callable[[str], Piece | None]:
     for member in headers(path, where):
         name = clean(member.name)
         if member.isreg() and not member.issparse():
-            files[name] = Piece(path, member.size, member.offset_data, name=where)
+            piece = Piece(path, member.size, member.offset_data, name=where)
+            if name in files and not _OF_ANY_BLOB.match(name) and not _same(files[name], piece):
+                message = f"{where}: {name} is in it more than once, and not the same: readers take one or the other"
+                raise InputError(message, hint=DAMAGED)
+            files[name] = piece
             if member.offset_data + member.size > whole:
                 message = f"{where}: ends within {name}"
                 raise InputError(message, hint=DAMAGED)
@@ -65,6 +74,16 @@ def in_archive(path: str, where: str = "") -> Callable[[str], Piece | None]:
         return files.get(name)
 
     return find
+
+
+def _same(one: Piece, other: Piece) -> bool:
+    """Say whether two files hold the same."""
+    digests = []
+    for piece in (one, other) if one.size == other.size else ():
+        digest = hashlib.sha256()
+        piece.copy(digest.update)
+        digests.append(digest.digest())
+    return bool(digests) and digests[0] == digests[1]
 
 
 def headers(path: str, where: str = "") -> list[tarfile.TarInfo]:

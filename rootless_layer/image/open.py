@@ -10,9 +10,12 @@ import attrs
 from rootless_layer.errors import InputError
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.oci.reference import path_and_name
+from rootless_layer.registry.name import is_registry
 
+from .bring import Fetching
+from .choose import choose, named, opened
 from .image import Image
-from .read import choose, is_named, read_images
+from .read import read_all, read_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +36,8 @@ def open_image(given: str, platform: Platform, spool: Callable[[], str]) -> Imag
         message = f"{given}: names no path before the #"
         raise InputError(message, hint="Write it as PATH#NAME.")
     if not os.path.isfile(f"{path}/layer.json"):
-        return choose(read_images(path, spool), path, platform, name)
+        found = read_all(path, spool, Fetching(platform, later=True))
+        return choose(found.images, path, platform, name, found.others)
     if name:
         message = f"{path}: is a layer, which has no names: there is no {name} in it"
         raise InputError(message, hint="Name the layer's directory alone.")
@@ -47,13 +51,13 @@ def open_fitting(path: str, platform: Platform, spool: Callable[[], str], name: 
     Raises :class:`InputError` where there is none, and as :func:`read_images` does.
     """
     found = read_images(path, spool)
-    named = [stored for stored in found if not name or is_named(stored, name)]
-    fitting = [stored for stored in named if platform.runs(stored.image.platform)] or named
+    meant = named(found, name)
+    fitting = [stored for stored in meant if platform.runs(stored.platform)] or meant
     if not fitting:
         there = ", ".join(each for stored in found for each in stored.names) or "no image with a name"
         message = f"{path}: there is no image {name}; there is: {there}"
         raise InputError(message, hint="Give fromImageName and fromImageTag as the image has them.")
-    return fitting[0].image
+    return opened(fitting[0], platform, name)
 
 
 @attrs.define(slots=True)
@@ -66,8 +70,8 @@ class Foreign:
     def look(self, given: str) -> None:
         """See whether there are images, where nobody knows for which platform; raises as :meth:`read` does."""
         path, _ = path_and_name(given)
-        if not os.path.isfile(f"{path}/layer.json"):
-            read_images(path, self.spool)
+        if not is_registry(path) and not os.path.isfile(f"{path}/layer.json"):
+            read_all(path, self.spool)
 
     def read(self, given: str, platform: Platform) -> Image:
         """Read ``PATH`` or ``PATH#NAME`` for a platform; raises :class:`InputError`, as :func:`read_images` does."""

@@ -3,7 +3,7 @@
 - an image layout (image-spec ``image-layout.md``): a directory, or a tar of one (an OCI
   archive);
 - a docker-archive: a tar with ``manifest.json``, whose layers stand at ``<id>/layer.tar``
-  or in ``blobs/``;
+  or in ``blobs/``; where both documents are there, and ``index.json`` gives no whole image, it counts;
 - a directory with a layer of ours: an image of that one layer;
 - a derived image of ours.
 
@@ -13,296 +13,338 @@ archive's bytes, and no name in an archive is ever a path on this machine.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
-from rootless_layer.errors import InputError, SourceError, reason
+from rootless_layer.errors import InputError, SourceError
 from rootless_layer.given import function
 from rootless_layer.given import path as given_path
-from rootless_layer.layer.blob import LayerBlob, Piece, open_layer
+from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.made import IMAGE_JSON
-from rootless_layer.oci.config import misspelt, read_json
-from rootless_layer.oci.descriptor import (
-    DOCKER_INDEX,
-    DOCKER_MANIFEST,
-    INDEX,
-    MANIFEST,
-    MEDIA_TYPES,
-    Descriptor,
-    Platform,
-    check_digest,
-    layer_type,
-    sha256,
-)
-from rootless_layer.oci.documents import DESCRIPTOR_NAMES, INDEX_NAMES, MANIFEST_NAMES, config_faults
-from rootless_layer.oci.reference import FULL_NAME, REF_NAME, fetching
-from rootless_layer.system.machine import unreadable
+from rootless_layer.oci.descriptor import Platform, sha256
+from rootless_layer.oci.documents import INDEXES, MANIFESTS, Document, check_descriptor, check_top
+from rootless_layer.oci.findings import Finder
+from rootless_layer.oci.kinds import UNKNOWN, kind_of_document, listed_names, listed_platform, other_than_image
+from rootless_layer.oci.reference import is_among, with_registry
+from rootless_layer.registry.name import is_registry
+from rootless_layer.system.machine import NOBODYS_FAULT, unreadable
 from rootless_layer.tar.decompression import decompress, kind_of
-from rootless_layer.terminal import quoted
+from rootless_layer.terminal import printable, quoted
 
+from .bring import EVERYTHING, Fetching
+from .choose import fault_of, named
 from .derived import read_derived
 from .files import DAMAGED, in_archive, in_directory
-from .image import Image
+from .image import Image, Origin
+from .index import NO_INDEX, IndexRows, OfIndex
+from .referrers import Attachment, Referrer, attachments, read_referrer
+from .stored import AbsentError, StoredFiles, blob_name, kept_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-_BY_DIGEST = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
-"""How docker-archives name a config: by its digest, all but a few."""
 _FORMS = "Give an image layout, an OCI archive, a docker-archive, or a layer's directory."
-_MOST_NESTED = 4
-_MOST_IMAGES = 10_000
-MOST_READ = 1_000
-"""docker runs 127 layers, overlayfs shows 500; each costs a look at what those below it have."""
+MOST_NESTED = 4
+MOST_IMAGES = 10_000
+"""An index may list so much; no tool writes more than a few hundred rows, and a small file may list one image without end."""
 
 
 @attrs.frozen(slots=True)
 class NamedImage:
-    """An image that was found, and the names it is stored under."""
+    """An image that was found, and the names it is stored under.
+
+    ``listed`` is the platform by which an index lists it, if that says one, and ``digest`` that of the manifest that it is
+    stored with, ``""`` where there is none. ``of_index`` is the index that is one image for several platforms, this one
+    among them. ``referrers`` are attached to it or to that index where it is stored, and stay where the digest does;
+    ``attached`` is to be attached to it, or to that index, when it is written.
+    """
 
     image: Image
     names: tuple[str, ...] = ()
+    listed: Platform | None = attrs.field(default=None, eq=False)
+    digest: str = attrs.field(default="", eq=False)
+    of_index: OfIndex = attrs.field(factory=OfIndex, eq=False)
+    referrers: tuple[Referrer, ...] = attrs.field(default=(), eq=False)
+    attached: tuple[Attachment, ...] = attrs.field(default=(), eq=False, converter=attachments)
+
+    @property
+    def platform(self) -> Platform:
+        """Give the platform by which engines choose the image: the index's word, else the config's."""
+        return self.listed or self.image.platform
+
+    def fitted(self, platform: Platform | None = None) -> Image:
+        """Give the image for the platform by which it is listed, else for ``platform``, as :meth:`.Image.fitted` does."""
+        other = self.listed is not None and not self.listed.runs(self.image.platform.filled(self.listed))
+        image = self.image.with_platform(self.listed) if other and self.listed is not None else self.image
+        return image.fitted(self.listed or platform)
+
+
+@attrs.frozen(slots=True)
+class Other:
+    """Something that is listed, and that is no image to choose; ``kind`` and ``what`` say what it is.
+
+    Attestations, signatures and charts are an ``artifact``. An image that is ``absent`` is listed and not there, or not
+    whole, and one that is ``damaged`` cannot be read; of both the error is the ``fault``. A ``referrer`` is an artifact that is
+    attached to something.
+    """
+
+    kind: str
+    digest: str
+    names: tuple[str, ...]
+    listed: Platform | None
+    what: str
+    fault: InputError | None = attrs.field(default=None, eq=False, repr=False)
+    referrer: Referrer | None = attrs.field(default=None, eq=False, repr=False)
+
+    def to_json(self, *, listed: bool = False) -> dict[str, object]:  # noqa: ARG002 - as of an image's report
+        """Give it as ``rootless-layer inspect --json`` prints it."""
+        platform = None if self.listed is None else str(self.listed)
+        own = self.referrer
+        said: dict[str, object] = {"kind": self.kind, "names": list(self.names), "platform": platform}
+        said |= {"digest": self.digest, "what": self.what}
+        return said | ({"artifactType": own.artifact_type, "subject": own.subject} if own is not None else {})
+
+    def lines(self, *, listed: bool = False) -> Iterator[str]:  # noqa: ARG002 - as of an image's report
+        """Give what a person reads."""
+        about = {"no image": self.kind, "names": ", ".join(self.names) or "none", "platform": self.listed or "none"}
+        about |= {"digest": self.digest or "none", "because": printable(self.what)}
+        if self.referrer is not None:
+            about |= {"type": printable(self.referrer.artifact_type), "subject": self.referrer.subject}
+        yield from (f"{name:<8}  {value}" for name, value in about.items())
+
+    def may_be(self, platform: Platform, name: str) -> bool:
+        """Say whether it has a name, where one is asked for, and may be for a platform."""
+        return (not name or is_among(name, self.names)) and (self.listed is None or platform.runs(self.listed))
+
+
+@attrs.frozen(slots=True)
+class Found:
+    """All that is at a path, in the order in which it is listed there: images, and what is none."""
+
+    images: tuple[NamedImage, ...]
+    others: tuple[Other, ...] = ()
+
+    def named(self, name: str) -> Found:
+        """Give what has a name; all, where none is asked for."""
+        if not name:
+            return self
+        images = tuple(named(self.images, name))
+        attached = {each.digest for stored in images for each in stored.referrers}
+        return Found(images, tuple(one for one in self.others if is_among(name, one.names) or one.digest in attached))
+
+    def whole(self) -> Found:
+        """Give it all, where nothing of it is damaged; raises :class:`InputError`."""
+        for other in self.others:
+            if other.kind == "damaged" and (fault := fault_of(other)) is not None:
+                raise fault
+        return self
 
 
 def read_images(path: str | os.PathLike[str], spool: Callable[[], str]) -> list[NamedImage]:
-    """Read every image at ``path``, in the order in which it lists them.
+    """Read every image at ``path``, in the order in which it lists them; raises as :func:`read_all` does."""
+    return list(read_all(path, spool).whole().images)
 
+
+def read_all(path: str | os.PathLike[str], spool: Callable[[], str], fetching: Fetching = EVERYTHING) -> Found:
+    """Read every image at ``path``, and tell what is listed there beside them.
+
+    Of a registry's image (``docker://NAME``) that is brought here which ``fetching`` says.
     ``spool`` gives the path of a new file in a directory that lasts as long as the images
     are used; it is called where an archive is compressed. Raises :class:`InputError`,
-    naming what is wrong with it, for what is no image, :class:`SourceError` and
+    naming what is wrong with it, where there is no whole image, :class:`SourceError` and
     :class:`MachineError` for what cannot be read.
     """
     path = given_path("path", path)
     function("spool", spool)
     try:
+        if is_registry(path):
+            from .remote import remote_files  # noqa: PLC0415 - HTTP and TLS, which few need
+
+            return _Reader(remote_files(path, spool, fetching)).found()
         return _read(path, spool)
     except OSError as error:
         raise unreadable(error, str(error.filename or path)) from error
 
 
-def _read(path: str, spool: Callable[[], str]) -> list[NamedImage]:
+def _read(path: str, spool: Callable[[], str]) -> Found:
     if os.path.isdir(path):
         if os.path.isfile(f"{path}/layer.json"):
-            return [NamedImage(Image.empty(Platform.host()).append(open_layer(path)))]
+            return Found((NamedImage(Image.empty(Platform.host()).append(open_layer(path))),))
         if os.path.isfile(f"{path}/{IMAGE_JSON}"):
-            return [NamedImage(*read_derived(path))]
-        return _Files(path, in_directory(path)).images()
+            image, names, attached = read_derived(path)
+            return Found((attrs.evolve(_known(image, names, digest=image.manifest_digest), attached=attached),))
+        return _Reader(StoredFiles(path, in_directory(path), spool)).found()
     if not os.path.isfile(path):
         message = f"{path}: no such image"
-        raise (InputError if os.path.lexists(path) else SourceError)(message, hint=fetching(path) or _FORMS)
+        raise (InputError if os.path.lexists(path) else SourceError)(message, hint=with_registry(path) or _FORMS)
     plain = path if kind_of(path) == "none" else decompress(path, spool())
-    return _Files(path, in_archive(plain, path)).images()
+    return _Reader(StoredFiles(path, in_archive(plain, path), spool)).found()
 
 
-def choose(found: list[NamedImage], where: str, platform: Platform, name: str = "") -> Image:
-    """Give the one image of that name, where one is asked for, and for that platform.
-
-    Raises :class:`InputError`, listing what there is, where there is none or several.
-    """
-    named = [stored for stored in found if not name or is_named(stored, name)]
-    exact = [stored.image for stored in named if stored.image.platform == platform]
-    fitting = exact or [stored.image for stored in named if platform.runs(stored.image.platform)]
-    different = {image.manifest_digest: image for image in fitting}
-    if len(different) != 1:
-        there = ", ".join(f"{'|'.join(stored.names) or 'no name'} ({stored.image.platform})" for stored in found) or "nothing"
-        what = f"{name or 'image'} for {platform}"
-        message = f"{where}: {'several images are' if different else 'there is no'} {what}; there is: {there}"
-        raise InputError(message, hint="Say which: NAME after the path and a #, and the platform with --platform.")
-    return next(iter(different.values()))
+def _known(
+    image: Image,
+    names: tuple[str, ...],
+    listed: Platform | None = None,
+    digest: str = "",
+    of_index: OfIndex = NO_INDEX,
+) -> NamedImage:
+    return NamedImage(attrs.evolve(image, origin=Origin.of(names, digest)), names, listed, digest, of_index)
 
 
-def is_named(stored: NamedImage, name: str) -> bool:
-    """Say whether an image has a name."""
-    return is_among(name, stored.names)
+class _Reader:
+    """Reads what the documents of an image list."""
 
-
-def is_among(name: str, names: Iterable[str]) -> bool:
-    """Say whether a name is among those of an image; the registry and the tag may be left out, or all but the tag."""
-    full = {name, f"docker.io/library/{name}", f"docker.io/{name}"}
-    full |= {f"{one}:latest" for one in full if ":" not in one.rpartition("/")[2]}
-    return any(one in full or one.rpartition(":")[2] == name for one in names)
-
-
-class _Files:
-    """The files of an image, by their names, and what they say."""
-
-    def __init__(self, where: str, find: Callable[[str], Piece | None]) -> None:
-        self.where = where
-        self.find = find
+    def __init__(self, files: StoredFiles) -> None:
+        self.files, self.where = files, files.where
         self.listed = 0
+        self.others: list[Other] = []
         # Each is listed for each of its names, and an index may list one any number of times.
-        self.known: dict[tuple[str, int], Image] = {}
-        self.indexes: dict[tuple[str, int], Any] = {}
-        self.configs: dict[str, tuple[bytes, list[str]]] = {}
-        self.layers: dict[tuple[str, str], LayerBlob] = {}
+        self.manifests: dict[str, Image | str] = {}
+        self.indexes: dict[str, IndexRows] = {}
 
-    def images(self) -> list[NamedImage]:
-        try:
-            if self.find("index.json") is not None:
-                return list(self._index(self._json("index.json"), ""))
-            if self.find("manifest.json") is not None:
-                return [self._docker(row) for row in self._json("manifest.json")]
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            message = f"{self.where}: a document in it is not of the form that it should have: {reason(error)}"
-            raise InputError(message, hint=DAMAGED) from error
-        except InputError as error:
-            if all(self.where in problem for problem in error.problems):
+    def found(self) -> Found:
+        """Read it all; where ``index.json`` does not give whole images, ``manifest.json`` does, if it is there."""
+        has_index, has_docker = (self.files.find(name) is not None for name in ("index.json", "manifest.json"))
+        images: list[NamedImage] = []
+        if not has_index and not has_docker:
+            message = f"{self.where}: holds neither index.json nor manifest.json"
+            raise InputError(message, hint=f"{_FORMS} A root filesystem is for `build --rootfs`.")
+        if has_index:
+            try:
+                images = list(self._index(self._rows(self.files.json("index.json"), "index.json"), (), 0))
+            except NOBODYS_FAULT:
                 raise
-            raise InputError(*(f"{self.where}: {problem}" for problem in error.problems), hint=error.hint or DAMAGED) from error
-        message = f"{self.where}: holds neither index.json nor manifest.json"
-        raise InputError(message, hint=f"{_FORMS} A root filesystem is for `build --rootfs`.")
+            except InputError as error:
+                self.others = [Other("damaged", "", (), None, "index.json cannot be read", error)]
+        if has_docker:
+            images = self._with_docker(images, alone=not has_index)
+        faults = [other.fault for other in self.others if other.fault is not None]
+        if faults and not images:
+            raise faults[0]
+        return Found(tuple(map(self._with_referrers, images)), tuple(self.others))
 
-    def _piece(self, name: str) -> Piece:
-        piece = self.find(name)
-        if piece is None:
-            message = f"{self.where}: {name} is missing, or is no file"
-            raise InputError(message, hint=DAMAGED)
-        return piece
+    def _with_referrers(self, stored: NamedImage) -> NamedImage:
+        subjects = {stored.digest, stored.of_index.digest} - {""}
+        found = [other.referrer for other in self.others if other.referrer is not None and other.referrer.subject in subjects]
+        return attrs.evolve(stored, referrers=tuple(found)) if found else stored
 
-    def _json(self, name: str) -> Any:  # noqa: ANN401 - JSON
-        data = self._piece(name).read()
+    def _with_docker(self, images: list[NamedImage], *, alone: bool) -> list[NamedImage]:
+        """Add what ``manifest.json`` has: the images that the index has not, and names by which docker knows them."""
+        listed, self.others = self.others, []
         try:
-            return read_json(data)
-        except ValueError as error:
-            message = f"{self.where}: {name} is not JSON: {error}"
-            raise InputError(message, hint=DAMAGED) from error
+            found = list(self._docker())
+        except NOBODYS_FAULT:
+            raise
+        except InputError:
+            if alone:
+                raise
+            found = []
+        of_docker, self.others = self.others, listed
+        if alone:
+            self.others = of_docker
+            return found
+        known = {sha256(stored.image.config) for stored in images}
+        for stored in found:
+            digest = sha256(stored.image.config)
+            there = [number for number, one in enumerate(images) if sha256(one.image.config) == digest]
+            names = [name for name in stored.names if not any(is_among(name, images[number].names) for number in there)]
+            if there and names:
+                first = images[there[0]]
+                images[there[0]] = attrs.evolve(first, names=(*first.names, *names))
+        if images and not any(other.kind == "damaged" for other in listed):
+            return images
+        if found:
+            self.others = [other for other in listed if other.kind != "damaged"]
+        return images + [stored for stored in found if sha256(stored.image.config) not in known]
 
-    def _document(self, descriptor: Mapping[str, Any]) -> bytes:
-        """Read a document that a descriptor names, and check it."""
-        check_digest(None, attrs.fields(Descriptor).digest, descriptor["digest"])
-        name = _blob_name(descriptor["digest"])
-        data = self._piece(name).read()
-        if sha256(data) != descriptor["digest"] or len(data) != descriptor["size"]:
-            message = f"{self.where}: {name} is not what its descriptor says"
+    def _rows(self, said: object, what: str, media_type: str = "", digest: str = "") -> IndexRows:
+        """Give what an index says; raises :class:`InputError` for what is none."""
+        finder = Finder()
+        index = Document(said, "", finder)
+        check_top(index, INDEXES, media_type)
+        rows: list[object] = index.get("manifests", list) or []
+        self.files.refuse(what, finder)
+        kept = kept_document(self.files.piece(blob_name(digest)).read(), media_type) if digest else None
+        return IndexRows(rows, OfIndex(index.given.get("annotations") or {}, digest, kept))
+
+    def _index(self, said: IndexRows, names: tuple[str, ...], depth: int) -> Iterator[NamedImage]:
+        self.listed += len(said.rows)
+        if depth > MOST_NESTED or self.listed > MOST_IMAGES:
+            message = f"{self.where}: its indexes are nested too deep, or list too much: {MOST_IMAGES} rows at most are read"
+            raise InputError(message, hint="Have the image copied alone.")
+        for number, value in enumerate(said.rows):
+            row = Document(value, "", Finder(), f"manifests[{number}]")
+            described = check_descriptor(row, typed=False)
+            own, platform = tuple(filter(str.isprintable, listed_names(row))), listed_platform(row)
+            other = partial(Other, digest=described[1] if described else "", names=names or own, listed=platform)
+            found: Image | IndexRows | Other
+            try:
+                self.files.refuse("an index", row.finder)
+                assert described is not None  # noqa: S101 - else there was a problem
+                found = self._listed(*described, platform, other)
+            except NOBODYS_FAULT:
+                raise
+            except AbsentError as error:
+                here = described is not None and self.files.find(blob_name(described[1])) is not None
+                found = other("damaged" if here and platform is None else "absent", what=self._what(error), fault=error)
+            except InputError as error:
+                found = other("damaged", what=self._what(error), fault=error)
+            if isinstance(found, Image):
+                yield _known(found, names or own, platform, described[1] if described else "", said.of_index)
+            elif isinstance(found, Other):
+                self.others.append(found)
+            else:
+                yield from self._index(found, names or own, depth + 1)
+
+    def _what(self, error: InputError) -> str:
+        return error.problems[0].removeprefix(f"{self.where}: ")
+
+    def _listed(
+        self, media_type: str, digest: str, size: int, platform: Platform | None, other: Callable[..., Other]
+    ) -> Image | IndexRows | Other:
+        """Give the image that a row of an index refers to, what another index says, or what else it is."""
+        if platform is not None and UNKNOWN in {platform.os, platform.architecture}:
+            return other("artifact", what="it is for no platform")
+        if media_type and media_type not in {*INDEXES, *MANIFESTS}:
+            return other("artifact", what=f"its media type is {quoted(media_type)}")
+        if digest in self.indexes:
+            return self.indexes[digest]
+        if digest not in self.manifests:
+            said = self.files.document(digest, size)
+            media_type = kind_of_document(said, media_type)
+            if media_type in INDEXES:
+                return self.indexes.setdefault(digest, self._rows(said, "an index", media_type, digest))
+            self.manifests[digest] = self._manifest(said, media_type, digest)
+        found = self.manifests[digest]
+        return other("artifact", what=found, referrer=self._referrer(digest, media_type)) if isinstance(found, str) else found
+
+    def _referrer(self, digest: str, media_type: str) -> Referrer | None:
+        """Give what is attached to something by a manifest that is no image's."""
+        data = self.files.piece(blob_name(digest)).read()
+        return read_referrer(data, self.files.json(blob_name(digest)), media_type, lambda each: self.files.find(blob_name(each)))
+
+    def _manifest(self, said: object, media_type: str, digest: str) -> Image | str:
+        manifest = Document(said, "", Finder())
+        config = manifest.given.get("config")
+        kind = config.get("mediaType") if isinstance(config, dict) else ""
+        return other_than_image(manifest, kind if isinstance(kind, str) else "") or self.files.image(said, media_type, digest)
+
+    def _docker(self) -> Iterator[NamedImage]:
+        said = self.files.json("manifest.json")
+        if not isinstance(said, list) or len(said) > MOST_IMAGES:
+            message = f"{self.where}: manifest.json is a list of {MOST_IMAGES} rows at most"
             raise InputError(message, hint=DAMAGED)
-        return data
-
-    def _index(self, index: Mapping[str, Any], name: str, depth: int = 0) -> Iterator[NamedImage]:
-        self._spelled("an index", index, INDEX_NAMES)
-        for descriptor in index["manifests"]:
-            self._spelled("an index", descriptor, DESCRIPTOR_NAMES)
-            self.listed += 1
-            if depth > _MOST_NESTED or self.listed > _MOST_IMAGES:
-                message = f"{self.where}: its indexes are nested too deep, or list too much"
-                raise InputError(message)
-            annotations = descriptor.get("annotations") or {}
-            named = _text(annotations.get(FULL_NAME) or annotations.get(REF_NAME) or name)
-            kind = descriptor.get("mediaType") or MANIFEST
-            if kind in {INDEX, DOCKER_INDEX}:
-                key = descriptor["digest"], descriptor["size"]
-                if key not in self.indexes:
-                    self.indexes[key] = read_json(self._document(descriptor))
-                yield from self._index(self.indexes[key], named, depth + 1)
-            elif kind in {MANIFEST, DOCKER_MANIFEST} and not descriptor.get("artifactType"):
-                if (descriptor.get("platform") or {}).get("architecture") == "unknown":
-                    continue  # an attestation, as buildkit adds
-                yield NamedImage(self._image(descriptor), (named,) if named else ())
-
-    def _image(self, listed: Mapping[str, Any]) -> Image:
-        key = listed["digest"], listed["size"]
-        if key not in self.known:  # it is listed for each of its names
-            self.known[key] = self._of(read_json(self._document(listed)))
-        return self.known[key]
-
-    def _of(self, manifest: Mapping[str, Any]) -> Image:
-        self._spelled("a manifest", manifest, MANIFEST_NAMES)
-        for descriptor in (manifest["config"], *manifest["layers"]):
-            self._spelled("a manifest", descriptor, DESCRIPTOR_NAMES)
-        config = self._document(manifest["config"])
-        diff_ids = self._diff_ids(config)
-        if len(diff_ids) != len(manifest["layers"]):
-            message = f"{self.where}: a manifest has {len(manifest['layers'])} layers, and its config {len(diff_ids)} diff IDs"
-            raise InputError(message, hint=DAMAGED)
-        self._check_count(len(diff_ids))
-        layers = []
-        for given, diff_id in zip(manifest["layers"], diff_ids, strict=True):
-            descriptor = Descriptor(layer_type(given["mediaType"]), given["digest"], given["size"])
-            if given.get("urls") and self.find(_blob_name(descriptor.digest)) is None:
-                message = f"{self.where}: the layer {descriptor.digest} is a foreign one, and not in the image"
-                raise InputError(message, hint="Foreign layers are not supported: have the image copied with all of its layers.")
-            piece = self._piece(_blob_name(descriptor.digest))
-            # What the bytes are counts, which is what engines look at: a blob that is its own tar is not compressed.
-            kind = "none" if descriptor.digest == diff_id else kind_of(piece.path, piece.offset)
-            if kind in MEDIA_TYPES and (kind != "none" or descriptor.digest == diff_id):
-                descriptor = attrs.evolve(descriptor, media_type=MEDIA_TYPES[kind])
-            if piece.size != descriptor.size:
-                message = (
-                    f"{self.where}: {_blob_name(descriptor.digest)} has {piece.size} bytes, and should have {descriptor.size}"
-                )
-                raise InputError(message, hint=DAMAGED)
-            layers.append(LayerBlob(descriptor, diff_id, piece))
-        return Image(config, tuple(layers))
-
-    def _docker(self, row: Mapping[str, Any]) -> NamedImage:
-        config, diff_ids = self._docker_config(row["Config"])
-        if len(diff_ids) != len(row["Layers"]):
-            message = f"{self.where}: manifest.json lists {len(row['Layers'])} layers, and the config {len(diff_ids)} diff IDs"
-            raise InputError(message, hint=DAMAGED)
-        self._check_count(len(diff_ids))
-        layers = [self._docker_layer(name, diff_id) for name, diff_id in zip(row["Layers"], diff_ids, strict=True)]
-        names: list[str] = row.get("RepoTags") or []
-        return NamedImage(Image(config, tuple(layers)), tuple(map(_text, [*names] if isinstance(names, list) else [names])))
-
-    def _docker_config(self, name: str) -> tuple[bytes, list[str]]:
-        if name not in self.configs:
-            config = self._piece(name).read()
-            named = _BY_DIGEST.fullmatch(name)
-            if named and sha256(config) != f"sha256:{named[1]}":
-                message = f"{self.where}: {name} is not what its name says"
-                raise InputError(message, hint=DAMAGED)
-            self.configs[name] = config, self._diff_ids(config)
-        return self.configs[name]
-
-    def _docker_layer(self, name: str, diff_id: str) -> LayerBlob:
-        if (name, diff_id) not in self.layers:
-            piece = self._piece(name)
-            kind = kind_of(piece.path, piece.offset)
-            if kind not in MEDIA_TYPES:
-                message = f"{self.where}: {name} is compressed by {kind}, of which OCI knows nothing"
-                raise InputError(message, hint="Unpack the layer, or get the image again.")
-            digest = diff_id if kind == "none" else _digest(piece)
-            layer = LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece)
-            if kind != "none":  # nothing else here says what the blob should be
-                layer.verify_plain()
-            self.layers[name, diff_id] = layer
-        return self.layers[name, diff_id]
-
-    def _spelled(self, what: str, given: Iterable[str], names: tuple[str, ...]) -> None:
-        problems = misspelt(given, names)
-        if problems:
-            raise InputError(*(f"{self.where}: in {what}: {problem}" for problem in problems), hint=DAMAGED)
-
-    def _check_count(self, layers: int) -> None:
-        if layers > MOST_READ:
-            message = f"{self.where}: an image has {layers} layers, and {MOST_READ} are the most that are read"
-            raise InputError(message, hint="No engine runs an image of so many: build it again with fewer.")
-
-    def _diff_ids(self, config: bytes) -> list[str]:
-        problems = config_faults(config)
-        if problems:
-            raise InputError(*(f"{self.where}: in the config of an image: {problem}" for problem in problems), hint=DAMAGED)
-        diff_ids: list[str] = json.loads(config)["rootfs"].get("diff_ids") or []
-        return diff_ids
-
-
-def _digest(piece: Piece) -> str:
-    digest = hashlib.sha256()
-    piece.copy(digest.update)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _blob_name(digest: str) -> str:
-    algorithm, _, encoded = digest.partition(":")
-    return f"blobs/{algorithm}/{encoded}"
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - JSON
-    if not isinstance(value, str) or not value.isprintable():
-        message = f"{quoted(value)} is no name"
-        raise TypeError(message)
-    return value
+        for number, value in enumerate(said):
+            row = Document(value, "", Finder(), f"[{number}]")
+            try:
+                image, names = self.files.docker_image(row)
+            except NOBODYS_FAULT:
+                raise
+            except InputError as error:
+                names = [name for name in row.strings("RepoTags") if name.isprintable()]
+                self.others.append(Other("damaged", "", tuple(names), None, self._what(error), error))
+            else:
+                yield _known(image, tuple(names))

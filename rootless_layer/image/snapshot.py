@@ -21,8 +21,9 @@ from rootless_layer.system.machine import unreadable
 from rootless_layer.system.namespaces import sync_file_system
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import ASIDE
-from rootless_layer.tar.unpack import read_layer
+from rootless_layer.tar.unpack import unpack_layer
 from rootless_layer.tree.base import Base, Entries, Facts
+from rootless_layer.tree.compiled import EARLIEST
 from rootless_layer.tree.tree import ROOT_MODE, of_overlay, shown
 from rootless_layer.tree.walk import walk
 
@@ -79,12 +80,12 @@ def _is_of(facts: Facts, on_disk: bytes, status: os.stat_result) -> bool:
     kind = stat.S_IFMT(mode) if stat.S_ISFIFO(mode) or target is not None or stat.S_ISDIR(mode) else stat.S_IFREG
     if kind != stat.S_IFMT(status.st_mode) or (kind == stat.S_IFREG and status.st_size != facts.size):
         return False
-    if kind != stat.S_IFDIR and int(status.st_mtime) != facts.mtime:
+    if kind != stat.S_IFDIR and int(status.st_mtime) != max(facts.mtime, EARLIEST):
         return False
     return target is None or os.readlink(on_disk) == target
 
 
-class Merged:
+class Snapshots:
     """The snapshots one above the other, so far."""
 
     def __init__(self) -> None:
@@ -127,7 +128,7 @@ class Merged:
         carriers: dict[bytes, bytes] = {}
         for top, names in self.links:
             kept = tuple(name for name in names if name in self.facts and self.facts[name].top is top)
-            if kept and len(names) > 1:  # also where one name is left: on the disk it has several
+            if kept and len(names) > 1:  # one name in the tree, too: on the disk the file has more names
                 links.update((name, kept) for name in kept)
                 carriers.update((name, kept[0]) for name in kept[1:])
         return Base(Entries(self.facts, carriers), chain_id, links, tuple(self.trees), tuple(self.special), leases=leases)
@@ -146,7 +147,7 @@ def unpack(  # noqa: PLR0913 - a layer, upon what, where to, and how
     made = Path(temporary.make(str(folder.parent), ASIDE))
     name = layer.piece.path if layer.piece else layer.listing
     spool = made / "files"
-    changes = read_layer(_limited(layer, name, most_bytes), name, str(spool), below.entries, progress)
+    changes = unpack_layer(_limited(layer, name, most_bytes), name, str(spool), below.entries, progress)
     (made / _INDEX).write_bytes(Snapshot(name, below, changes, os.fsencode(made)).write())
     remove(str(spool))  # what a later member of the layer replaced is there still
     sync_file_system(made)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer.errors import InputError
+from rootless_layer.tree.compiled import put_time, shown_time, valid
 from rootless_layer.tree.copy import copy_source
-from rootless_layer.tree.links import follow
 from rootless_layer.tree.tree import ROOT_MODE, Entry, shown
 
 from .row import text, to_row
@@ -27,53 +27,6 @@ _WHITEOUT = os.makedev(0, 0)
 """overlayfs's mark of a deletion, which since Linux 5.8 anybody may make."""
 
 
-class _Following:
-    """A layer may name what is in a directory through a link to that: whoever unpacks it onto a disk follows."""
-
-    def __init__(self, name: str, below: Base, changes: Changes[Entry]) -> None:
-        self.name = name
-        self.below = below.entries
-        self.changes = changes
-        self.real: dict[bytes, bytes] = {b"": b""}
-
-    def followed(self) -> Changes[Entry]:
-        """Give the changes with the paths where they lead."""
-        changes = self.changes
-        added = {self._path(path): entry for path, entry in changes.added.items()}
-        if list(added) != list(changes.added):
-            added = {path: entry if entry.path == path else attrs.evolve(entry, path=path) for path, entry in added.items()}
-        return attrs.evolve(
-            changes,
-            added=added,
-            removed=frozenset(map(self._path, changes.removed)),
-            emptied=frozenset(map(self._folder, changes.emptied)),
-        )
-
-    def _path(self, path: bytes) -> bytes:
-        above, slash, name = path.rpartition(b"/")
-        folder = self._folder(above)
-        return folder + b"/" + name if folder else name if slash else path
-
-    def _folder(self, path: bytes) -> bytes:
-        unknown = []
-        while path not in self.real:
-            unknown.append(path)
-            path = path.rpartition(b"/")[0]
-        real = self.real[path]
-        for folder in reversed(unknown):
-            name = folder.rpartition(b"/")[2]
-            real = self.real[folder] = self._resolved(real, name)
-        return real
-
-    def _resolved(self, folder: bytes, name: bytes) -> bytes:
-        """Follow a name in a directory to where it leads."""
-        way = follow(name, lambda path: self.changes.added.get(path) or self.below.get(path), folder)
-        if way.endless:
-            message = f"{self.name}: {shown(folder + b'/' + name)}: too many symbolic links"
-            raise InputError(message, hint="The layer is damaged, or not for this base.")
-        return way.end
-
-
 class Snapshot:
     """A layer on its way into a directory of its own."""
 
@@ -82,7 +35,6 @@ class Snapshot:
 
         Raises :class:`InputError`, which has the ``name``, for a path that lies in no directory.
         """
-        changes = _Following(name, below, changes).followed()
         self.name = name
         self.below = below
         self.top = made + b"/" + os.fsencode(TREE)
@@ -137,6 +89,9 @@ class Snapshot:
         """Make the tree, and give the index; raises :class:`OSError`."""
         first: dict[bytes, list[bytes]] = {}
         ordered = sorted(self.added)
+        below = self.below.entries
+        found = valid(self.added.values(), lambda path: self.added.get(path) or below.get(path))
+        compiled = {entry.path: shown_time(source) for entry, source in found}
         for path in ordered:
             entry = self.added[path]
             on_disk = self.top + b"/" + path if path else self.top
@@ -154,6 +109,8 @@ class Snapshot:
             else:
                 os.close(os.open(on_disk, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # as fakeroot has devices
         self._mark_gone()
+        for path, time in compiled.items():
+            put_time(self.top + b"/" + path, time)
         for path in reversed(ordered):  # what is in a directory before it may be closed
             self._finish(self.added[path])
         return json.dumps(
@@ -193,6 +150,7 @@ class Snapshot:
             special = special or safe != mode
             os.chmod(on_disk, safe)
         if not entry.is_dir:
-            os.utime(on_disk, (entry.mtime, entry.mtime), follow_symlinks=False)
+            time = shown_time(entry)
+            os.utime(on_disk, (time, time), follow_symlinks=False)
         if special:
             self.special.append(entry.path)

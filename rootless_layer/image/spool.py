@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from typing import TYPE_CHECKING, Self
 
 import attrs
 
 from rootless_layer.system.machine import unwritable
-from rootless_layer.system.temporary import Temporary
+from rootless_layer.system.temporary import PREFIX, Temporary, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +41,9 @@ class Spool:
     def folder(self) -> str:
         """Give the directory; raises :class:`OutputError` where it cannot be made."""
         if not self._folder:
-            place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as build does
+            place = temporary_folder()
             with spooled(place, self.fault):
-                self._folder = self._temporary.make(place, "rootless-layer-")
+                self._folder = self._temporary.make(place, PREFIX)
         return self._folder
 
     def __call__(self) -> str:

@@ -11,11 +11,12 @@ import contextlib
 import errno
 import fcntl
 import os
-import tarfile
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
+
+import attrs
 
 from rootless_layer import given
 from rootless_layer.errors import InputError
@@ -23,7 +24,8 @@ from rootless_layer.layer.blob import ahead
 from rootless_layer.layer.made import BLOBS, IMAGE_LAYOUT, INDEX_JSON, OCI_LAYOUT
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Platform, canonical, sha256
 from rootless_layer.progress import Progress, Report, silent
-from rootless_layer.system.files import WritebackFile
+from rootless_layer.registry.name import RegistryName, is_registry
+from rootless_layer.system.files import Sink, WritebackFile
 from rootless_layer.system.fork import Tally, for_each_forked
 from rootless_layer.system.replace import (
     aside,
@@ -37,6 +39,9 @@ from rootless_layer.system.replace import (
 from rootless_layer.system.temporary import Temporary
 
 from .admission import admit
+from .archive import Archive, layers_of, write_docker_archive
+from .bring import bring
+from .format import Format
 from .index import docker_manifest, index
 from .read import NamedImage
 
@@ -45,10 +50,8 @@ if TYPE_CHECKING:
 
     from rootless_layer.layer.blob import LayerBlob, Piece
 
-Format = Literal["layout", "archive", "docker-archive"]
 
 _LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
-_BLOCK = 512
 _PIPE_BYTES = 1 << 20
 
 
@@ -66,7 +69,7 @@ def write_layout(
     blobs = folder / BLOBS
     make_folder(blobs)
     (folder / OCI_LAYOUT).write_bytes(_LAYOUT)
-    largest_first = sorted(_layers(images), key=lambda layer: -layer.descriptor.size)
+    largest_first = sorted(layers_of(images), key=lambda layer: -layer.descriptor.size)
     done, total = Tally(len(largest_first)), sum(layer.descriptor.size for layer in largest_first)
 
     def place(number: int) -> None:
@@ -103,11 +106,11 @@ def _place(layer: LayerBlob, target: Path, count: Callable[[int], object]) -> No
             count(len(part))
 
         layer.copy(write, stream)
-        file.settle()
+        file.sync()
 
 
 def _may_be_linked(layer: LayerBlob, piece: Piece) -> bool:
-    """Say whether a blob is a whole file, which a link may stand for: one of the cache's may be of another umask's time."""
+    """Say whether a blob is a whole file, which a link may stand for: a blob of the cache may have another umask's mode."""
     try:
         status = os.stat(piece.path)
     except OSError:
@@ -119,62 +122,13 @@ def _make_readable(path: Path) -> None:
     path.chmod(path.stat().st_mode | 0o600)  # whatever the umask is
 
 
-def _write_all(file: Any, part: memoryview) -> None:  # noqa: ANN401 - a raw file
-    while part:
-        part = part[file.write(part) :]
-
-
-def _layers(images: Sequence[NamedImage]) -> list[LayerBlob]:
-    """Give each layer once, whatever images it is in."""
-    return list({layer.descriptor.digest: layer for stored in images for layer in stored.image.layers}.values())
-
-
 def _documents(images: Sequence[NamedImage]) -> list[bytes]:
     return list(dict.fromkeys(document for stored in images for document in (stored.image.config, stored.image.manifest)))
 
 
-class _Archive:
-    """A tar that is written to something that cannot seek."""
-
-    def __init__(self, file: BinaryIO, total: int, progress: Callable[[Progress], object]) -> None:
-        self.file = file
-        self.made: set[str] = set()
-        self.done, self.total, self.progress = 0, total, progress
-
-    def folder(self, name: str) -> None:
-        if name not in self.made:
-            self.made.add(name)
-            self._header(f"{name}/", 0, tarfile.DIRTYPE, 0o755)
-
-    def data(self, name: str, data: bytes) -> None:
-        self._header(name, len(data), tarfile.REGTYPE, 0o644)
-        self.file.write(data + bytes(-len(data) % _BLOCK))
-
-    def stream(self, name: str, size: int, give: Callable[[Callable[[memoryview], object]], object]) -> None:
-        """Write a file of that many bytes, which ``give`` gives to what it is called with."""
-
-        def write(part: memoryview) -> None:
-            _write_all(self.file, part)
-            self.done += len(part)
-            self.progress(Progress("write", self.done, self.total))
-
-        self._header(name, size, tarfile.REGTYPE, 0o644)
-        give(write)
-        self.file.write(bytes(-size % _BLOCK))
-
-    def _header(self, name: str, size: int, kind: bytes, mode: int) -> None:
-        header = tarfile.TarInfo(name)
-        header.size, header.type, header.mode = size, kind, mode
-        self.file.write(header.tobuf(tarfile.PAX_FORMAT))
-
-    def end(self) -> None:
-        self.file.write(bytes(2 * _BLOCK))
-        self.file.flush()
-
-
 def write_archive(
     images: Sequence[NamedImage],
-    file: BinaryIO,
+    file: Sink,
     *,
     several_platforms: bool = False,
     progress: Report = silent,
@@ -185,10 +139,10 @@ def write_archive(
     the tar that it is of, for docker's ``manifest.json``; ``progress`` is told so.
     Raises :class:`SourceError` as :func:`write_layout`; what was written then has no end.
     """
-    layers = _layers(images)
+    layers = layers_of(images)
     for_docker = _for_docker(images, several_platforms=several_platforms)
     there = {layer.descriptor.digest for layer in layers}
-    twins = {layer.diff_id: layer for layer in _layers(for_docker) if _has_twin(layer) and layer.diff_id not in there}
+    twins = {layer.diff_id: layer for layer in layers_of(for_docker) if _has_twin(layer) and layer.diff_id not in there}
     sizes = {diff_id: layer.plain_size() for diff_id, layer in twins.items()}
     if twins:
         note = (
@@ -196,7 +150,7 @@ def write_archive(
             f" compressed ({sum(sizes.values())} bytes); --compression gzip and -f layout do without"
         )
         progress(Progress("check", note=f"warning: {note}"))
-    archive = _Archive(file, sum(layer.descriptor.size for layer in layers) + sum(sizes.values()), progress)
+    archive = Archive(file, sum(layer.descriptor.size for layer in layers) + sum(sizes.values()), progress)
     with ahead([*layers, *twins.values()]) as streams:  # first: into a codec, whose threads are a reason not to fork
         archive.data(OCI_LAYOUT, _LAYOUT)
         archive.folder("blobs")
@@ -238,35 +192,11 @@ def _blob_name(digest: str) -> str:
     return f"{BLOBS}/{digest.removeprefix('sha256:')}"
 
 
-def write_docker_archive(images: Sequence[NamedImage], file: BinaryIO, *, progress: Report = silent) -> None:
-    """Write a docker-archive of the old shape: each layer at ``<id>/layer.tar``, not compressed.
-
-    Raises :class:`SourceError` as :func:`write_archive`.
-    """
-    layers = list({layer.diff_id: layer for layer in _layers(images)}.values())
-    sizes = [layer.plain_size() for layer in layers]
-    archive = _Archive(file, sum(sizes), progress)
-    with ahead(layers) as streams:
-        for layer, size in zip(layers, sizes, strict=True):
-            name = layer.diff_id.removeprefix("sha256:")
-            archive.folder(name)
-            archive.data(f"{name}/VERSION", b"1.0")
-            archive.stream(f"{name}/layer.tar", size, partial(layer.copy_plain, streams=streams))
-    for stored in images:
-        archive.data(f"{sha256(stored.image.config).removeprefix('sha256:')}.json", stored.image.config)
-    archive.data(
-        "manifest.json",
-        docker_manifest(
-            images,
-            lambda layer: f"{layer.diff_id.removeprefix('sha256:')}/layer.tar",
-            lambda config: f"{sha256(config).removeprefix('sha256:')}.json",
-        ),
-    )
-    archive.end()
-
-
 def check_target(output: str, kind: Format) -> None:
-    """Raise :class:`OutputError` where an image may not take the place of what is there."""
+    """Raise :class:`OutputError` where an image may not take the place of what is there; of a registry its name is read."""
+    if is_registry(output):
+        RegistryName.parse(output)
+        return
     target = Path(os.path.realpath(output))
     if kind == "layout":
         check_replaceable(target, IMAGE_LAYOUT)
@@ -282,46 +212,57 @@ def write_images(  # noqa: PLR0913 - what, where to, and how
     several_platforms: bool = False,
     stream: BinaryIO | None = None,
     progress: Report = silent,
-) -> None:
-    """Write images to ``output``, whole or not at all; where there is a ``stream``, to that instead.
+) -> Sequence[NamedImage]:
+    """Write images to ``output``, whole or not at all; where there is a ``stream``, to that instead. Give them as written.
 
-    An image layout takes the place of an earlier one only, a file that of a file. Raises
+    An image layout takes the place of an earlier one only, a file that of a file; ``docker://NAME`` is a registry's. Raises
     :class:`InputError` for names that clash or platforms that an output cannot hold,
     :class:`InputError` also for a layer that is not what its digest says, :class:`OutputError`
     where it cannot be written. ``progress`` may be called by a thread of a codec.
     """
-    images = given.items("images", images, NamedImage, "a NamedImage")
+    images = tuple(attrs.evolve(one, image=one.fitted()) for one in given.items("images", images, NamedImage, "a NamedImage"))
     given.one_of("kind", kind, Format)
     given.instance("several_platforms", several_platforms, bool, "True or False")
     given.function("progress", progress)
     if stream is not None and not callable(getattr(stream, "write", None)):
         given.refuse("stream", stream, "a file to write bytes to")
-    _check_names(images, several_platforms=several_platforms, kind=kind)
+    output = output if stream is not None else given.path("output", output)
+    if pushed := stream is None and is_registry(str(output)):
+        check_target(str(output), kind)
+    else:
+        _check_names(images, several_platforms=several_platforms, kind=kind)
+        bring(layers_of(images), progress)
     admit(images, lambda note: progress(Progress("check", note=note)))
     if stream is not None:
         with contextlib.suppress(OSError):  # no pipe, or a user's share of them is used up
             fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        _write_file(images, stream, kind, several_platforms=several_platforms, progress=progress)
-        return
-    output = given.path("output", output)
+        images = _write_file(images, stream, kind, several_platforms=several_platforms, progress=progress)
+        stream.flush()
+        return images
+    output = str(output)
+    if pushed:
+        from .push import push_images  # noqa: PLC0415 - HTTP and TLS, which few need
+
+        push_images(images, output, several_platforms=several_platforms, progress=progress)
+        return images
     check_target(output, kind)
     target = Path(os.path.realpath(output))
     with Temporary() as temporary:
         if kind == "layout":
             with aside(target, temporary, IMAGE_LAYOUT) as folder, writing(target):
                 write_layout(images, folder, several_platforms=several_platforms, progress=progress)
-            return
+            return images
         with file_aside(target, temporary) as file:
-            _write_file(images, file, kind, several_platforms=several_platforms, progress=progress)
+            return _write_file(images, file, kind, several_platforms=several_platforms, progress=progress)
 
 
 def _write_file(
-    images: Sequence[NamedImage], file: BinaryIO, kind: Format, *, several_platforms: bool, progress: Callable[[Progress], object]
-) -> None:
+    images: Sequence[NamedImage], file: Sink, kind: Format, *, several_platforms: bool, progress: Callable[[Progress], object]
+) -> Sequence[NamedImage]:
     if kind == "docker-archive":
-        write_docker_archive(images, file, progress=progress)
-    else:
-        write_archive(images, file, several_platforms=several_platforms, progress=progress)
+        return write_docker_archive(images, file, progress=progress)
+    write_archive(images, file, several_platforms=several_platforms, progress=progress)
+    return images
 
 
 def _check_names(images: Sequence[NamedImage], *, several_platforms: bool, kind: Format) -> None:

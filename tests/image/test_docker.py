@@ -27,7 +27,7 @@ import pytest
 from helpers.place import remove
 from helpers.users import COMMAND, User, make_user
 
-from rootless_layer.oci.descriptor import Platform
+from rootless_layer import Image, NamedImage, Platform, open_layer, serve_images
 
 PLUGINS = Path("/run/docker")
 """What dockerd makes outside of the directories that it is given."""
@@ -107,6 +107,29 @@ def docker() -> Iterator[Docker]:
         assert left == []
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_what_docker_saves_is_read(docker: Docker, users: list[User], layers: int) -> None:
+    """Of what ``docker save`` writes, by this daemon's version, each image is built upon by its short name, and all is valid."""
+    user = users[-1]
+    tree = user.home / "tree"
+    words = []
+    for number in range(layers):
+        tree.mkdir(exist_ok=True)
+        (tree / f"name{number}").write_text("value")
+        assert user.build("--copy-to-root", tree, output=f"layer{number}").status == 0
+        words += ["--layer", user.home / f"layer{number}"]
+    docker.load(image(user, *words, "-t", "x:1", output="x.tar"))
+    docker.load(image(user, *words, "--label", "a=b", "-t", "y:2", output="y.tar"))
+    saved = user.home / "saved.tar"
+    saved.write_bytes(docker.ask("GET", "/images/get?names=x:1&names=y:2"))
+    saved.chmod(0o644)
+    assert user.run([*COMMAND, "validate", saved]).status == 0
+    for name in ("x:1", "docker.io/library/y:2"):
+        assert user.build("--base", f"{saved}#{name}", output="upon").status == 0
+        done = user.run([*COMMAND, "diff", f"{saved}#{name}", user.home / f"{name.rpartition('/')[2][0]}.tar"])
+        assert (done.status, done.out) == (0, ""), done.err
+
+
 def image(user: User, *words: str | Path, output: str) -> Path:
     """Run ``rootless-layer image``, and give the archive."""
     made = user.run([*COMMAND, "image", "-q", *words, "-o", user.home / output])
@@ -141,3 +164,23 @@ def test_docker_loads_what_is_written(docker: Docker, shared: Path) -> None:
         docker.load(merged)
         assert docker.image(f"m:{order}")["Architecture"] == host.architecture
     remove(user.home)
+
+
+def test_docker_pulls_what_is_served(docker: Docker, users: list[User]) -> None:
+    """The daemon pulls an image whose layers are made as it asks for them; of a second one it asks for what it lacks only."""
+    user = users[0]
+    for name in ("low", "high"):
+        (user.home / name).mkdir()
+        (user.home / name / name).write_text(name)
+        words = ["--copy-to-root", user.home / name, "--blob", "derived", "--compression", "gzip"]
+        assert user.build(*words, output=f"{name}-layer").status == 0
+    low, high = (open_layer(user.home / f"{name}-layer") for name in ("low", "high"))
+    made = Image.empty(Platform.host())
+    with serve_images([NamedImage(made.append(low), ("a:1",)), NamedImage(made.append(low, high), ("b:1",))]) as served:
+        for name in ("a", "b"):
+            whole = f"{served.address}/{name}"
+            said = docker.ask("POST", f"/images/create?fromImage={whole}&tag=1").decode()
+            assert "error" not in said, said
+            assert docker.file(f"{whole}:1", "low") == b"low"
+            remove(user.home / "low")
+        assert docker.file(f"{served.address}/b:1", "high") == b"high"

@@ -20,10 +20,11 @@ from rootless_layer.check.diff import compare
 from rootless_layer.check.inspect import inspect
 from rootless_layer.check.validate import validate
 from rootless_layer.errors import InputError
-from rootless_layer.image.read import MOST_READ, read_images
+from rootless_layer.image.read import read_images
+from rootless_layer.image.stored import MOST_READ
 from rootless_layer.layer.changeset import changeset
 from rootless_layer.system.temporary import Temporary
-from rootless_layer.tar.unpack import read_tar
+from rootless_layer.tar.unpack import unpack_tar
 from rootless_layer.tree.base import Delta
 
 PACKAGE = str(Path(rootless_layer.__file__).parent)
@@ -169,7 +170,7 @@ def test_members_of_a_root_filesystem(tmp_path: Path, kind: Callable[[int], Memb
         path.write_bytes(tar(kind(count)))
         return str(path)
 
-    assert grows(tmp_path, make, lambda path, spool: read_tar(path, str(spool), 1), 200) < MOST
+    assert grows(tmp_path, make, lambda path, spool: unpack_tar(path, str(spool), 1), 200) < MOST
 
 
 @pytest.mark.parametrize(
