@@ -8,10 +8,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
 from rootless_layer import given
 from rootless_layer.errors import OutputError
+from rootless_layer.image.bring import bring
+from rootless_layer.image.derived import base_of
 from rootless_layer.image.image import Image
-from rootless_layer.image.snapshot import Merged, is_whole, unpack
+from rootless_layer.image.snapshot import Snapshots, is_whole, unpack
+from rootless_layer.oci.descriptor import Platform
+from rootless_layer.oci.run_config import NONE, RunConfig
+from rootless_layer.plan.base import LazyBase
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
@@ -21,11 +28,14 @@ from rootless_layer.tar.decompression import MOST_BYTES
 from rootless_layer.tree.places import SNAPSHOTS
 from rootless_layer.tree.tree import overlay_note
 
+from .place import cache_directory
 from .room import keeping, making_room, using
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from rootless_layer.given import StrPath
+    from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.tree.base import Base
 
 
@@ -52,7 +62,7 @@ def open_base(
     given.function("progress", progress)
     place = Path(os.path.abspath(given.path("cache", cache))) / SNAPSHOTS  # overlayfs is given it from elsewhere
     folders = [place / chain_id.removeprefix("sha256:") for chain_id in image.chain_ids]
-    merged = Merged()
+    merged = Snapshots()
     leases = _held(folders)
     if leases is not None:
         for folder in folders:
@@ -60,6 +70,7 @@ def open_base(
     else:
         with making_room(place.parent):
             with _alone(place):
+                bring((layer for layer, at in zip(image.layers, folders, strict=True) if not is_whole(at)), progress)
                 for number, (layer, folder) in enumerate(zip(image.layers, folders, strict=True), 1):
                     if not is_whole(folder):
                         remove(str(folder))  # of an earlier form, or damaged
@@ -77,6 +88,34 @@ def open_base(
         with contextlib.suppress(OSError):
             os.utime(folder)
     return merged.base(image.chain_ids[-1] if folders else "", leases)
+
+
+def base_upon(
+    layers: Iterable[LayerBlob],
+    cache: StrPath | None = None,
+    *,
+    most_bytes: int = MOST_BYTES,
+    in_place: bool = False,
+    run_config: RunConfig = NONE,
+) -> LazyBase:
+    """Chain layers, the lowest first, as what another is built upon; they are unpacked when a build needs their tree.
+
+    The ``cache`` is :func:`.place.cache_directory` where none is given; ``most_bytes`` is as of
+    :func:`open_base`. With ``in_place`` nothing is unpacked where all layers are derived: their files are shown where they lie.
+    ``run_config`` is what scripts take of the images' config.
+    """
+    image = Image.empty(Platform.host()).append(*layers)
+
+    def opened(progress: Report) -> Base:
+        known = base_of(image) if in_place else None
+        if known is not None:
+            return known
+        with Temporary() as temporary:
+            place = cache_directory() if cache is None else cache
+            base = open_base(image, place, temporary, most_bytes=most_bytes, progress=progress)
+            return attrs.evolve(base, run_config=run_config)
+
+    return LazyBase(image.chain_id, opened, run_config)
 
 
 def _held(folders: Sequence[Path]) -> tuple[Lease, ...] | None:

@@ -1,7 +1,8 @@
 """Layers kept by their keys, so that a layer of which nothing changed is only looked up.
 
 An entry is a layer's directory, as :func:`rootless_layer.build_layer` writes it, under its
-key, with ``cache.json`` beside: the sizes and times that its files had. A file that was
+key, with two files beside: in ``cache.json`` the sizes and times that its files had, in
+``key.json`` the parts of the key. A file that was
 damaged since, or written to through a hard link, does not have them any more. An entry
 appears by being renamed. When it was last used is the directory's own time.
 """
@@ -13,14 +14,15 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from rootless_layer.errors import OutputError, SourceError
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.build import build_layer
-from rootless_layer.layer.made import LAYER, LAYER_JSON
+from rootless_layer.layer.description import LAYER_JSON, Description
+from rootless_layer.layer.made import LAYER
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.files import WritebackFile, transfer
 from rootless_layer.system.lease import Lease
@@ -29,43 +31,33 @@ from rootless_layer.system.replace import ASIDE, aside, check_replaceable, make_
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tree.places import LAYERS
 
-from .key import layer_key
+from .key import key_of
 from .own import CACHE_JSON
-from .room import keeping, making_room, move_away, using, within_cache
+from .parts import KEY_JSON
+from .room import keeping, making_room, move_away, put_aside, using, within_cache
+from .segments import SEGMENTS, CachedSegments
+from .whole import is_whole, stamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.plan.spec import Blob, LayerSpec, Stage
+    from rootless_layer.session.attached import Terminal
+
+    from .parts import Key
 
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
-_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-Stamps = dict[str, list[int]]
-
-
-def stamps(folder: Path) -> Stamps:
-    """Give size in bytes and time in nanoseconds of every file in a directory, by relative path.
-
-    The time is that of the last change of the data, which a new hard link leaves as it is.
-    """
-    found: Stamps = {}
-    for here, _folders, files in os.walk(folder):
-        for name in files:
-            path = os.path.join(here, name)
-            status = os.lstat(path)
-            found[os.path.relpath(path, folder)] = [status.st_size, status.st_mtime_ns]
-    return found
 
 
 @attrs.frozen(slots=True)
-class Entry:
+class CachedLayer:
     """A layer in the cache, which stays there for as long as its lease is not released."""
 
     folder: Path
     lease: Lease
 
-    def deliver(self, output: str | os.PathLike[str], made_from: dict[str, Any], *, progress: Report = silent) -> None:
+    def deliver(self, output: str | os.PathLike[str], made_from: dict[str, object], *, progress: Report = silent) -> None:
         """Put the layer in the directory ``output``, whole or not at all, as a build would have.
 
         Its files are linked or reflinked where that is possible. ``made_from`` is what
@@ -77,19 +69,19 @@ class Entry:
         with Temporary() as temporary, aside(target, temporary, LAYER) as folder, writing(target):
             for name in self._files():
                 if name == LAYER_JSON:
-                    said = json.loads((self.folder / name).read_bytes()) | {"madeFrom": made_from}
-                    (folder / name).write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
+                    said = Description.parse((self.folder / name).read_bytes(), str(self.folder / name))
+                    attrs.evolve(said, made_from=made_from).write(folder)
                 else:
                     make_folder((folder / name).parent)
                     _link(self.folder / name, folder / name)
             progress(Progress("publish"))
 
     def open(self) -> LayerBlob:
-        """Give the layer: its sizes and times answer for its bytes."""
-        return attrs.evolve(open_layer(str(self.folder)), trusted=True)
+        """Give the layer: its sizes and times answer for its bytes. What its first builder called it is no other's business."""
+        return attrs.evolve(open_layer(str(self.folder)), trusted=True, created_by="", comment="")
 
     def _files(self) -> list[str]:
-        return sorted(json.loads((self.folder / CACHE_JSON).read_bytes())["files"])
+        return sorted({*json.loads((self.folder / CACHE_JSON).read_bytes())["files"]} - {KEY_JSON, SEGMENTS})
 
 
 def _link(source: Path, target: Path) -> None:
@@ -120,12 +112,12 @@ class LayerCache:
         """Give the part of the cache that holds layers."""
         return cls(cache / LAYERS)
 
-    def find(self, key: str) -> Entry | None:
+    def find(self, key: str) -> CachedLayer | None:
         """Look a layer up. One that is damaged is dropped, and not found. Raises :class:`OutputError`."""
         with using(self.place):
             return self._find(self.place / key)
 
-    def _find(self, folder: Path) -> Entry | None:
+    def _find(self, folder: Path) -> CachedLayer | None:
         while (lease := Lease.shared(folder)) is not None:
             try:
                 whole = is_whole(folder)
@@ -135,7 +127,7 @@ class LayerCache:
             if whole:
                 with contextlib.suppress(OSError):  # a cache that may only be read
                     os.utime(folder)
-                return Entry(folder, lease)
+                return CachedLayer(folder, lease)
             self.drop(folder, lease)
         return None
 
@@ -148,9 +140,12 @@ class LayerCache:
         stage: Stage = "auto",
         progress: Callable[[Progress], object] | None = None,
         on_output: Callable[[bytes], object] | None = None,
-    ) -> Entry:
+        on_failure: Terminal | None = None,
+        anew: Callable[[LayerBlob, LayerBlob], object] | None = None,
+    ) -> CachedLayer:
         """Build a layer and keep it; ``key`` is its :func:`rootless_layer.cache.key.layer_key`.
 
+        With ``anew`` it takes the place of one that is there: it is called with that one, and with the one in its place.
         Raises what :func:`rootless_layer.build_layer` does, and :class:`SourceError` where an input
         changed meanwhile: what was built is then not kept.
         """
@@ -159,26 +154,51 @@ class LayerCache:
                 make_folder(self.place)
                 made = Path(temporary.make(str(self.place), ASIDE)) / "layer"
             with within_cache(self.place):
-                build_layer(spec, made, stage=stage, blob=blob, progress=progress, on_output=on_output)
-            if layer_key(spec, blob=blob) != key:
+                build_layer(
+                    spec, made, stage=stage, blob=blob, cache=self.place.parent,
+                    progress=progress, on_output=on_output, on_failure=on_failure,
+                    segments=CachedSegments(self.place, anew is not None),
+                )  # fmt: skip
+            known = key_of(spec, blob=blob)
+            if known.digest != key:
                 message = "an input changed while the layer was built from it"
                 raise SourceError(message, hint="Build again when nothing else writes to it.")
-            return self.keep(made, key)
+            if anew is not None and (earlier := self.find(key)) is not None:
+                try:
+                    anew(earlier.open(), open_layer(made))
+                finally:
+                    earlier.lease.release()
+            return self.keep(made, known, anew=anew is not None)
 
-    def keep(self, made: Path, key: str) -> Entry:
-        """Take over a layer's directory beside; what another build has put in its place meanwhile is as good."""
-        folder = self.place / key
+    def keep(self, made: Path, key: Key, *, anew: bool = False) -> CachedLayer:
+        """Take over a layer's directory beside; what another build has put in its place meanwhile is as good.
+
+        With ``anew`` it is not: it goes. Raises :class:`OutputError` where it is in use.
+        """
+        folder = self.place / key.digest
         with keeping(self.place):
             _record(made, key)
+            if anew:
+                self._make_way(folder)
             while (lease := Lease.shared(made)) is not None:  # which it keeps when it is renamed: nobody may remove it first
                 with self._alone():
                     if not os.path.lexists(folder):
                         made.rename(folder)
-                        return Entry(folder, lease)
-                if (entry := self.find(key)) is not None:
+                        return CachedLayer(folder, lease)
+                if (entry := self.find(key.digest)) is not None:
                     return entry
         message = f"{made}: was removed as soon as it was there"
         raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
+
+    def _make_way(self, folder: Path) -> None:
+        """Remove an entry that nobody uses."""
+        with self._alone():
+            gone = put_aside(folder)
+        if gone is not None:
+            remove(str(gone))
+        elif os.path.lexists(folder):
+            message = f"{folder}: is in use, so that the layer that was built anew cannot take its place"
+            raise OutputError(message, hint="Build it anew when nobody else uses it.")
 
     def drop(self, folder: Path, lease: Lease) -> None:
         """Remove a damaged entry; nobody else does any more with it than find that out."""
@@ -200,27 +220,9 @@ class LayerCache:
                 lease.release()
 
 
-def is_whole(folder: Path) -> bool:
-    """Say whether an entry's files are what they were when it was made, as far as sizes and times tell."""
-    try:
-        said = json.loads((folder / CACHE_JSON).read_bytes())
-        if said["key"] != folder.name or LAYER_JSON not in said["files"]:
-            return False
-        for name, (size, time) in said["files"].items():
-            status = os.lstat(folder / name)
-            if (status.st_size, status.st_mtime_ns) != (size, time):
-                return False
-    except OSError as error:
-        if error.errno in _TOO_MANY:  # that is no fault of the entry's
-            raise
-        return False
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False
-    return True
-
-
-def _record(made: Path, key: str) -> None:
-    record = json.dumps({"key": key, "files": stamps(made)}, indent=1, sort_keys=True)
+def _record(made: Path, key: Key) -> None:
+    key.write(made)
+    record = json.dumps({"key": key.digest, "files": stamps(made)}, indent=1, sort_keys=True)
     with WritebackFile(made / CACHE_JSON) as file:
         file.write(record.encode())
-        file.settle()
+        file.sync()

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from rootless_layer.registry.name import is_registry
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.replace import make_folder
 from rootless_layer.tree.places import OUTPUTS
 
-from .layers import Stamps, stamps
-from .own import MADE_JSON, is_entry, is_work, listed
+from .own import MADE_JSON
 from .room import keeping
+from .whole import Stamps, stamps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,13 +35,23 @@ class Outputs:
         """Give the part of the cache that holds records."""
         return cls(cache / OUTPUTS)
 
-    def holds(self, output: str, what: str) -> bool:
-        """Say whether an output was made of ``what``, and has the sizes and times that it had then."""
+    def lacks(self, output: str, what: str) -> str:
+        """Say why an output is not what is made of ``what``, with the sizes and times that it had then; nothing where it is.
+
+        Of a registry's image the registry says it, by a request for each blob.
+        """
+        if is_registry(output):
+            return "the registry is asked"
         try:
             said = json.loads((self._path(output) / MADE_JSON).read_bytes())
-            return bool(said["what"] == what and said["files"] == _stamps(output))
+            made_of, files = said["what"], said["files"]
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            return "not written before"
+        try:
+            there = _stamps(output)
+        except OSError:
+            return "the output is gone"
+        return "what it is made of changed" if made_of != what else "the output was changed" if files != there else ""
 
     @contextlib.contextmanager
     def noting(self, output: str, what: str) -> Iterator[None]:
@@ -49,6 +60,9 @@ class Outputs:
         Another process that makes the same one waits. The note is written in one go; what is
         torn all the same says nothing, and the output is made again. Raises :class:`OutputError`.
         """
+        if is_registry(output):
+            yield
+            return
         folder = self._path(output)
         alone = None
         with keeping(self.place):
@@ -63,20 +77,6 @@ class Outputs:
         finally:
             if alone is not None:
                 alone.release()
-
-    def stale(self) -> Iterator[Path]:
-        """Give the directories of the records whose outputs are not there any more, and of those that were half removed."""
-        for path in listed(self.place):
-            if not is_entry(path):
-                if is_work(path):
-                    yield path
-                continue
-            try:
-                there = os.path.lexists(json.loads((path / MADE_JSON).read_bytes())["path"])
-            except (OSError, ValueError, KeyError, TypeError):
-                there = False
-            if not there:
-                yield path
 
     def _path(self, output: str) -> Path:
         return self.place / hashlib.sha256(os.fsencode(os.path.realpath(output))).hexdigest()

@@ -6,12 +6,13 @@ What is not of one of these forms is neither listed nor counted nor removed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 from typing import TYPE_CHECKING
 
-from rootless_layer.tree.places import LAYERS, OF_A_BUILD, OUTPUTS, SNAPSHOTS
+from rootless_layer.tree.places import LAYERS, MOUNT_FILES, MOUNT_JSON, MOUNTS, OF_A_BUILD, OUTPUTS, SNAPSHOTS, TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 CACHE_JSON, MADE_JSON = "cache.json", "made.json"
 _KEY = re.compile("[0-9a-f]{64}")
 # One file of two tells an entry that was damaged, too.
-_MARKS = {LAYERS: (CACHE_JSON, "layer.json"), SNAPSHOTS: ("index.json", "tree"), OUTPUTS: (MADE_JSON,)}
+_MARKS = {
+    LAYERS: (CACHE_JSON, "layer.json"),
+    SNAPSHOTS: ("index.json", "tree"),
+    OUTPUTS: (MADE_JSON,),
+    TARGETS: (MADE_JSON,),
+    MOUNTS: (MOUNT_JSON, MOUNT_FILES),
+}
 
 
 def is_key(name: str) -> bool:
@@ -63,3 +70,18 @@ def _may_be_there(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def stale(folder: Path) -> Iterator[Path]:
+    """Give the records in a folder of what is not there any more, and those that were half removed."""
+    for path in listed(folder):
+        if not is_entry(path):
+            if is_work(path):
+                yield path
+            continue
+        try:
+            there = os.path.lexists(json.loads((path / MADE_JSON).read_bytes())["path"])
+        except (OSError, ValueError, KeyError, TypeError):
+            there = False
+        if not there:
+            yield path

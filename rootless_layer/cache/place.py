@@ -12,9 +12,10 @@ from rootless_layer.errors import OutputError
 
 
 def cache_directory() -> Path:
-    """Give the place of what is kept between builds: ``ROOTLESS_LAYER_CACHE``, else the user's cache directory.
+    """Give the place of what is kept between builds.
 
-    Raises :class:`OutputError` where there is neither: no variable, no HOME that is an absolute path, and no such user.
+    :returns: ``ROOTLESS_LAYER_CACHE``, else the user's cache directory.
+    :raises OutputError: where there is neither: no variable, no HOME that is an absolute path, and no such user.
     """
     given = os.environ.get("ROOTLESS_LAYER_CACHE")
     if given:

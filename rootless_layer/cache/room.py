@@ -1,6 +1,6 @@
 """Room in the cache: what is in it, how large that is, and what goes first where it is too much.
 
-Layers and the snapshots of bases are in it. The size of each is noted beside them, so that nobody
+Layers, the snapshots of bases and the caches that scripts mount are in it. The size of each is noted beside them, so that nobody
 has to walk through it again. When one was last used is its directory's own time. What is in use
 is leased, and stays.
 """
@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -22,17 +22,19 @@ from rootless_layer.system.lease import Lease
 from rootless_layer.system.machine import unwritable
 from rootless_layer.system.removal import remove
 from rootless_layer.system.replace import ASIDE, make_folder
-from rootless_layer.tree.places import LAYERS, SIZES, SNAPSHOTS
+from rootless_layer.tree.places import LAYERS, MOUNT_JSON, MOUNTS, SIZES, SNAPSHOTS
 
 from .own import is_entry, is_key, is_work, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-Kind = Literal["layer", "snapshot", "rubbish"]
+KeptKind = Literal["layer", "snapshot", "mount", "rubbish"]
 VARIABLE, DEFAULT = "ROOTLESS_LAYER_CACHE_SIZE", "20G"
-_KINDS: tuple[tuple[str, Kind], ...] = ((LAYERS, "layer"), (SNAPSHOTS, "snapshot"))
+_KINDS: tuple[tuple[str, KeptKind], ...] = ((LAYERS, "layer"), (SNAPSHOTS, "snapshot"), (MOUNTS, "mount"))
+_NAMED: Mapping[KeptKind, tuple[str, str]] = {"layer": ("layer.json", "digest"), "mount": (MOUNT_JSON, "id")}
+"""Which file of an entry says its name, and in which property."""
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _NUMBER = re.compile(rb"[0-9]{1,15}\n?")
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
@@ -45,28 +47,35 @@ ELSEWHERE = "Name another place in ROOTLESS_LAYER_CACHE."
 class Kept:
     """Something in the cache: its size in bytes, and when it was last used, in seconds since 1970."""
 
-    kind: Kind
+    kind: KeptKind
     path: Path
     size: int
     used: float
     known: str | None = None
-    """The digest, of what is gone."""
+    """The name, of what is gone."""
+
+    @property
+    def name(self) -> str:
+        """Give a layer's blob's digest, a snapshot's chain ID, a mounted cache's id; nothing of what has none."""
+        if self.known is not None:
+            return self.known
+        if self.kind not in _NAMED:
+            return f"sha256:{self.path.name}" if self.kind == "snapshot" else ""
+        file, key = _NAMED[self.kind]
+        try:
+            return str(json.loads((self.path / file).read_bytes())[key])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     @property
     def digest(self) -> str:
         """Give a layer's blob's digest, a snapshot's chain ID; nothing of what has none."""
-        if self.known is not None:
-            return self.known
-        if self.kind != "layer":
-            return f"sha256:{self.path.name}" if self.kind == "snapshot" else ""
-        try:
-            return str(json.loads((self.path / "layer.json").read_bytes())["digest"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+        return "" if self.kind == "mount" else self.name
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Give it as ``--json`` prints it."""
-        return {"kind": self.kind, "path": str(self.path), "bytes": self.size, "lastUsed": int(self.used), "digest": self.digest}
+        said = {"kind": self.kind, "path": str(self.path), "bytes": self.size, "lastUsed": int(self.used)}
+        return said | {"digest": self.digest} | ({"id": self.name} if self.kind == "mount" else {})
 
 
 @attrs.frozen(slots=True)
@@ -79,7 +88,7 @@ class Tidied:
 
     def take(self, kept: Kept) -> Path | None:
         """Put something aside; give where it is to be removed, if it could be."""
-        kept = attrs.evolve(kept, known=kept.digest)
+        kept = attrs.evolve(kept, known=kept.name)
         try:
             path = put_aside(kept.path)
         except OSError as error:
@@ -117,7 +126,7 @@ def limit() -> int | None:
     return parse_limit(os.environ.get(VARIABLE) or DEFAULT)
 
 
-def entries(cache: Path, kind: Kind | None = None) -> Iterator[Kept]:
+def entries(cache: Path, kind: KeptKind | None = None) -> Iterator[Kept]:
     """List the layers and snapshots, or those of one kind, in no order."""
     for path, there, used in _listed(cache):
         if there != "rubbish" and kind in {None, there}:
@@ -138,15 +147,15 @@ def rubbish_at(path: Path) -> Kept:
     return Kept("rubbish", path, _measured(path), path.stat().st_mtime)
 
 
-def contents(cache: Path) -> list[Kept]:
+def list_kept(cache: Path) -> list[Kept]:
     """List what is in the cache, the last used first."""
     return sorted([*entries(cache), *rubbish(cache)], key=lambda kept: (-kept.used, kept.path))
 
 
-def _listed(cache: Path) -> Iterator[tuple[Path, Kind, float]]:
+def _listed(cache: Path) -> Iterator[tuple[Path, KeptKind, float]]:
     for folder, kind in _KINDS:
         for path in listed(cache / folder):
-            there: Kind | None = "rubbish" if is_work(path) else kind if is_entry(path) else None
+            there: KeptKind | None = "rubbish" if is_work(path) else kind if is_entry(path) else None
             if there is not None:
                 with contextlib.suppress(FileNotFoundError):
                     yield path, there, path.stat().st_mtime
@@ -195,30 +204,54 @@ def shrink(cache: Path, keep: int) -> Tidied:
     Several processes do this one after the other, or each would remove as much as one has to.
     """
     done = Tidied()
-    gone: list[Path] = []
-    turn = Lease.exclusive(cache, wait=True)
-    alone = Lease.exclusive(cache / SNAPSHOTS)  # else somebody is unpacking a base
-    try:
+    with _removing(cache, done) as take:
         found = sorted(entries(cache), key=lambda kept: (kept.used, kept.path))
         _forget(cache, {kept.path.name for kept in found})
         total = sum(kept.size for kept in found)
         for kept in found:
             if total <= keep:
                 break
-            if kept.kind == "snapshot" and alone is None:
-                done.used.append(kept)
-            elif (path := done.take(kept)) is not None:
-                with contextlib.suppress(OSError):
-                    _note(kept.path).unlink()
-                gone.append(path)
+            if take(kept):
                 total -= kept.size
+    return done
+
+
+def discard(cache: Path, found: Iterable[Kept]) -> Tidied:
+    """Remove entries, but for those that are in use."""
+    done = Tidied()
+    with _removing(cache, done) as take:
+        for kept in found:
+            take(kept)
+    return done
+
+
+@contextlib.contextmanager
+def _removing(cache: Path, done: Tidied) -> Iterator[Callable[[Kept], bool]]:
+    """Give what takes an entry away, and says whether it could. The directories are removed in the end, when others may go on."""
+    gone: list[Path] = []
+    turn = Lease.exclusive(cache, wait=True)
+    alone = Lease.exclusive(cache / SNAPSHOTS)  # else somebody is unpacking a base
+
+    def take(kept: Kept) -> bool:
+        if kept.kind == "snapshot" and alone is None:
+            done.used.append(kept)
+            return False
+        path = done.take(kept)
+        if path is None:
+            return False
+        with contextlib.suppress(OSError):
+            _note(kept.path).unlink()
+        gone.append(path)
+        return True
+
+    try:
+        yield take
     finally:
         for lease in (alone, turn):
             if lease is not None:
                 lease.release()
         for path in gone:
             remove(str(path))
-    return done
 
 
 def put_aside(path: Path) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,15 @@ from rootless_layer.image.snapshot import damage
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.system.lease import Lease
 from rootless_layer.system.removal import remove
-from rootless_layer.system.temporary import left_behind
+from rootless_layer.system.temporary import PREFIX, left_behind, temporary_folder
 
-from .layers import LayerCache, is_whole
+from .layers import LayerCache
 from .outputs import Outputs
+from .own import stale
 from .room import ELSEWHERE, Kept, Tidied, entries, put_aside, rubbish, rubbish_at, shrink, using
+from .segments import are_damaged
+from .targets import Targets
+from .whole import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,12 +28,13 @@ if TYPE_CHECKING:
 def collect(cache: Path, keep: int | None) -> Tidied:
     """Remove what killed builds left, here and in ``TMPDIR``, and what was not used for longest.
 
-    Of the latter ``keep`` bytes stay, or everything. Records of outputs that are not there any more go
-    as well. Raises :class:`OutputError` where the cache may not be read.
+    Of the latter ``keep`` bytes stay, or everything. Records of outputs and of make's files
+    that are not there any more go as well. Raises :class:`OutputError` where the cache may not be read.
     """
     with using(cache):
         left = Tidied()
-        for kept in [*rubbish(cache), *_rubbish(Outputs.within(cache).stale()), *_rubbish(_work())]:
+        records = (*stale(Outputs.within(cache).place), *stale(Targets.within(cache).place))
+        for kept in [*rubbish(cache), *_rubbish(records), *_rubbish(_work())]:
             if (gone := left.take(kept)) is not None:
                 remove(str(gone))
         more = Tidied() if keep is None else shrink(cache, keep)
@@ -46,7 +50,7 @@ def _rubbish(paths: Iterable[Path]) -> Iterator[Kept]:
 
 def _work() -> Iterator[Path]:
     """Give the directories in which this user's scripts may have run, those of builds that run included."""
-    yield from map(Path, left_behind(os.environ.get("TMPDIR") or "/tmp", "rootless-layer-"))  # noqa: S108 - as build does
+    yield from map(Path, left_behind(temporary_folder(), PREFIX))
 
 
 def _remove(path: Path) -> bool:
@@ -60,6 +64,8 @@ def _damage(folder: Path) -> str:
     """Say what is wrong with a layer; raises :class:`MachineError` where that cannot be seen."""
     if not is_whole(folder):
         return "its files are not as they were written"
+    if are_damaged(folder):
+        return "what was kept of its segments is damaged"
     try:
         open_layer(str(folder)).verify()
     except MachineError:

@@ -49,7 +49,7 @@ def test_other_peoples_files_in_the_cache_stay(tmp_path: Path, tree: Path, monke
         (cache / name).parent.mkdir(parents=True, exist_ok=True)
         (cache / name).write_text("{}")
     os.symlink(cache / "layers/mine", cache / "layers" / ("d" * 64))
-    assert len(room.contents(cache)) == 2
+    assert len(room.list_kept(cache)) == 2
     assert [kept.path.name for kept, _ in verify(cache)[1]] == ["c" * 64]
     digest = build_cached(LayerSpec(copy_to_root=(str(tree),)), tmp_path / "out", cache).descriptor.digest
     left = f"sizes/{'e' * 64}"
@@ -58,7 +58,7 @@ def test_other_peoples_files_in_the_cache_stay(tmp_path: Path, tree: Path, monke
     done = collect(cache, 0)
     assert {kept.path for kept in done.removed} == {entry.path, (cache / own[1]).parent}
     assert [kept.digest for kept in done.removed if kept.kind == "layer"] == [digest]
-    assert (done.used, done.refused, room.contents(cache)) == ([], [], [])
+    assert (done.used, done.refused, room.list_kept(cache)) == ([], [], [])
     there = {str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()}
     assert there == {*FOREIGN}
     assert os.path.islink(cache / "layers" / ("d" * 64))

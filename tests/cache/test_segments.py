@@ -1,0 +1,287 @@
+"""What is known of a layer's segments: the layer is the one that is built without, whatever changed and whatever is damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import pytest
+from helpers.damage import empty, flip, grow
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rootless_layer import LayerSpec, build_layer
+from rootless_layer.cache import segments as kept
+from rootless_layer.cache.key import layer_key
+from rootless_layer.cache.layers import LayerCache
+from rootless_layer.cache.segments import SEGMENTS, CachedSegments
+from rootless_layer.cache.upkeep import verify
+from rootless_layer.layer import segments as layer_segments
+from rootless_layer.layer.layer import in_order
+from rootless_layer.layer.segments import begun
+from rootless_layer.plan.plan import plan
+from rootless_layer.plan.spec import Blob, Script
+from rootless_layer.store.closure import Closure, StorePath
+from rootless_layer.tar.compression import Compression
+from rootless_layer.tree.archive import Archive
+
+pytestmark = pytest.mark.slow
+LETTERS = "0123456789abcdfghijklmnpqrsvwxyz"
+KINDS = ["none", "gzip", "zstd"]
+
+
+def put(root: Path, name: str, data: bytes) -> StorePath:
+    """Put a store path there, if it is not there yet: a directory with files, one of them large where the data is."""
+    digest = "".join(LETTERS[byte % 32] for byte in hashlib.sha256(name.encode() + data).digest())
+    path = StorePath(f"/nix/store/{digest}-{name}")
+    place = root / path.path[1:]
+    if not place.exists():
+        (place / "bin").mkdir(parents=True)
+        (place / "bin" / name).write_bytes(data)
+        (place / "link").symlink_to("bin")
+        (place / "empty").touch()
+        for here, _, files in os.walk(place):
+            for file in files:
+                os.utime(os.path.join(here, file), (1, 1), follow_symlinks=False)
+    return path
+
+
+def chain(root: Path, versions: Sequence[bytes]) -> Closure:
+    """Give a closure in which each path needs the one before."""
+    paths = [put(root, f"p{number}", data) for number, data in enumerate(versions)]
+    return Closure({path: paths[:number][-1:] for number, path in enumerate(paths)}, str(root))
+
+
+def blob_at(folder: Path) -> bytes:
+    """Read the blob of a stored layer; of a derived one there is none."""
+    return b"".join(path.read_bytes() for path in sorted((folder / "blobs").rglob("*")) if path.is_file())
+
+
+def same(spec: LayerSpec, cache: LayerCache, work: Path, blob: Blob = "stored") -> None:
+    """Build a layer with what is known and without: the digests are the same, and each byte."""
+    key = layer_key(spec, blob=blob)
+    found = cache.find(key)
+    entry = cache.build(key, spec, blob=blob) if found is None else found
+    shutil.rmtree(work, ignore_errors=True)
+    plain = build_layer(spec, work, blob=blob)
+    layer = entry.open()
+    assert (layer.descriptor, layer.diff_id, layer.uncompressed_size) == (
+        plain.descriptor,
+        plain.diff_id,
+        plain.uncompressed_size,
+    )
+    assert blob_at(entry.folder) == blob_at(work)
+    entry.lease.release()
+
+
+def known(spec: LayerSpec, cache: LayerCache, *, stored: bool = True) -> tuple[int, int]:
+    """Count what is known of a layer: the segments before it begins, and the compressed ones behind."""
+    archive = Archive.of(in_order(plan(spec).tree, spec))
+    with begun(CachedSegments(cache.place), spec, archive, stored=stored) as beginning:
+        return (-1, -1) if beginning is None else (beginning.count, len(beginning.known.frames))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(
+    st.sampled_from(KINDS), st.sampled_from(["stored", "derived"]),
+    st.lists(st.dictionaries(st.integers(0, 4), st.sampled_from([b"", b"a", b"b" * 513, b"c" * 70_000, b"d" * 3_000_000])), max_size=4),
+)  # fmt: skip
+def test_whatever_changes(tmp_path: Path, kind: str, blob: Blob, changes: list[Mapping[int, bytes]]) -> None:
+    """Paths that change, come and go, in any order: each layer is the one that is built without the cache."""
+    cache, versions = LayerCache(tmp_path / "cache/layers"), {0: b"a", 1: b"b" * 513, 2: b"c" * 70_000}
+    for change in [{}, *changes]:
+        versions |= change
+        spec = LayerSpec(closure=chain(tmp_path / "root", list(versions.values())), compression=Compression.parse(kind))
+        same(spec, cache, tmp_path / "work", blob)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_did_not_change_is_known(tmp_path: Path, kind: str) -> None:
+    """Of a layer whose last path changed all others are known; of one whose first did, their compressed bytes."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", b"b", b"c" * 5_000_000, b"d"]), compression=Compression.parse(kind))
+    assert known(spec, cache) == (0, 0)
+    same(spec, cache, tmp_path / "work")
+    last = attrs.evolve(spec, closure=chain(root, [b"a", b"b", b"c" * 5_000_000, b"D"]))
+    first = attrs.evolve(spec, closure=chain(root, [b"A", b"b", b"c" * 5_000_000, b"d"]))
+    assert known(last, cache) == (4, 0)  # the directories above, and three paths
+    assert known(first, cache) == (1, 0 if kind == "none" else 3)
+    for other in (last, first):
+        same(other, cache, tmp_path / "work")
+    assert verify(tmp_path)[1] == []
+    assert known(attrs.evolve(last, uid=1), cache) == (1, 0)  # the directories above are root's
+    assert known(attrs.evolve(last, compression=Compression("zstd", 7)), cache) == (0, 0)
+    scripted = attrs.evolve(last, scripts=(Script.text("true"),), closure_writable=True)
+    assert known(scripted, cache) == (-1, -1)
+
+
+def test_a_path_that_was_built_again(tmp_path: Path) -> None:
+    """A store path with other bytes of the same size, in the same inode and of the same time is another one."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", b"b"]))
+    same(spec, cache, tmp_path / "work")
+    closure = spec.closure
+    assert closure is not None
+    place = Path(closure.location(next(path for path in closure.paths if path.name == "p0")))
+    (place / "bin/p0").write_bytes(b"A")
+    os.utime(place / "bin/p0", (1, 1))
+    place.chmod(0o700)
+    place.chmod(0o755)
+    other = attrs.evolve(spec, comment="another", closure=chain(root, [b"a", b"b", b"c"]))
+    assert known(other, cache)[0] == 1
+    same(other, cache, tmp_path / "work")
+
+
+@pytest.mark.parametrize("damage", [grow, flip, empty, Path.unlink])
+@pytest.mark.parametrize("dated", [True, False])
+def test_damage_is_not_believed(tmp_path: Path, damage: object, dated: bool) -> None:  # noqa: FBT001
+    """What is kept of segments and is damaged counts for nothing, also where its time does not tell; verify drops the layer."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", b"b"]))
+    same(spec, cache, tmp_path / "work")
+    (entry,) = cache.place.iterdir()
+    before = (entry / SEGMENTS).stat()
+    damage(entry / SEGMENTS)  # type: ignore[operator]
+    if dated and (entry / SEGMENTS).exists():
+        os.utime(entry / SEGMENTS, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other = attrs.evolve(spec, closure=chain(root, [b"a", b"B"]))
+    assert known(other, cache) == (0, 0)
+    same(other, cache, tmp_path / "work")
+    assert [kept.path for kept, _ in verify(tmp_path)[1]] == [entry]
+    assert verify(tmp_path)[1] == []
+
+
+def test_a_blob_that_changed_is_not_copied(tmp_path: Path) -> None:
+    """Where the blob does not have its time any more, its bytes are made anew."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", b"b"]))
+    same(spec, cache, tmp_path / "work")
+    (entry,) = cache.place.iterdir()
+    flip(next((entry / "blobs/sha256").iterdir()))
+    other = attrs.evolve(spec, closure=chain(root, [b"a", b"B"]))
+    assert known(other, cache) == (0, 0)
+    same(other, cache, tmp_path / "work")
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_compressed_segment_that_changed_is_not_copied(tmp_path: Path, kind: str) -> None:
+    """A blob that is damaged and has its size and time gives no layer its bytes under another digest."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", os.urandom(70_000), b"c"]), compression=Compression.parse(kind))
+    same(spec, cache, tmp_path / "work")
+    (entry,) = cache.place.iterdir()
+    blob = next((entry / "blobs/sha256").iterdir())
+    before = blob.stat()
+    flip(blob)
+    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert spec.closure is not None
+    other = attrs.evolve(spec, closure=Closure(dict.fromkeys(spec.closure.paths[1:], ()), str(root)))
+    assert known(other, cache) == (1, 1)  # the directories above, and of the two the one that is whole
+    same(other, cache, tmp_path / "work")
+
+
+def test_an_entry_that_took_the_place_of_one_that_was_read(tmp_path: Path) -> None:
+    """A blob is taken with what is kept beside it, not with what was read there before."""
+    cache = LayerCache(tmp_path / "layers")
+    spec = LayerSpec(closure=chain(tmp_path / "root", [b"a", b"b"]))
+    same(spec, cache, tmp_path / "work")
+    (entry,) = cache.place.iterdir()
+    early, before = CachedSegments(cache.place), (entry / SEGMENTS).stat()
+    early.read()
+    kept.write_records(entry, [attrs.evolve(record, chain=bytes(32)) for record in kept.read_records(entry)])
+    os.utime(entry / SEGMENTS, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with begun(early, spec, Archive.of(in_order(plan(spec).tree, spec)), stored=True) as beginning:
+        assert beginning is not None
+        assert beginning.count == 0
+
+
+def test_a_derived_layer_keeps_no_bytes_from_being_found(tmp_path: Path) -> None:
+    """Of two layers that begin alike the one that has its blob counts, whichever is listed last."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    specs = (LayerSpec(closure=chain(root, [b"a", bytes([number])])) for number in range(99))
+    spec = next(spec for spec in specs if layer_key(spec) < layer_key(spec, blob="derived"))
+    same(spec, cache, tmp_path / "work")
+    same(spec, cache, tmp_path / "work", "derived")
+    other = attrs.evolve(spec, closure=chain(root, [b"a", b"other"]))
+    assert known(other, cache) == (2, 0)
+    same(other, cache, tmp_path / "work")
+
+
+def test_files_of_others_in_a_store_path_end_what_is_known(tmp_path: Path) -> None:
+    """A file that a tree has below a store path is nobody's to know: the segment is made each time."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    closure = chain(root, [b"a", b"b"])
+    first = next(path for path in closure.paths if path.name == "p0")
+    own = tmp_path / "tree" / first.path[1:]
+    own.mkdir(parents=True)
+    (own / "more").write_text("more")
+    spec = LayerSpec(closure=closure, copy_to_root=(str(tmp_path / "tree"),))
+    same(spec, cache, tmp_path / "work")
+    (own / "more").write_text("MORE")
+    other = attrs.evolve(spec, comment="again")
+    assert known(other, cache)[0] <= 1
+    same(other, cache, tmp_path / "work")
+
+
+def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where digests cannot be resumed, layers are the same, and nothing is kept."""
+    monkeypatch.setattr(layer_segments, "is_resumable", lambda: False)
+    cache = LayerCache(tmp_path / "layers")
+    spec = LayerSpec(closure=chain(tmp_path / "root", [b"a", b"b"]))
+    same(spec, cache, tmp_path / "work")
+    (entry,) = cache.place.iterdir()
+    assert not (entry / kept.SEGMENTS).exists()
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from rootless_layer import LayerSpec, load_closure
+from rootless_layer.cache.key import layer_key
+from rootless_layer.cache.layers import LayerCache
+from rootless_layer.tar.compression import Compression
+
+graph, root, cache, kind = sys.argv[1:]
+spec = LayerSpec(closure=load_closure(graph, store_root=root), compression=Compression.parse(kind))
+layers = LayerCache.within(Path(cache))
+entry = layers.find(layer_key(spec)) or layers.build(layer_key(spec), spec)
+print(entry.open().descriptor.digest)
+"""
+
+
+def graph_of(closure: Closure, place: Path) -> Path:
+    """Write a closure as exportReferencesGraph does."""
+    records = [
+        [path.path, "", str(len(others)), *(other.path for other in others)] for path, others in closure.references.items()
+    ]
+    place.write_text("".join(f"{line}\n" for record in records for line in record))
+    return place
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_builds_that_are_killed_and_builds_at_once(tmp_path: Path, kind: str) -> None:
+    """Whatever moment a build is killed at, and whoever builds beside it: the layers that come next are right, and so is the cache."""
+    root, big = tmp_path / "root", os.urandom(6_000_000)
+    closures = [chain(root, [b"a", big, b"b", bytes([number])]) for number in range(4)]
+    graphs = [graph_of(closure, tmp_path / f"graph-{number}") for number, closure in enumerate(closures)]
+    command = [sys.executable, "-c", BUILD]
+    words = [[str(graph), str(root), str(tmp_path / "cache"), kind] for graph in graphs]
+    for kills in range(12):
+        with subprocess.Popen([*command, *words[kills % 3]], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            select.select([process.stdout], [], [], kills / 6)  # it may be anywhere by then, or done
+            process.kill()
+    both = [subprocess.Popen([*command, *each], stdout=subprocess.PIPE, text=True) for each in (*words, *words)]
+    said = [process.communicate()[0].strip() for process in both]
+    for number, closure in enumerate(closures):
+        spec = LayerSpec(closure=closure, compression=Compression.parse(kind))
+        plain = build_layer(spec, tmp_path / f"plain-{number}").descriptor.digest
+        assert {said[number], said[number + 4]} == {plain}
+    assert verify(tmp_path / "cache")[1] == []
