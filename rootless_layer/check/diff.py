@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rootless_layer.layer.contents import ROOT, Merged, merge, read_contents
+from rootless_layer.layer.contents import ROOT, Merged, apply_layers, files, read_contents
+from rootless_layer.tree.tidy import varies
 from rootless_layer.tree.tree import legible, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from rootless_layer.image.image import Image
+    from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.tar.read import Member
 
 _MOST_SHOWN = 60
@@ -41,7 +43,13 @@ class Comparison:
         """Say whether there is no difference."""
         return not (self.only_left or self.only_right or self.changed)
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def varies(self) -> bool:
+        """Say whether all that differs is another in each build, so that tidy layers have none of it."""
+        paths = {*self.only_left, *self.only_right, *(change.path for change in self.changed)}
+        return not self.equal and all(map(varies, paths))
+
+    def to_json(self) -> dict[str, object]:
         """Give what ``rootless-layer diff --json`` prints."""
         return {
             "equal": self.equal,
@@ -75,7 +83,12 @@ def compare(left: Image, right: Image, *, times: bool = True) -> Comparison:
     How files got there does not matter: not which layer has them, nor which name of a
     file is the link. Raises :class:`InputError` for a layer that is damaged.
     """
-    one, other = (merge(map(read_contents, image.layers)) for image in (left, right))
+    return compare_layers(left.layers, right.layers, times=times)
+
+
+def compare_layers(left: Iterable[LayerBlob], right: Iterable[LayerBlob], *, times: bool = True) -> Comparison:
+    """Compare the trees that layers make, the lowest first, as :func:`compare` does those of images."""
+    one, other = (apply_layers(map(read_contents, layers)) for layers in (left, right))
     first, second = _names(one), _names(other)
     changed = []
     for path in sorted(one.keys() & other.keys()):
@@ -94,13 +107,7 @@ def _both_say(one: Merged, other: Merged) -> bool:
 
 def _names(tree: Merged) -> dict[bytes, bytes]:
     """Give for each name of a file that has several, but the first, the first of them in order."""
-    firsts: dict[int, bytes] = {}
-    found = {}
-    for path in sorted(path for path, member in tree.items() if member.entry.is_regular):
-        first = firsts.setdefault(id(tree[path]), path)
-        if first != path:
-            found[path] = first
-    return found
+    return {name: first for member, (first, *others) in files(tree) if member.entry.is_regular for name in others}
 
 
 def _shown(path: bytes | None) -> str | None:
@@ -116,11 +123,11 @@ def _differences(one: Member, other: Member, *, times: bool) -> Iterator[tuple[s
             yield name, (value, second[name])
 
 
-def _properties(member: Member, *, times: bool) -> dict[str, Any]:
+def _properties(member: Member, *, times: bool) -> dict[str, object]:
     """Give what a container sees of a file, by the words for a person."""
     entry = member.entry
     kind = stat.S_IFMT(entry.mode)
-    told: dict[str, Any] = {
+    told: dict[str, object] = {
         "type": _TYPES.get(kind, "unknown"),
         "mode": f"{stat.S_IMODE(entry.mode):04o}",
         "owner": f"{entry.uid}:{entry.gid}",

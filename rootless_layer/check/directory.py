@@ -12,8 +12,8 @@ from rootless_layer.image.derived import read_derived
 from rootless_layer.layer.blob import Piece, open_layer
 from rootless_layer.layer.made import IMAGE_JSON
 from rootless_layer.layer.soundness import Soundness
-from rootless_layer.oci.descriptor import MEDIA_TYPES
-from rootless_layer.oci.documents import Document, is_digest, parse
+from rootless_layer.oci.descriptor import MEDIA_TYPES, is_sha256
+from rootless_layer.oci.documents import Document, parse
 from rootless_layer.system.machine import NOBODYS_FAULT, unreadable
 from rootless_layer.terminal import quoted
 from rootless_layer.tree import mtree
@@ -47,7 +47,7 @@ def check_layer(folder: str, finder: Finder) -> None:
         return
     finder.layers += 1
     based = made is not None and bool(made.given.get("base"))
-    Soundness(where, reading.contents, {}, finder, known=not based).check(reading.contents.changes({}).added)
+    Soundness(where, reading.contents, {}, finder, known=not based).check()
     if listed is not None and reading.whole:
         _compare(listed, reading, finder)
 
@@ -66,7 +66,7 @@ def _described(folder: str, finder: Finder) -> Document:
 
 def _digest(given: Document, name: str) -> str | None:
     digest: str | None = given.get(name, str, required=True)
-    if digest is not None and not (is_digest(digest) and digest.startswith("sha256:")):
+    if digest is not None and not is_sha256(digest):
         given.problem(name, f"{quoted(digest)} is not a sha256 digest")
         return None
     return digest
@@ -92,7 +92,7 @@ def _stored(folder: str, name: str, given: Document, kind: str | None) -> Readin
         finder.problem(name, f"has {piece.size} bytes, and should have {size}, says {_JSON}")
     check_digest(piece, name.removeprefix("blobs/").replace("/", ":"), name, finder)
     if kind is not None:
-        check_compression(piece, kind, name, finder)
+        check_compression(piece, kind, name, finder, told=finder.problem)
     reading = read_blob(piece, name, finder)
     if diff_id is not None:
         check_diff_id(reading, diff_id, name, finder)
@@ -181,7 +181,7 @@ def check_derived(folder: str, finder: Finder) -> None:
     """Check a derived image: what it says of itself, and that its layers' bytes are what it says."""
     finder.images += 1
     try:
-        image, names = read_derived(folder)
+        image, names, _ = read_derived(folder)
     except NOBODYS_FAULT:
         raise
     except InputError as error:

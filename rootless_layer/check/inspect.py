@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections import defaultdict
@@ -11,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from rootless_layer.errors import InputError
-from rootless_layer.image.files import in_archive, in_directory
-from rootless_layer.image.read import is_named, read_images
+from rootless_layer.image.bring import Fetching
+from rootless_layer.image.read import Found, Other, read_all
 from rootless_layer.layer.contents import Contents, Merged, read_contents
-from rootless_layer.layer.made import IMAGE_JSON
 from rootless_layer.oci.descriptor import sha256
+from rootless_layer.system.machine import NOBODYS_FAULT
 from rootless_layer.tree.ls import facts, line
 from rootless_layer.tree.tree import Entry, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rootless_layer.image.image import Image
     from rootless_layer.image.read import NamedImage
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from rootless_layer.tree.changes import Changes
 
 _MOST_COPIES = 10
-_MOST_NESTED = 4
-_Key = tuple[str, ...]
 
 
 @attrs.frozen(slots=True)
@@ -40,7 +37,7 @@ class LayerReport:
     they were.
     """
 
-    described: dict[str, Any]
+    described: dict[str, object]
     entries: int
     added: tuple[bytes, ...]
     changed: tuple[bytes, ...]
@@ -58,7 +55,7 @@ class LayerReport:
     def _signed(self) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
         return ("+", self.added), ("~", self.changed), ("=", self.same), ("-", self.removed)
 
-    def to_json(self, *, listed: bool) -> dict[str, Any]:
+    def to_json(self, *, listed: bool) -> dict[str, object]:
         """Give the report; with ``listed`` the entries as well."""
         counts = {
             "entries": self.entries,
@@ -90,7 +87,7 @@ class Copies:
         """Give the bytes of those copies that stand beside another in the same layer."""
         return self.size * (len(self.places) - len({layer for layer, _ in self.places}))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Give them by name."""
         return {
             "digest": self.digest,
@@ -121,7 +118,7 @@ class Inspection:
         return {"within": within, "across": sum(one.wasted for one in self.copies) - within}
 
     def to_json(self, *, listed: bool = False) -> dict[str, Any]:
-        """Give what ``rootless-layer inspect --json`` prints."""
+        """Give what ``rootless-layer inspect --json`` prints, with ``listed`` each path, too."""
         found = {
             "layers": [layer.to_json(listed=listed) for layer in self.layers],
             "copies": [one.to_json() for one in self.copies],
@@ -139,11 +136,12 @@ class Inspection:
             "created": said.get("created"),
             "author": said.get("author"),
             "config": {name: value for name, value in (said.get("config") or {}).items() if value not in (None, "", [], {})},
+            "annotations": dict(self.image.annotations),
             **found,
         }
 
     def lines(self, *, listed: bool = False) -> Iterator[str]:
-        """Give what a person reads."""
+        """Give what a person reads, with ``listed`` each path, too."""
         if not self.is_layer:
             yield from self._about()
         for number, layer in enumerate(self.layers):
@@ -155,7 +153,7 @@ class Inspection:
         about = {"names": ", ".join(map(_printable, self.names)) or "none", "platform": said["platform"]}
         about |= {"manifest": said["manifestDigest"], "config": said["configDigest"]}
         about |= {"created": said["created"], "author": said["author"]}
-        about = {name: value for name, value in (about | said["config"]).items() if value is not None}
+        about = {name: value for name, value in (about | said["config"] | said["annotations"]).items() if value is not None}
         width = max(map(len, about))
         for name, value in about.items():
             plain = isinstance(value, str) and value.isprintable()
@@ -192,8 +190,8 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else json.dumps(text)
 
 
-def _row(sign: str, path: bytes, entry: Entry | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"path": shown(path), "change": {"+": "added", "~": "changed", "=": "same", "-": "removed"}[sign]}
+def _row(sign: str, path: bytes, entry: Entry | None) -> dict[str, object]:
+    row: dict[str, object] = {"path": shown(path), "change": {"+": "added", "~": "changed", "=": "same", "-": "removed"}[sign]}
     if entry is not None:
         row |= facts(entry)
     return row
@@ -205,52 +203,41 @@ def inspect(path: str, spool: Callable[[], str], name: str = "") -> list[Inspect
     ``spool`` is :func:`rootless_layer.image.read.read_images`'s. Raises :class:`InputError` for
     what is damaged, and names it.
     """
-    spooled: list[str] = []
-
-    def remembered() -> str:
-        spooled.append(spool())
-        return spooled[-1]
-
-    found = read_images(path, remembered)
-    chosen = [stored for stored in found if not name or is_named(stored, name)]
-    if not chosen:
-        message = f"{path}: has no image of the name {name}" if name else f"{path}: has no image"
-        raise InputError(message)
-    is_layer = os.path.isfile(f"{path}/layer.json")
-    if is_layer:
-        digests: dict[_Key, str] = {}
-    elif os.path.isfile(f"{path}/{IMAGE_JSON}"):
-        digests = {_key(stored.image): stored.image.manifest_digest for stored in found}  # by which it was read
-    else:
-        digests = _manifest_digests(spooled[-1] if spooled else path)
-    read: dict[str, Contents] = {}
-    return [_inspected(stored, read, digests, is_layer=is_layer) for stored in chosen]
-
-
-def _manifest_digests(path: str) -> dict[_Key, str]:
-    """Give the digest of each manifest that is stored, by the digests of its config and layers."""
-    find = in_directory(path) if os.path.isdir(path) else in_archive(path)
-    found: dict[_Key, str] = {}
-    seen: set[str] = set()  # a manifest is listed for each of its names
-
-    def look(name: str, depth: int) -> None:
-        piece = find(name)
-        if piece is None or depth > _MOST_NESTED or name in seen:
-            return
-        seen.add(name)
-        said = json.loads(piece.read())
-        for row in said.get("manifests") or ():
-            look("blobs/" + row["digest"].replace(":", "/", 1), depth + 1)
-        if "layers" in said and "config" in said:
-            key = (said["config"]["digest"], *(row["digest"] for row in said["layers"]))
-            found[key] = "sha256:" + name.rpartition("/")[2]
-
-    with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError, RecursionError):
-        look("index.json", 0)  # what images need of it was read before, and is as it should be
+    found, others = inspect_all(path, spool, name)
+    Found((), others).whole()
     return found
 
 
-def _inspected(stored: NamedImage, read: dict[str, Contents], digests: Mapping[_Key, str], *, is_layer: bool) -> Inspection:
+def inspect_all(path: str, spool: Callable[[], str], name: str = "") -> tuple[list[Inspection], tuple[Other, ...]]:
+    """Look into every image as :func:`inspect` does, and give what is listed beside them; what is damaged is among that.
+
+    Raises :class:`InputError` where no image can be read.
+    """
+    found = read_all(path, spool, Fetching(referrers=True)).named(name)
+    if not found.images:
+        found.whole()
+        message = f"{path}: has no image of the name {name}" if name else f"{path}: has no image"
+        raise InputError(message)
+    is_layer = os.path.isfile(f"{path}/layer.json")
+    read: dict[str, Contents] = {}
+    whole: list[Inspection] = []
+    damaged: list[Other] = []
+    for stored in found.images:
+        try:
+            whole.append(_inspected(stored, read, is_layer=is_layer))
+        except NOBODYS_FAULT:
+            raise
+        except InputError as error:
+            if len(found.images) == 1:
+                raise
+            what = error.problems[0].removeprefix(f"{path}: ")
+            damaged.append(Other("damaged", stored.digest, stored.names, stored.listed, what, error))
+    if not whole:
+        Found((), tuple(damaged)).whole()
+    return whole, (*damaged, *found.others)
+
+
+def _inspected(stored: NamedImage, read: dict[str, Contents], *, is_layer: bool) -> Inspection:
     below: Merged = {}
     reports = []
     every: list[Contents] = []
@@ -259,19 +246,15 @@ def _inspected(stored: NamedImage, read: dict[str, Contents], digests: Mapping[_
         if digest not in read:
             read[digest] = read_contents(layer)
         contents = read[digest]
-        changes = contents.changes(below)
-        described = layer.descriptor.to_json() | {"diffId": layer.diff_id, "uncompressedSize": contents.size}
+        contents, changes = contents.placed(below)
+        described: dict[str, object] = {**layer.descriptor.to_json(), "diffId": layer.diff_id, "uncompressedSize": contents.size}
         reports.append(_report(described, contents, below, changes))
         every.append(contents)
         changes.apply(below)
-    return Inspection(stored.image, stored.names, is_layer, digests.get(_key(stored.image)), tuple(reports), _copies(every))
+    return Inspection(stored.image, stored.names, is_layer, stored.digest or None, tuple(reports), _copies(every))
 
 
-def _key(image: Image) -> _Key:
-    return (sha256(image.config), *(layer.descriptor.digest for layer in image.layers))
-
-
-def _report(described: dict[str, Any], contents: Contents, below: Merged, changes: Changes[Member]) -> LayerReport:
+def _report(described: dict[str, object], contents: Contents, below: Merged, changes: Changes[Member]) -> LayerReport:
     members = {member.entry.path: member for member in contents.members if not member.is_whiteout}
     added = changes.added
     again = [path for path in members if path in below and path in added]

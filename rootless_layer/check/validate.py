@@ -10,6 +10,7 @@ from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.files import clean, headers, in_archive, in_directory
 from rootless_layer.oci.findings import Finder
 from rootless_layer.oci.reference import path_and_name
+from rootless_layer.registry.name import is_registry
 from rootless_layer.tar.decompression import decompress, kind_of
 
 from .directory import check_derived, check_layer
@@ -33,6 +34,10 @@ def validate(path: str, spool: Callable[[], str]) -> Findings:
     """
     finder = Finder()
     path, name = path_and_name(path)
+    if is_registry(path):
+        from rootless_layer.image.remote import pulled  # noqa: PLC0415 - HTTP and TLS, which few need
+
+        path = pulled(path, spool())
     if os.path.isdir(path):
         if name and any(os.path.lexists(f"{path}/{described}") for described in ("layer.json", "image.json")):
             message = f"{path}: is a single layer or image, which has no name in it"
@@ -52,7 +57,7 @@ def validate(path: str, spool: Callable[[], str]) -> Findings:
     names = Counter(clean(header.name) for header in headers(archive) if not header.isdir())
     for stored, count in names.items():
         if count > 1:
-            finder.problem(repr(stored)[1:-1], "is in the archive more than once: readers take one or the other")
+            finder.unusual(repr(stored)[1:-1], "is in the archive more than once, and the same: readers take one of them")
     StoredImages(find, finder, name).check(names, path)
     return finder.found()
 

@@ -23,7 +23,7 @@ from rootless_layer.layer.contents import read_contents
 from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.oci.findings import Finder
 from rootless_layer.tar.decompression import decompressed
-from rootless_layer.tar.unpack import read_tar
+from rootless_layer.tar.unpack import unpack_tar
 from rootless_layer.tree.mtree import lines, read
 from rootless_layer.tree.tree import Entry, Tree
 
@@ -64,7 +64,7 @@ def as_layer(path: Path) -> LayerBlob:
 def test_modes_that_no_tar_has(tmp_path: Path, changes: Sequence[tuple[slice, bytes]]) -> None:
     """An entry whose mode or typeflag is none is a regular file, for a root filesystem as for a base, and is written again."""
     (tmp_path / "x.tar").write_bytes(header(*changes, format_=tarfile.GNU_FORMAT))
-    [entry] = read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1)
+    [entry] = unpack_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1)
     [member] = read_contents(as_layer(tmp_path / "x.tar")).members
     assert stat.S_IFMT(entry.mode) == stat.S_IFMT(member.entry.mode) == stat.S_IFREG
     assert entry.mode == member.entry.mode
@@ -76,7 +76,7 @@ def test_devices_that_linux_cannot_have(tmp_path: Path, field: slice) -> None:
     """A device whose numbers are too large for the kernel is an error that names it: its listing could not be read back."""
     (tmp_path / "x.tar").write_bytes(header((TYPE, b"3"), (field, b"7777777")))
     with pytest.raises(InputError, match=r"x\.tar: /x: it is a device .* which Linux cannot have"):
-        read_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1)
+        unpack_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1)
 
 
 @pytest.mark.parametrize(
