@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from rootless_layer.errors import InputError
-from rootless_layer.image.write import Format
+from rootless_layer.image.format import BY_IMAGE, BillForm, Format
 from rootless_layer.oci.config import exposed
+from rootless_layer.registry.name import is_registry
 from rootless_layer.store.layering import MOST_LAYERS
 
 from .kinds import COMPRESSION, COUNT, EPOCH, FLAG, ID, LIMIT, PLATFORM, TEXT, TIME, OneOf
-from .lists import DOCUMENTS, PAIRS, PORTS, TEXTS, WORDS
+from .lists import DOCUMENTS, PAIRS, PORTS, SHELL, TEXTS, VARIABLES, WORDS
 from .option import WRITTEN, Face, option, rows
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class ImageOptions:
         help="How many layers the image may have with a --closure, the base's and --layer's too.",
     )  # fmt: skip
     layering: str | None = option(
-        TEXT, metavar="popularity|size|FILE", shown="popularity", faces=WRITTEN, with_closure=True, reads="file",
+        TEXT, metavar="popularity|size|balanced|FILE", shown="popularity", faces=WRITTEN, with_closure=True, reads="file",
         help="How the closure is split; FILE is JSON, a list of groups of store paths and name patterns, or nixpkgs'"
         " layeringPipeline.",
     )  # fmt: skip
@@ -61,6 +62,10 @@ class ImageOptions:
     gid: int | None = option(ID, shown="0", with_closure=True, field="gid", help="Which group owns them.")
     allow_sparse: bool | None = option(
         FLAG, with_closure=True, field="allow_sparse", help="Write files with more than 1 GiB of holes, every byte of them."
+    )  # fmt: skip
+    link_identical: bool | None = option(
+        FLAG, with_closure=True, field="link_identical",
+        help="Make hard links of a layer's files that are one another's bytes once more.",
     )  # fmt: skip
     cache: bool | None = option(
         FLAG, negative="no-cache", shown="no-cache", faces=Face.COMMAND, with_closure=True,
@@ -104,10 +109,17 @@ class ImageOptions:
         TEXTS, default=(), metavar="DIR", faces=WRITTEN, config="Volumes", help="Where data is kept; repeatable."
     )  # fmt: skip
     label: Pairs = option(PAIRS, default={}, metavar="NAME=VALUE", faces=WRITTEN, config="Labels", help="A label; repeatable.")
+    annotation: Pairs = option(
+        VARIABLES, default={}, metavar="KEY=VALUE", help="An annotation of the manifest; repeatable."
+    )  # fmt: skip
     stop_signal: str | None = option(TEXT, metavar="SIGNAL", faces=WRITTEN, config="StopSignal", help="What ends it.")
     author: str = option(
         TEXT, default="", metavar="TEXT", faces=WRITTEN, may_be_empty=True, help="Who is responsible for the image."
     )  # fmt: skip
+    created_by: str = option(
+        TEXT, default="", metavar="TEXT", faces=WRITTEN, help="What the history says made the image of its layers."
+    )  # fmt: skip
+    comment: str = option(TEXT, default="", metavar="TEXT", faces=WRITTEN, help="What the history says of that besides.")
     created: str | None = option(
         TIME, metavar="TIME", shown="SOURCE_DATE_EPOCH, else 1 second after 1970", nix_default="1970-01-01T00:00:01Z",
         help="RFC 3339, seconds since 1970, or `now`.",
@@ -123,10 +135,32 @@ class ImageOptions:
         OneOf(Format), short="f", shown="an archive for - and *.tar, else a layout", faces=WRITTEN,
         help="An image layout (a directory), one archive for docker, podman and skopeo, or a docker-archive of the old shape.",
     )  # fmt: skip
+    sbom: BillForm | None = option(
+        OneOf(BillForm), help="Attach a bill of materials: the packages and store paths, by layer."
+    )  # fmt: skip
+    sign_by: tuple[str, ...] | None = option(
+        SHELL, metavar="PROGRAM", faces=WRITTEN,
+        help="Run this once the image is in a registry, with NAME@DIGEST as its last argument, as `cosign sign` takes it.",
+    )  # fmt: skip
     as_json: bool = option(
         FLAG, default=False, name="json", faces=Face.COMMAND, help="Print what was written: digests, names, platforms."
     )  # fmt: skip
     quiet: bool = option(FLAG, default=False, short="q", faces=Face.COMMAND, help="Say nothing but errors.")
+
+    @property
+    def step(self) -> tuple[str, str] | None:
+        """Give what a row of the history says of the image itself: who made it, and a comment; nothing without any."""
+        return (self.created_by or BY_IMAGE, self.comment) if self.created_by or self.comment else None
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Give the annotations, each of which has a value."""
+        return {key: value or "" for key, value in self.annotation.items()}
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """Give nothing: an image has no files but its layers'."""
+        return ()
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -169,3 +203,15 @@ def check_something(options: ImageOptions) -> None:
     if not (options.base or options.closure or options.layers):
         message = "there is nothing to make an image of: name a base, a closure or a layer"
         raise InputError(message)
+    check_written(options)
+
+
+def check_written(options: ImageOptions) -> None:
+    """Refuse what cannot be written to the output that is named; raises :class:`InputError`."""
+    given = "an annotation" if options.annotation else "a bill of materials" if options.sbom else ""
+    if given and options.format == "docker-archive":
+        message = f"a docker-archive has no manifest, so that nothing in it can have {given}"
+        raise InputError(message, hint="Write another form.")
+    if options.sign_by is not None and not is_registry(options.output or ""):
+        message = "what is signed is in a registry, and the output is none"
+        raise InputError(message, hint="Write it to docker://NAME.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
@@ -15,8 +16,9 @@ from rootless_layer.plan.spec import LayerSpec, Script
 from rootless_layer.store.closure import Closure
 from rootless_layer.store.layering import MOST_LAYERS
 from rootless_layer.store.read import closure_of_paths, load_closure
-from rootless_layer.system.machine import of_reading
+from rootless_layer.system.machine import of_reading, unreadable
 from rootless_layer.terminal import quoted
+from rootless_layer.tree.ignored import Ignored
 
 from .option import rows
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _LONGEST_PATH = 255
+_DOCKERIGNORE = ".dockerignore"
 
 
 class Attempt(Protocol):
@@ -61,11 +64,12 @@ class Inputs:
             scripts.append(Script.text(options.run, "run"))
         if options.command:
             scripts.append(told("command", Script.command, options.command))
+        ignored = told("ignore-file", read_ignored, options.ignore_file) if options.copies else None
         fields = spec_fields(options, told)
         if told.missing:
             return None
         given = tuple(script for script in scripts if script is not None)
-        return LayerSpec(closure=closure, tools=tools, scripts=given, **fields)
+        return LayerSpec(closure=closure, tools=tools, scripts=given, ignored=ignored or Ignored(), **fields)
 
     def splitting(self, options: ImageOptions, attempt: Attempt) -> Splitting | None:
         """Give how an image's closure is split, where it has one; nothing where an attempt gave nothing."""
@@ -117,6 +121,23 @@ def spec_fields(options: LayerOptions | ImageOptions, attempt: Attempt) -> dict[
             fields[row.field] = value
             attempt(row.name, partial(LayerSpec, **{row.field: value}))
     return fields
+
+
+def read_ignored(given: str | None) -> Ignored:
+    """Read what copies leave out, of a file or of the working directory's own, where there is one.
+
+    Raises :class:`InputError` for what is no pattern, and :class:`SourceError` for a file that cannot be read.
+    """
+    path = given or _DOCKERIGNORE
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError as error:
+        if given is None:
+            return Ignored()
+        raise unreadable(error, path) from error
+    except OSError as error:
+        raise unreadable(error, path) from error
+    return Ignored.of_text(text, path)
 
 
 def read_document(given: Document) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rootless_layer.errors import InputError
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, parse_time, rfc3339
+from rootless_layer.system.date import date_seconds
 from rootless_layer.tar.compression import Compression
 from rootless_layer.terminal import quoted
 from rootless_layer.tree.tree import MOST_ID
@@ -39,7 +40,7 @@ class Kind(Generic[T]):
     name = "text"
     several = False
 
-    def of_text(self, text: str) -> Any:  # noqa: ANN401 - a value, or a part of one
+    def of_text(self, text: str) -> object:
         """Read it, or a part of it, as it is written on a command line."""
         raise NotImplementedError
 
@@ -168,9 +169,9 @@ class Whole(Kind[int]):
 class Epoch(Whole):
     """A time in seconds since 1970; Nix may write it as RFC 3339 does, too."""
 
-    def of_attribute(self, value: object, *, structured: bool) -> int:  # noqa: ARG002 - both are text
+    def of_attribute(self, value: object, *, structured: bool) -> int:
         """Read it as nixpkgs does."""
-        return int(_moment(value).timestamp())
+        return int(_moment(value, structured=structured).timestamp())
 
 
 class Size(Whole):
@@ -259,15 +260,18 @@ class _Time(Read[str]):
             return self.read(str(value))
         return super().of_toml(value)
 
-    def of_attribute(self, value: object, *, structured: bool) -> str:  # noqa: ARG002 - both are text
+    def of_attribute(self, value: object, *, structured: bool) -> str:
         """Read it as nixpkgs does."""
-        return rfc3339(_moment(value))
+        return rfc3339(_moment(value, structured=structured))
 
 
-def _moment(value: object) -> dt.datetime:
-    """Read a time as nixpkgs takes it: RFC 3339, seconds since 1970 (after an ``@`` or not), or ``now``."""
+def _moment(value: object, *, structured: bool) -> dt.datetime:
+    """Read a time as nixpkgs takes it, by date(1), or ``now``; a number, which JSON alone tells from text, is in seconds."""
     text = an_attribute(value)
-    return parse_time(text.removeprefix("@") if text[1:].isdecimal() else text)
+    if text == "now" or isinstance(value, int) or (text.isdecimal() and not structured):
+        return parse_time(text)
+    since = date_seconds(text)
+    return parse_time(str(since)) if since >= 0 else refuse(f"{quoted(text)} is before 1970")
 
 
 def _limit(text: str) -> str:

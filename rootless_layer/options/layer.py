@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from rootless_layer.errors import InputError
-from rootless_layer.plan.spec import Blob, Conflict, LayerSpec, Link, Stage, View
+from rootless_layer.plan.spec import Blob, Conflict, LayerSpec, Link, Network, Stage, View
 from rootless_layer.tar.compression import Compression
 from rootless_layer.tar.decompression import MOST_BYTES
 
+from .copies import COPIES, COPIES_FROM
 from .kinds import COMPRESSION, EPOCH, FLAG, ID, LIMIT, PLATFORM, SECONDS, SIZE, TEXT, OneOf
-from .lists import COMMAND, SCRIPTS, TEXTS, VARIABLES
+from .lists import COMMAND, SCRIPTS, SHELL, TEXTS, VARIABLES
+from .mounts import MOUNTS
 from .option import WRITTEN, Face, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rootless_layer.oci.descriptor import Platform
+    from rootless_layer.plan.copies import Copy
+    from rootless_layer.plan.mount import Mount
     from rootless_layer.plan.spec import Script
+
+    from .copies import CopyFrom
+
+
+OnFailure = Literal["shell"]
+"""What is done where a script fails, before the build ends."""
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -49,6 +59,18 @@ class LayerOptions:
         TEXTS, default=(), metavar="PATH", attribute="Contents", field="copy_to_root",
         help="Merge this tree into the root; repeatable."
     )  # fmt: skip
+    copies: tuple[Copy, ...] = option(
+        COPIES, default=(), name="copy", metavar="SRC:DEST[:chown=USER[:GROUP]][:chmod=MODE]", faces=WRITTEN, field="copies",
+        help="Copy files, a directory's contents, or what fits a pattern, as a Dockerfile's COPY does; repeatable, in order.",
+    )  # fmt: skip
+    copies_from: tuple[CopyFrom, ...] = option(
+        COPIES_FROM, default=(), name="copy-from", metavar="IMAGE:PATH:DEST[:chown=USER[:GROUP]][:chmod=MODE]", faces=WRITTEN,
+        help="Copy files of an image or layer, after those of --copy; in a file of make it may be a target. Repeatable.",
+    )  # fmt: skip
+    ignore_file: str | None = option(
+        TEXT, metavar="FILE", shown=".dockerignore, where there is one", faces=WRITTEN, reads="file",
+        help="What --copy leaves out of the working directory, in the language of .dockerignore.",
+    )  # fmt: skip
     link: Link = option(
         OneOf(Link), default="hard", shown="hard", field="link", help="How a root file stands for a store file."
     )  # fmt: skip
@@ -65,7 +87,8 @@ class LayerOptions:
         help="Build upon this image (PATH#NAME for one of several) or layer's directory; repeatable, lowest first.",
     )  # fmt: skip
     platform: Platform | None = option(
-        PLATFORM, metavar="OS/ARCH[/VARIANT]", shown="this machine's", help="Which of the base's."
+        PLATFORM, metavar="OS/ARCH[/VARIANT]", shown="this machine's", field="platform",
+        help="Which of the base's, and what the scripts' programs are for.",
     )  # fmt: skip
     most_bytes: int = option(
         SIZE, default=MOST_BYTES, metavar="SIZE", shown="16G", faces=WRITTEN,
@@ -87,13 +110,45 @@ class LayerOptions:
         OneOf(View), default="root", shown="root", field="view",
         help="What a script sees: the tree as /, or this machine with the tree as working directory.",
     )  # fmt: skip
+    emulator: str | None = option(
+        TEXT, metavar="FILE", shown="qemu-user-static's", field="emulator",
+        help="What runs the scripts' programs of another architecture in the root view: a static qemu-user.",
+    )  # fmt: skip
     env: Mapping[str, str] = option(
         VARIABLES, default={}, metavar="NAME=VALUE", attribute="Environment", field="environment",
         help="Add to the scripts' environment; repeatable.",
     )  # fmt: skip
+    user: str = option(
+        TEXT, default="", metavar="USER[:GROUP]", shown="root", field="user",
+        help="Run the scripts as this user: numbers, or names that the tree has.",
+    )  # fmt: skip
+    workdir: str = option(
+        TEXT, default="", metavar="DIR", shown="the base's, else /", field="workdir",
+        help="Start the scripts in this directory of the tree, which is made where it is missing.",
+    )  # fmt: skip
+    shell: tuple[str, ...] = option(
+        SHELL, default=(), metavar="JSON|WORDS", shown="the base's, else sh -e", field="shell",
+        help="What runs a script without #!: its text follows a last word like -c, else its path.",
+    )  # fmt: skip
+    network: Network = option(
+        OneOf(Network), default="none", shown="none", faces=WRITTEN, field="network",
+        help="Which network a script has: none but its own 127.0.0.1, or this machine's.",
+    )  # fmt: skip
+    mount: tuple[Mount, ...] = option(
+        MOUNTS, default=(), metavar="type=TYPE,NAME=VALUE", attribute="Mounts", field="mounts",
+        help="Show the scripts a bind, cache, secret or tmpfs, which is not in the layer; repeatable.",
+    )  # fmt: skip
     timeout: float | None = option(SECONDS, metavar="SECONDS", field="timeout", help="Kill a script that takes longer.")
     allow_sparse: bool = option(
         FLAG, default=False, field="allow_sparse", help="Write files with more than 1 GiB of holes, every byte of them."
+    )  # fmt: skip
+    tidy: bool = option(
+        FLAG, default=False, field="tidy",
+        help="Leave out what is another in each build: logs and caches of package managers, machine-id and their like.",
+    )  # fmt: skip
+    link_identical: bool = option(
+        FLAG, default=False, field="link_identical",
+        help="Make hard links of the closure's files that are one another's bytes once more.",
     )  # fmt: skip
     closure_writable: bool = option(
         FLAG, default=False, field="closure_writable", help="Give the scripts copies of the store paths, to change."
@@ -115,6 +170,13 @@ class LayerOptions:
     )  # fmt: skip
     uid: int = option(ID, default=0, shown="0", field="uid", help="Who owns what no script made.")
     gid: int = option(ID, default=0, shown="0", field="gid", help="Which group owns it.")
+    created_by: str = option(
+        TEXT, default="", metavar="TEXT", shown="rootless-layer build", faces=WRITTEN, field="created_by",
+        help="What an image's history says made the layer.",
+    )  # fmt: skip
+    comment: str = option(
+        TEXT, default="", metavar="TEXT", faces=WRITTEN, field="comment", help="What the history says of the layer besides."
+    )  # fmt: skip
     cache: bool = option(
         FLAG, default=False, negative="no-cache", shown="no-cache", faces=Face.COMMAND,
         help="Take the layer from the cache where nothing changed, else keep it there.",
@@ -131,12 +193,20 @@ class LayerOptions:
     as_list: bool = option(
         FLAG, default=False, name="list", faces=Face.COMMAND, help="Print the layer's listing, with owners."
     )  # fmt: skip
+    on_failure: OnFailure | None = option(
+        OneOf(OnFailure), faces=Face.COMMAND, help="Open a shell in the view of a script that fails; it needs a terminal."
+    )  # fmt: skip
     quiet: bool = option(FLAG, default=False, short="q", faces=Face.COMMAND, help="Say nothing but errors.")
 
     @property
     def bases(self) -> tuple[str, ...]:
         """Give what it is built upon, as an image has it, too."""
         return self.base
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """Give the images that files are copied from, each once."""
+        return tuple(dict.fromkeys(each.image for each in self.copies_from))
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -146,6 +216,7 @@ class LayerOptions:
 
 def check_something(spec: LayerSpec, options: LayerOptions) -> None:
     """Refuse a layer of nothing; raises :class:`InputError`."""
-    if not (spec.closure or spec.inputs() or spec.rootfs_listing or spec.scripts or options.base):
+    trees = spec.closure or spec.copy_to_root or spec.copies or spec.rootfs or spec.rootfs_listing
+    if not (trees or spec.scripts or spec.workdir or options.base or options.copied):
         message = "there is nothing to make a layer of: name a closure, a tree, a root filesystem, a base or a script"
         raise InputError(message)

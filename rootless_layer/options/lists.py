@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -83,6 +84,30 @@ class Words(Texts):
     @staticmethod
     def _one(text: str) -> tuple[str, ...]:
         return refuse(problem) if (problem := word_problem(text)) else (text,)
+
+
+class ShellWords(Texts):
+    """The words of a program that is to be run: one value, which may be written as a shell's line."""
+
+    several = False
+
+    def of_text(self, text: str) -> Any:  # noqa: ANN401 - the words; of other kinds it is a part
+        """Read a JSON list, or split the words as a shell does."""
+        try:
+            if not text.startswith("["):
+                return tuple(shlex.split(text))
+            return super().of_toml(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            return refuse(f"{quoted(text)}: is neither a JSON list of words nor words: {error}")
+
+    def of_toml(self, value: object) -> tuple[str, ...]:
+        """Take a list of words, or a line of them."""
+        words: tuple[str, ...] = self.of_text(a_text(value)) if isinstance(value, str) else super().of_toml(value)
+        return words
+
+    def of_attribute(self, value: object, *, structured: bool) -> tuple[str, ...]:
+        """Take a list of words, or a line of them."""
+        return self.of_toml(value) if isinstance(value, str) else super().of_attribute(value, structured=structured)
 
 
 class Ports(Texts):
@@ -209,4 +234,5 @@ def of_json(value: object, *, structured: bool) -> Any:  # noqa: ANN401 - JSON
 
 
 TEXTS, COMMAND, WORDS, PORTS, SCRIPTS, DOCUMENTS = Texts(), Command(), Words(), Ports(), Scripts(), Documents()
+SHELL = ShellWords()
 VARIABLES, PAIRS = NamedValues(bare=False), NamedValues(bare=True)

@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 from rootless_layer.errors import InputError
+from rootless_layer.registry.name import is_registry
 
 if TYPE_CHECKING:
-    from rootless_layer.image.write import Format
+    from rootless_layer.image.format import Format
 
 _ARCHIVE = re.compile(r".*\.(?:tar|tar\.[a-z0-9]+|t[gx]z|tbz2?|tzst|gz|bz2|xz|zst|lz4|zip|7z)/*", re.IGNORECASE | re.DOTALL)
 
@@ -19,6 +20,11 @@ def image_format(output: str, given: Format | None) -> Format:
     Raises :class:`InputError` for a name that only an archive of another kind has: a directory of that name
     would be nobody's wish.
     """
+    if is_registry(output):
+        if given is not None:
+            message = f"{output}: is pushed to a registry, which has no other form: {given} is one of files"
+            raise InputError(message, hint="Leave -f (`format` in a file of make) out.")
+        return "layout"
     if given is not None:
         return given
     if output == "-" or output.endswith(".tar"):

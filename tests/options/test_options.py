@@ -21,14 +21,17 @@ from rootless_layer.oci.config import is_known
 from rootless_layer.options.image import ImageOptions, properties_of
 from rootless_layer.options.kinds import FLAG, ID, PLATFORM, SECONDS, TEXT, TIME, OneOf
 from rootless_layer.options.layer import LayerOptions
-from rootless_layer.options.lists import DOCUMENTS, PAIRS, SCRIPTS, TEXTS, VARIABLES, WORDS
+from rootless_layer.options.lists import DOCUMENTS, PAIRS, SCRIPTS, SHELL, TEXTS, VARIABLES, WORDS
 from rootless_layer.options.option import Face, keys, of_command, rows
 from rootless_layer.plan.spec import Conflict, LayerSpec, Script
 
 HERE = Path(__file__).parents[2]
 TABLES: dict[str, tuple[type, str, str]] = {"build": (LayerOptions, "layer", "layer"), "image": (ImageOptions, "image", "image")}
 ROWS = {f"{verb} {row.name}": (verb, row) for verb, (table, _, _) in TABLES.items() for row in rows(table)}
-NIX_BY_HAND = {"layerRun", "layerScript", "layerCommand", "layerRootfs", "layerRootfsListing", "layerStage"}
+NIX_BY_HAND = {
+    "layerRun", "layerScript", "layerCommand", "layerRootfs", "layerRootfsListing", "layerStage", "layerUser",
+    "layerWorkdir", "layerShell",
+}  # fmt: skip
 """Attributes that a derivation without the functions of Nix may have, as the hook's does."""
 
 
@@ -41,10 +44,10 @@ def verb(name: str) -> click.Command:
 
 @pytest.mark.parametrize("verb_", TABLES)
 def test_the_command_has_the_rows_and_no_others(verb_: str) -> None:
-    """Every option of build and image is of a row, and every row that the command has is an option of its name and help."""
+    """Every option of build and image is of a row, but those of registries, and every row is an option of its name and help."""
     found = {each.row.name: each for each in verb(verb_).params if isinstance(each, TableOption | TableArgument)}
     others = [each for each in verb(verb_).params if each not in found.values()]
-    assert others == []
+    assert [each.name for each in others] == ["creds", "tls_verify", "ca_file"]
     expected = [row for row in rows(TABLES[verb_][0]) if Face.COMMAND in row.faces]
     assert [*found] == [row.name for row in expected]
     for row in expected:
@@ -80,7 +83,14 @@ def test_a_row_is_in_its_faces(case: str) -> None:
 def test_every_field_of_a_spec_is_set() -> None:
     """What a layer depends on is an option: the spec's fields are those of rows, or read of what several options name."""
     fields = {row.field for row in rows(LayerOptions) if row.field}
-    assert {field.name for field in attrs.fields(LayerSpec)} - fields == {"base", "closure", "tools", "scripts", "left_out"}
+    assert {field.name for field in attrs.fields(LayerSpec)} - fields == {
+        "base",
+        "closure",
+        "tools",
+        "scripts",
+        "left_out",
+        "ignored",
+    }
 
 
 def test_names_are_one_in_all_faces() -> None:
@@ -115,6 +125,7 @@ VALUES: dict[str, tuple[Any, str, str, object, object]] = {
     "platform": (PLATFORM, "arm64", "'arm64'", "arm64", PLATFORM.of_text("linux/arm64")),
     "texts": (TEXTS, "a", "['a']", "a", ("a",)),
     "variables": (VARIABLES, "A=1", "{A = '1'}", '{"A": "1"}', {"A": "1"}),
+    "words": (SHELL, "bash -e 'a b'", "['bash', '-e', 'a b']", "bash -e 'a b'", ("bash", "-e", "a b")),
     "scripts": (SCRIPTS, "a", "'a'", "a", ("a",)),
     "document": (DOCUMENTS, '{"User": "x"}', "{User = 'x'}", '{"User": "x"}', ({"User": "x"},)),
 }

@@ -16,7 +16,7 @@ from rootless_layer.oci.number import seconds, whole
 from rootless_layer.oci.time import created, environment_epoch, parse_time
 from rootless_layer.options.kinds import SIZE
 from rootless_layer.plan.spec import LayerSpec
-from rootless_layer.session.inside import keeper
+from rootless_layer.session.inside import init
 from rootless_layer.tar.compression import Compression
 
 ODD = ("", " 1", "1 ", "+1", "1_000", "²", "٣", "1e3", "0x1", "1.5", "9" * 5000)
@@ -53,10 +53,10 @@ def test_odd_times_are_refused(text: str) -> None:
 def test_the_kernel_is_asked_for_no_more_than_it_counts(tmp_path: Path) -> None:
     """A time of years is waited for in parts, each a number of milliseconds that poll(2) takes; one that no float holds is refused."""
     for timeout in (0.5, 2147484, 1e10, 999999999999999, 1e300):
-        wait = keeper._milliseconds(time.monotonic() + LayerSpec(timeout=timeout).timeout)  # type: ignore[operator]
+        wait = init._milliseconds(time.monotonic() + LayerSpec(timeout=timeout).timeout)  # type: ignore[operator]
         assert wait is not None
         assert 0 <= wait < 2**31
-    assert keeper._milliseconds(None) is None
+    assert init._milliseconds(None) is None
     with pytest.raises(InputError, match="timeout"):
         LayerSpec(timeout=10**400)
     (tmp_path / "make.toml").write_text(f"[layer.a]\ntimeout = 1{'0' * 400}\n")
