@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from rootless_layer.oci.run_config import NONE, RunConfig
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rootless_layer.image.image import Image
     from rootless_layer.layer.blob import LayerBlob
@@ -27,11 +29,15 @@ class Placed:
 
 @attrs.frozen(slots=True)
 class Made:
-    """A node that is made: the digest of its blob or manifest, the layers up to it, the lowest first, and its image."""
+    """A node that is made: the digest of its blob or manifest, the layers up to it, the lowest first, and its image.
+
+    ``run_config`` is what scripts take that run upon it.
+    """
 
     digest: str
     chain: tuple[Placed, ...]
     image: Image | None = None
+    run_config: RunConfig = NONE
 
 
 def placed(image: Image) -> list[Placed]:
@@ -43,3 +49,21 @@ def missing(there: Sequence[Placed], chain: Sequence[Placed]) -> list[Placed]:
     """Give the layers of a chain that are not there: two may be built upon the same ones."""
     known = {each.chain_id for each in there} - {""}
     return [each for each in chain if each.chain_id not in known]
+
+
+def stacked(names: Iterable[str], made: Mapping[str, Made], read: Callable[[str], Image]) -> tuple[list[Placed], RunConfig]:
+    """Put nodes, by their names, and images that ``read`` gives one upon the other: give their layers, each of a node's once.
+
+    The second value is what scripts take of the config of the uppermost that says anything.
+    """
+    chain: list[Placed] = []
+    said = NONE
+    for name in names:
+        if name in made:
+            chain += missing(chain, made[name].chain)
+            said = made[name].run_config or said
+        else:
+            image = read(name)
+            chain += placed(image)
+            said = image.run_config or said
+    return chain, said

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import attrs
 
 from rootless_layer.errors import RootlessLayerError, ScriptError
+
+from .why import NO_REASON, Why
 
 if TYPE_CHECKING:
     from rootless_layer.progress import Progress
@@ -29,11 +31,11 @@ class Event:
         """Give the node's name."""
         return self.node.name
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Give the object that is printed."""
         return {"event": self.event, "kind": self.node.kind, "name": self.node.name, **self.members()}
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> dict[str, object]:
         """Give the members that this kind of event has, beside those of all."""
         raise NotImplementedError
 
@@ -44,10 +46,18 @@ class Start(Event):
 
     event = "start"
     action: Action
+    why: Why = NO_REASON
 
-    def members(self) -> dict[str, Any]:
-        """Give the action."""
-        return {"action": self.action}
+    def members(self) -> dict[str, object]:
+        """Give the action, and why it is done."""
+        return {"action": self.action, "why": self.why.text, "details": [*self.why.details]}
+
+
+@attrs.frozen(slots=True)
+class Planned(Start):
+    """Work on the node would begin, were it not a dry run."""
+
+    event = "planned"
 
 
 @attrs.frozen(slots=True)
@@ -57,7 +67,7 @@ class Working(Event):
     event = "progress"
     progress: Progress
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> dict[str, object]:
         """Give the progress: a note and a script only where there is one."""
         return of_progress(self.progress)
 
@@ -68,10 +78,11 @@ class Output(Event):
 
     event = "output"
     text: str
+    seconds: float = 0.0
 
-    def members(self) -> dict[str, Any]:
-        """Give the line, without its end."""
-        return {"text": self.text}
+    def members(self) -> dict[str, object]:
+        """Give the line, without its end, and for how long the node was worked on by then."""
+        return {"text": self.text, "seconds": round(self.seconds, 3)}
 
 
 @attrs.frozen(slots=True)
@@ -81,10 +92,12 @@ class Done(Event):
     event = "done"
     status: Status
     digest: str
+    why: Why = NO_REASON
+    log: str = ""
 
-    def members(self) -> dict[str, Any]:
-        """Give the status and the digest."""
-        return {"status": self.status, "digest": self.digest}
+    def members(self) -> dict[str, object]:
+        """Give the status, the digest, why it was made, and the path of the log; of what was not made these are empty."""
+        return {"status": self.status, "digest": self.digest, "why": self.why.text, "log": self.log}
 
 
 @attrs.frozen(slots=True)
@@ -93,17 +106,19 @@ class Failed(Event):
 
     event = "failed"
     error: RootlessLayerError
+    log: str = ""
 
     @property
     def exit_status(self) -> int:
         """Give the status with which the command ends: a script's own, or that of the error's class."""
         return self.error.status if isinstance(self.error, ScriptError) else self.error.exit_code
 
-    def members(self) -> dict[str, Any]:
-        """Give the error's class, its problems and hint, and the exit status."""
+    def members(self) -> dict[str, object]:
+        """Give the error's class, its problems and hint, the exit status, and the path of the log, or nothing."""
         error = self.error
         return {
             "error": type(error).__name__, "problems": [*error.problems], "hint": error.hint, "exitStatus": self.exit_status,
+            "log": self.log,
         }  # fmt: skip
 
 
@@ -114,7 +129,7 @@ class Skipped(Event):
     event = "skipped"
     because: str
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> dict[str, object]:
         """Give the name of the node that failed."""
         return {"because": self.because}
 
@@ -128,10 +143,13 @@ class Display(Protocol):
     def tick(self) -> None:
         """Show the time that has passed; called several times a second while nothing happens."""
 
+    def make_way(self) -> None:
+        """Take away what would be changed later: another one uses the terminal next."""
 
-def of_progress(progress: Progress) -> dict[str, Any]:
+
+def of_progress(progress: Progress) -> dict[str, object]:
     """Give the progress as JSON, from which ``Progress`` is made again: a note and a script only where there is one."""
-    said: dict[str, Any] = {
+    said: dict[str, object] = {
         "stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries,
     }  # fmt: skip
     return said | {name: text for name, text in (("note", progress.note), ("script", progress.script)) if text}

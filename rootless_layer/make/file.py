@@ -10,12 +10,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rootless_layer.errors import InputError, SourceError, reason
-from rootless_layer.oci.reference import fetching, path_and_name, tag_of
+from rootless_layer.oci.reference import path_and_name, tag_of, with_registry
 from rootless_layer.options.image import ImageOptions
 from rootless_layer.options.layer import LayerOptions
 from rootless_layer.options.option import Option, keys, parts, rows
+from rootless_layer.registry.name import RegistryName, is_registry
 from rootless_layer.tree.places import meets
 
+from .args import with_args
 from .faults import Faults
 from .graph import Graph, Node, cycles, unknown_name
 
@@ -28,18 +30,18 @@ if TYPE_CHECKING:
 
 _TABLES: Mapping[str, type[LayerOptions | ImageOptions]] = {"layer": LayerOptions, "image": ImageOptions}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_HINT = "A file has [layer.NAME], [image.NAME], [defaults.layer] and [defaults.image]; see `rootless-layer make --help`."
+_HINT = "A file has [layer.NAME], [image.NAME], [defaults.layer], [defaults.image] and [args]; see `rootless-layer make --help`."
 
 
-def load(path: str) -> Graph:
-    """Read a file; raises one :class:`InputError` with all problems that it has."""
+def load(path: str, args: Mapping[str, str] = MappingProxyType({})) -> Graph:
+    """Read a file; raises one :class:`InputError` with all problems that it has. ``args`` are as of :func:`with_args`."""
     faults = Faults(path)
-    graph = read(path, faults)
+    graph = read(path, faults, args)
     faults.check()
     return graph
 
 
-def read(path: str, faults: Faults) -> Graph:
+def read(path: str, faults: Faults, args: Mapping[str, str] = MappingProxyType({})) -> Graph:
     """Read a file as far as it is right, and add what is wrong; of what is no TOML that is raised as :class:`InputError`."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:  # some editors begin a file with a byte order mark
@@ -50,7 +52,7 @@ def read(path: str, faults: Faults) -> Graph:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"{path}: is not TOML: {reason(error)}"
         raise InputError(message, hint=_HINT) from error
-    return _Reader(faults).graph(said, os.path.dirname(path))
+    return _Reader(faults).graph(with_args(said, args, faults), os.path.dirname(path))
 
 
 class _Taken(NamedTuple):
@@ -72,7 +74,7 @@ class _Reader:
 
     def graph(self, said: Mapping[str, Any], folder: str) -> Graph:
         for name in said.keys() - {"layer", "image", "defaults"}:
-            self.blame("", unknown_name("table", name, ("layer", "image", "defaults")), _HINT)
+            self.blame("", unknown_name("table", name, ("layer", "image", "defaults", "args")), _HINT)
         defaults = self._defaults(said.get("defaults", {}))
         taken: dict[str, _Taken] = {}
         for kind in _TABLES:
@@ -141,7 +143,7 @@ class _Reader:
     ) -> tuple[str, ...]:
         """Find the nodes that a node needs; what is no node is a path, which has to be there."""
         place, needs = f"{kind}.{name}", []
-        for key, names in (("base", given.bases), ("layers", given.layers)):
+        for key, names in (("base", given.bases), ("layers", given.layers), ("copy-from", given.copied)):
             places = Counter(each if each in there else os.path.realpath(os.path.join(folder, each)) for each in names)
             for twice in [each for each, count in places.items() if count > 1]:
                 self.blame(place, f"{key}: {twice} is given twice")
@@ -152,11 +154,20 @@ class _Reader:
                         self.blame(place, f"layers: {each} is an image: name it as base")
                 elif each and not path_and_name(each)[0]:
                     self.blame(place, f"{key}: {each} names no path before the #")
+                elif is_registry(each) and key != "layers":
+                    self._registry(place, key, each)
                 elif not os.path.exists(path_and_name(os.path.join(folder, each))[0]):
-                    known = [other for other, (its, _) in there.items() if other != name and (its == "layer" or key == "base")]
-                    what = "layer, image or file" if key == "base" else "layer or directory"
-                    self.blame(place, f"{key}: {unknown_name(what, each, known)}", fetching(each) if key == "base" else "")
+                    known = [other for other, (its, _) in there.items() if other != name and (its == "layer" or key != "layers")]
+                    what = "layer or directory" if key == "layers" else "layer, image or file"
+                    self.blame(place, f"{key}: {unknown_name(what, each, known)}", "" if key == "layers" else with_registry(each))
         return tuple(dict.fromkeys(needs))
+
+    def _registry(self, place: str, key: str, given: str) -> None:
+        """Check the name of an image in a registry."""
+        try:
+            RegistryName.parse(given)
+        except InputError as error:
+            self.blame(place, f"{key}: {error.problems[0]}", error.hint)
 
     def _tags(self, nodes: Mapping[str, Node]) -> None:
         holders: dict[tuple[str, Platform | None], str] = {}

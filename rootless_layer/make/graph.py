@@ -60,6 +60,13 @@ class Graph:
                 ordered.setdefault(name, self.nodes[stack.pop()])
         return list(ordered.values())
 
+    def above(self, names: Iterable[str]) -> frozenset[str]:
+        """Give these nodes and all that need them, directly or not."""
+        found = set(names)
+        while more := {node.name for node in self.nodes.values() if found.intersection(node.needs)} - found:
+            found |= more
+        return frozenset(found)
+
 
 def cycles(needs: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """Find cycles, at least one through each knot of them; each begins and ends with the same name."""

@@ -10,50 +10,62 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import select
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rootless_layer.cache.build import Holder, hold_layers, sources
-from rootless_layer.cache.key import layer_key
+from rootless_layer.cache.build import Holder, hold_layers
+from rootless_layer.cache.key import key_of, layer_key
 from rootless_layer.cache.layers import LayerCache
 from rootless_layer.cache.outputs import Outputs
-from rootless_layer.errors import OutputError, RootlessLayerError, from_report
-from rootless_layer.image.image import Image
+from rootless_layer.cache.parts import Key
+from rootless_layer.errors import OutputError, RootlessLayerError
+from rootless_layer.image.image import Origin
 from rootless_layer.image.index import index
 from rootless_layer.image.read import NamedImage
-from rootless_layer.image.write import write_images
 from rootless_layer.layer.blob import open_layer
+from rootless_layer.layer.layer import made_from
 from rootless_layer.oci.descriptor import chain_ids, sha256
 from rootless_layer.oci.reference import tag_of
 from rootless_layer.options.layer import LayerOptions
 from rootless_layer.progress import Progress
 from rootless_layer.system.border import of_machine
-from rootless_layer.system.temporary import Temporary
 
-from .chain import Made, Placed, missing, placed
-from .events import Done, Failed, Output, Skipped, Start, Working
-from .resolve import format_of, image_of, open_below, platform_of
+from .anew import Anew, point_to_tidy
+from .below import Below
+from .chain import Made, Placed, missing
+from .crew import Crew
+from .events import Done, Failed, Planned, Skipped, Working
+from .output import beside, write_output
+from .resolve import format_of, image_of, platform_of
 from .task import Task
-from .worker import Job, Teller
+from .why import REFRESHED, Why, above, of_layer
+from .worker import shell_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from rootless_layer.cache.layers import Entry
+    from rootless_layer.cache.layers import CachedLayer
+    from rootless_layer.cache.targets import Target
     from rootless_layer.image.open import Foreign
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.layer.of_closure import Splitting
-    from rootless_layer.oci.descriptor import Platform
     from rootless_layer.options.image import ImageOptions
     from rootless_layer.plan.spec import LayerSpec
 
-    from .events import Display, Status
+    from .crew import Work
+    from .events import Status
     from .graph import Node
+    from .screen import Screen
+    from .worker import Teller
 
-_TICK_MILLISECONDS = 500
+_CLOSURE = Why("not in the cache")
+
+
+def _nothing(_tell: Teller) -> None:
+    """Do nothing: it is only planned."""
 
 
 @attrs.define(slots=True)
@@ -62,16 +74,22 @@ class Maker:
 
     ``specs`` has a spec for each layer, ``splittings`` says how each image's closure is split,
     ``cache`` is the cache's directory, ``jobs`` is how many may be worked on at a time. Entries
-    of the cache stay in use until ``stack`` unwinds.
+    of the cache stay in use until ``stack`` unwinds. ``record`` gives a node's record by its name; the layers of those
+    that are ``refreshed`` are built although they are in the cache. Where it is ``dry``, all is only said;
+    where a script fails, a ``shell`` is opened if that is wanted.
     """
 
     specs: Mapping[str, LayerSpec]
     splittings: Mapping[str, Splitting]
     cache: Path
     jobs: int
-    show: Display
+    show: Screen
     stack: contextlib.ExitStack
     foreign: Foreign
+    record: Callable[[str], Target]
+    refreshed: Collection[str] = ()
+    dry: bool = False
+    shell: bool = False
     made: dict[str, Made] = attrs.field(factory=dict)
     status: int = 0
     _built: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -80,27 +98,35 @@ class Maker:
     """What is known of nodes for which trees or layers had to be read."""
     _lost: dict[str, str] = attrs.field(factory=dict)
     _tasks: list[Task] = attrs.field(factory=list)
-    _running: dict[str, tuple[Task, Job]] = attrs.field(factory=dict)
+    _planned: set[str] = attrs.field(factory=set)
+    """The nodes that would be built in a dry run, of which nobody knows yet what would come of them."""
+    _whys: dict[str, tuple[Why, str]] = attrs.field(factory=dict)
+    """Why nodes were made, and the paths of their logs."""
+    _crew: Crew = attrs.field(
+        default=attrs.Factory(lambda self: Crew(self.jobs, self.show, self._told, self._ended), takes_self=True)
+    )
     _holder: Holder = attrs.field(
         default=attrs.Factory(lambda self: Holder(LayerCache.within(self.cache), self.stack), takes_self=True)
     )
+    _anew: Anew = attrs.field(default=attrs.Factory(lambda self: Anew(self.refreshed, self._holder), takes_self=True))
+    _below: Below = attrs.field(default=attrs.Factory(lambda self: Below(self.made, self.foreign, self.cache), takes_self=True))
 
     def make(self, nodes: Sequence[Node]) -> int:
         """Make the nodes, which are in order; give 0, or the exit status of the first that failed."""
         waiting = {node.name: node for node in nodes}
         self._needed.update(need for node in nodes for need in node.needs)
-        while waiting or self._tasks or self._running:
+        while waiting or self._tasks or self._crew:
             for node in [node for node in waiting.values() if self._may_begin(node)]:
                 del waiting[node.name]
                 self._look(node)
                 self._start()
             self._start()
-            if self._running:
-                self._listen()
+            if self._crew:
+                self._crew.listen()
         return self.status
 
     def _may_begin(self, node: Node) -> bool:
-        if all(need in self.made for need in node.needs):
+        if all(need in self.made or need in self._planned for need in node.needs):
             return True
         lost = next((self._lost[need] for need in node.needs if need in self._lost), None)
         if lost is not None:
@@ -111,6 +137,9 @@ class Maker:
         """See whether there is anything to do for a node, whose needs are made or lost."""
         if (because := self._lost.get(node.name)) is not None:
             self.show(Skipped(node, because))
+            return
+        if (need := next((need for need in node.needs if need in self._planned), None)) is not None:
+            self._plan(Task(node, "build" if node.kind == "layer" else "write", _nothing, why=above(need)))
             return
         try:
             match node.options:
@@ -124,63 +153,78 @@ class Maker:
                 raise
             self._fail(Failed(node, told))
             return
-        if task is not None:
+        if task is not None and self.dry:
+            self._plan(task)
+        elif task is not None:
             self._tasks.append(task)
+
+    def _plan(self, task: Task) -> None:
+        """Say what would be done, and go on as if it were."""
+        self.show(Planned(task.node, task.action, task.why))
+        if task.made is None:
+            self._planned.add(task.node.name)
+        else:
+            self.made[task.node.name] = task.made
 
     # --- layers ---
 
     def _layer(self, node: Node, options: LayerOptions) -> Task | None:
-        below, chain = self._below(node, options)
+        below, chain = self._below.of_layer(options, options.base)
+        copied = {name: self._below.of_layer(options, (name,))[0] for name in options.copied}
+        copies = [attrs.evolve(each.copy, image=copied[each.image]) for each in options.copies_from]
         spec, blob = self.specs[node.name], options.blob
-        chain_id = None if below is None else below.chain_id
-        read = self._reading(
-            node, lambda: [layer_key(spec, blob=blob, chain_id=chain_id)], long=bool(spec.copy_to_root or spec.rootfs)
-        )
+        spec = attrs.evolve(spec, base=below, copies=(*spec.copies, *copies))
+        read = self._reading(node, lambda: [key_of(spec, blob=blob).to_json()], long=bool(spec.inputs()))
         if isinstance(read, Task):
             return read
-        [key] = read
-        entry, output = self._holder.find(key), options.output
-        what = sha256(json.dumps([key, sources(spec, chain_id)], sort_keys=True).encode())
+        key = Key.of_json(read[0])
+        anew = self._anew.layer(node, key.digest)
+        entry, output, record = None if anew else self._holder.find(key.digest), options.output, self.record(node.name)
 
-        def place(found: Entry) -> None:
+        def what(layer: LayerBlob) -> str:
+            return sha256(json.dumps([key.digest, layer.descriptor.digest, made_from(spec)], sort_keys=True).encode())
+
+        def place(found: CachedLayer) -> None:
             if output is not None:
-                with Outputs.within(self.cache).noting(output, what):
-                    found.deliver(output, sources(spec, chain_id))
+                with Outputs.within(self.cache).noting(output, what(found.open())):
+                    found.deliver(output, made_from(spec))
 
         if entry is not None:
-            layer = entry.open()
+            layer = attrs.evolve(entry.open(), created_by=spec.created_by, comment=spec.comment)
             own = chain_ids([*(each.layer.diff_id for each in chain), layer.diff_id])[-1]
-            made = Made(layer.descriptor.digest, (*chain, Placed(layer, own)))
-            if output is None or Outputs.within(self.cache).holds(output, what):
+            made = Made(layer.descriptor.digest, (*chain, Placed(layer, own)), run_config=spec.run_config_below)
+            self._remember(record, key.digest)
+            lacks = "" if output is None else Outputs.within(self.cache).lacks(output, what(layer))
+            if not lacks:
                 self._have(node, made, "built" if node.name in self._built else "unchanged")
                 return None
-            return Task(node, "place", lambda _tell: place(entry), made)
+            return Task(node, "place", lambda _tell: place(entry), made, why=Why(lacks))
 
         self._check_not_built(node)
 
         def build(tell: Teller) -> None:
-            with contextlib.ExitStack() as stack:
-                base = None if below is None else open_below(below, options, self.cache, tell, stack.enter_context(Temporary()))
-                whole = attrs.evolve(spec, base=base)
-                built = self._holder.layers.build(key, whole, blob=blob, stage=options.stage, progress=tell)
-                place(built)
-                tell.held()
+            with shell_for(tell, wanted=self.shell) as terminal:
+                built = self._holder.layers.build(
+                    key.digest, spec, blob=blob, stage=options.stage, progress=tell, on_failure=terminal,
+                    anew=partial(point_to_tidy, tell) if anew else None,
+                )  # fmt: skip
+            place(built)
+            tell.held()
 
-        return Task(node, "build", build, keys=(key,))
+        last = record.key
+        why = REFRESHED if anew else of_layer(key, last, self._holder.layers.place / last)
+        return Task(node, "build", build, keys=(key.digest,), anew=anew, why=why, record=record)
 
-    def _below(self, node: Node, options: LayerOptions) -> tuple[Image | None, list[Placed]]:
-        """Give what a layer is built upon, of the file's layers each once; no image where it has no base."""
-        bases, platform = options.base, platform_of(options)
-        chain: list[Placed] = []
-        for base in bases:
-            chain += missing(chain, self.made[base].chain) if base in node.needs else placed(self.foreign.read(base, platform))
-        layers = tuple(each.layer for each in chain)
-        return Image(Image.empty(platform).config, layers) if bases else None, chain
+    def _remember(self, record: Target, key: str) -> None:
+        """Note how a layer was made, for the next time; a cache may be one that can only be read."""
+        if not self.dry:
+            with contextlib.suppress(OutputError):
+                record.note(key)
 
     # --- images ---
 
     def _image(self, node: Node, options: ImageOptions) -> Task | None:
-        base, chain = self._base(node, options.base, platform_of(options))
+        base, chain = self._below.of_image(node, options.base, platform_of(options))
         above: list[Placed] = []
         for name in options.layers:
             brought = self.made[name].chain if name in node.needs else [Placed(open_layer(name))]
@@ -190,27 +234,30 @@ class Maker:
             return own
         ids = chain_ids([each.diff_id for each in (*(below.layer for below in chain), *own)])[len(chain) :]
         split = [Placed(layer, chain_id) for layer, chain_id in zip(own, ids, strict=True)]
-        above = missing(split, above)  # what is put on top may be built upon the same closure
+        above = missing(split, above)  # a layer on top may be built upon some of these layers itself
         image = image_of(options, base, own, [each.layer for each in above])
-        made = Made(image.manifest_digest, (*chain, *split, *above), image)
+        names = tuple(dict.fromkeys(map(tag_of, options.tag)))
+        known = attrs.evolve(image, origin=Origin.of(names, image.manifest_digest))
+        made = Made(image.manifest_digest, (*chain, *split, *above), known, image.run_config)
         output = options.output
         if output is None:
             if node.name not in self._needed:
                 self._note(node, "has no output, so that nothing is written")
             self._have(node, made, "unchanged")
             return None
-        stored = [NamedImage(image, tuple(dict.fromkeys(map(tag_of, options.tag))))]
+        stored = [NamedImage(image, names)]
         kind = format_of(options)
-        what = hashlib.sha256(kind.encode() + index(stored, several_platforms=False)[0]).hexdigest()
-        if Outputs.within(self.cache).holds(output, what):
+        what = hashlib.sha256(kind.encode() + index(stored, several_platforms=False)[0] + beside(options)).hexdigest()
+        lacks = Outputs.within(self.cache).lacks(output, what)
+        if not lacks:
             self._have(node, made, "unchanged")
             return None
 
         def write(tell: Teller) -> None:
             with Outputs.within(self.cache).noting(output, what):
-                write_images(stored, output, kind, progress=tell)
+                write_output(options, stored[0], kind, self.splittings.get(node.name), tell)
 
-        return Task(node, "write", write, made)
+        return Task(node, "write", write, made, why=Why(lacks))
 
     def _split(self, node: Node, below: Sequence[Placed], above: int) -> tuple[LayerBlob, ...] | Task:
         """Give the layers of an image's closure, where it has one; or what is to be done for them."""
@@ -222,16 +269,17 @@ class Maker:
             return groups
         specs = splitting.of_groups(groups)
         keys = tuple(map(layer_key, specs))
-        layers = self._holder.open(keys)
+        anew = self._anew.closure(node, keys)
+        layers = None if anew else self._holder.open(keys)
         if layers is not None:
             return layers
         self._check_not_built(node)
 
         def build(tell: Teller) -> None:
-            hold_layers(specs, self._holder, tell)
+            hold_layers(specs, self._holder, tell, anew=anew)
             tell.held()
 
-        return Task(node, "build", build, keys=keys)
+        return Task(node, "build", build, keys=keys, anew=anew, why=REFRESHED if anew else _CLOSURE)
 
     def _check_not_built(self, node: Node) -> None:
         """Refuse to build what was just built, and is not there."""
@@ -239,21 +287,10 @@ class Maker:
             message = f"{self._holder.layers.place}: what was built for {node.name} is not there any more"
             raise OutputError(message, hint="Name another place in ROOTLESS_LAYER_CACHE.")
 
-    def _base(self, node: Node, name: str | None, platform: Platform) -> tuple[Image | None, list[Placed]]:
-        """Give an image's base, where it has one, and the layers of that."""
-        if name is None:
-            return None, []
-        if name not in node.needs:
-            image = self.foreign.read(name, platform)
-            return image, placed(image)
-        made = self.made[name]
-        image = made.image or Image.empty(platform).append(*(each.layer for each in made.chain))
-        return image, list(made.chain)
-
     def _reading(self, node: Node, read: Callable[[], list[Any]], *, long: bool) -> list[Any] | Task:
         """Give what has to be read for a node, once; where that takes long and others work, a child reads it."""
         if node.name not in self._read:
-            if long and self._running:
+            if long and self._crew:
                 return Task(node, "read", lambda tell: tell.read(read()))
             self._read[node.name] = read()
         return self._read[node.name]
@@ -263,66 +300,35 @@ class Maker:
     def _start(self) -> None:
         """Begin with as many tasks as there may be. Of layers that are the same only one is built: the others are found then."""
         for task in list(self._tasks):
-            if len(self._running) >= self.jobs:
+            if self._crew.is_full:
                 break
-            if task.keys and any(of.keys == task.keys for of, _ in self._running.values()):
+            if task.keys and any(of.keys == task.keys or task.anew.intersection(of.keys) for of in self._crew.tasks()):
                 continue
             self._tasks.remove(task)
-            if task.keys and all(key in self._holder for key in task.keys):
+            if task.anew & self._anew.fresh or (task.keys and not task.anew and all(key in self._holder for key in task.keys)):
                 self._look(task.node)
                 continue
-            if task.action != "read":
-                self.show(Start(task.node, task.action))
-            self._running[task.node.name] = task, Job(task.work)
+            self._crew.start(task)
 
-    def _listen(self) -> None:
-        """Wait until one of those that work says something, or ends."""
-        poll = select.poll()
-        of: dict[int, str] = {}
-        for name, (_, job) in self._running.items():
-            for descriptor in (job.reports, job.words):
-                poll.register(descriptor, select.POLLIN)
-                of[descriptor] = name
-        ready = poll.poll(_TICK_MILLISECONDS)
-        if not ready:
-            self.show.tick()
-        for descriptor, _ in ready:
-            if of[descriptor] not in self._running:
-                continue
-            task, job = self._running[of[descriptor]]
-            lines = job.read(descriptor)
-            if descriptor == job.words:
-                self._say(task.node, lines or [])
-            elif lines is None:
-                del self._running[task.node.name]
-                self._say(task.node, job.end())
-                self._finish(task, job)
-            else:
-                for line in lines:
-                    self._report(task, job, json.loads(line))
-
-    def _report(self, task: Task, job: Job, said: dict[str, Any]) -> None:
-        if "failed" in said:
-            job.failed = from_report(*said["failed"])
-        elif "read" in said:
-            self._read[task.node.name] = said["read"]
+    def _told(self, work: Work, said: Mapping[str, Any]) -> None:
+        if "read" in said:
+            self._read[work.task.node.name] = said["read"]
         elif "held" in said:
+            self._anew.fresh.update(work.task.keys)
             with contextlib.suppress(OSError):  # they are looked for again, and it is said then
-                for key in task.keys:
+                for key in work.task.keys:
                     self._holder.find(key)
-            job.let_go()
-        else:
-            self.show(Working(task.node, Progress(**said["progress"])))
+            work.job.let_go()
 
-    def _say(self, node: Node, lines: Sequence[bytes]) -> None:
-        for line in lines:
-            self.show(Output(node, line.decode(errors="backslashreplace")))
-
-    def _finish(self, task: Task, job: Job) -> None:
+    def _ended(self, work: Work) -> None:
+        task = work.task
         node = task.node
-        if job.failed is not None:
-            self._fail(Failed(node, job.failed))
-        elif task.made is not None:
+        if work.job.failed is not None:
+            self._fail(Failed(node, work.job.failed, work.logged))
+            return
+        if task.action != "read":
+            self._whys.setdefault(node.name, (task.why, work.logged))
+        if task.made is not None:
             self._have(node, task.made, "placed" if task.action == "place" else "written")
         else:
             if task.action == "build":
@@ -336,7 +342,7 @@ class Maker:
         self.made[node.name] = made
         if node.name in self._built and status != "written":
             status = "built"
-        self.show(Done(node, status, made.digest))
+        self.show(Done(node, status, made.digest, *self._whys.get(node.name, ())))
 
     def _fail(self, failed: Failed) -> None:
         self._lost[failed.name] = failed.name

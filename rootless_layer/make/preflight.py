@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from rootless_layer.errors import OutputError
+from rootless_layer.errors import InputError, OutputError, SourceError
 from rootless_layer.image.write import check_target
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.made import LAYER
 from rootless_layer.oci.reference import path_and_name
 from rootless_layer.options.layer import LayerOptions
 from rootless_layer.plan.locate import Locator
-from rootless_layer.plan.plan import check_rootfs
+from rootless_layer.plan.mount import check_source
+from rootless_layer.plan.rootfs import check_rootfs
 from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.registry.name import is_registry
 from rootless_layer.store.closure import StorePath
 from rootless_layer.system.replace import check_replaceable
 
@@ -59,24 +61,30 @@ class Preflight:
         look: Callable[[str], object] = partial(self.foreign.read, platform=platform_of(node.options))
         if "platform" in node.wrong:  # then nobody knows which of several images it would be
             look = self.foreign.look
-        for name in node.options.bases:
-            if name not in node.needs and os.path.exists(path_and_name(name)[0]):
-                self.faults.attempt(place, "base", look, name)
+        for key, names in (("base", node.options.bases), ("copy-from", node.options.copied)):
+            for name in names:
+                if name not in node.needs and os.path.exists(path_and_name(name)[0]):
+                    self.faults.attempt(place, key, look, name)
         for name in node.options.layers:
             if name not in node.needs and os.path.exists(name):
                 self.faults.attempt(place, "layers", open_layer, name)
 
     def _trees(self, place: str, options: LayerOptions, spec: LayerSpec | None, outputs: Iterable[str]) -> None:
-        """Find the trees that are merged into the root, but for what another node may put there first."""
+        """Find the trees that are merged into the root, and what is copied, but for what another node may put there first."""
         locator = Locator(spec or LayerSpec())
         for tree in options.copy_to_root:
             unknown = spec is None and StorePath.containing(os.path.abspath(tree)) is not None  # its closure may be at fault
             whole = os.path.realpath(tree)
             if not unknown and not any((whole + "/").startswith(output + "/") for output in outputs):
                 self.faults.attempt(place, "copy-to-root", locator.find, tree)
+        for path in (path for copy in options.copies for path in copy.inputs()):
+            if not any((os.path.realpath(path) + "/").startswith(output + "/") for output in outputs):
+                self.faults.attempt(place, "copy", _check_there, path)
         rootfs, listing = options.rootfs, options.rootfs_listing
         key = "rootfs" if rootfs is not None and not os.path.exists(rootfs) else "rootfs-listing"
         self.faults.attempt(place, key, check_rootfs, rootfs, listing)
+        for mount in options.mount:
+            self.faults.attempt(place, "mount", check_source, mount)
         if spec is not None and spec.closure is not None:
             self.faults.attempt(place, "closure", spec.closure.check)
 
@@ -85,9 +93,21 @@ def _place(node: Node) -> str:
     return f"{node.kind}.{node.name}"
 
 
+def _check_there(path: str) -> None:
+    if not os.path.lexists(path):
+        message = f"{path}: does not exist"
+        raise SourceError(message)
+
+
 def _check_output(node: Node) -> None:
     options = node.options
     output = options.output or ""
+    if is_registry(output):
+        if isinstance(options, LayerOptions):
+            message = f"{output}: is a registry's, and a layer is a directory"
+            raise InputError(message, hint="Make an image of the layer, whose output is that.")
+        check_target(output, format_of(options))
+        return
     folder = os.path.dirname(os.path.realpath(output))
     if not os.path.isdir(folder):
         message = f"{output}: there is no directory {folder}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from rootless_layer.cache.bases import open_base
 from rootless_layer.image.assemble import assemble
 from rootless_layer.image.image import Image
 from rootless_layer.oci.config import check_config
@@ -22,17 +21,13 @@ from rootless_layer.options.output import image_format
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
-    from rootless_layer.image.write import Format
+    from rootless_layer.image.format import Format
     from rootless_layer.layer.blob import LayerBlob
     from rootless_layer.layer.of_closure import Splitting
     from rootless_layer.options.inputs import Attempt
     from rootless_layer.plan.spec import LayerSpec
-    from rootless_layer.progress import Progress
-    from rootless_layer.system.temporary import Temporary
-    from rootless_layer.tree.base import Base
 
     from .faults import Faults
     from .graph import Node
@@ -101,21 +96,17 @@ def _check_properties(options: ImageOptions, attempt: Attempt) -> None:
         attempt(name, check_config, properties)
 
 
-def changes(options: ImageOptions) -> tuple[dict[str, Any], ...]:
+def changes(options: ImageOptions) -> tuple[dict[str, object], ...]:
     """Give what ``config`` says, and over it what the other keys say; raises :class:`InputError`."""
     named = {name: value for properties in properties_of(options).values() for name, value in properties.items()}
     return (*map(read_document, options.documents), named)
-
-
-def open_below(
-    below: Image, options: LayerOptions, cache: Path, tell: Callable[[Progress], object], temporary: Temporary
-) -> Base:
-    """Open what a layer is built upon, in the child that builds it."""
-    return open_base(below, cache, temporary, most_bytes=options.most_bytes, progress=tell)
 
 
 def image_of(options: ImageOptions, base: Image | None, closure: Iterable[LayerBlob], layers: Iterable[LayerBlob]) -> Image:
     """Put together the image of a node: layers of its closure and others upon its base, and the properties of its options."""
     below = Image.empty(platform_of(options)) if base is None else base
     when = options.created or created_at(None)
-    return assemble(below, closure, layers, changes(options), created=when, author=options.author)
+    return assemble(
+        below, closure, layers, changes(options), created=when, author=options.author, step=options.step,
+        annotations=options.annotations,
+    )  # fmt: skip

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .why import NO_REASON, Why
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rootless_layer.cache.targets import Target
 
     from .chain import Made
     from .events import Action
@@ -25,3 +29,8 @@ class Task:
     made: Made | None = None
     keys: tuple[str, ...] = ()
     """Of the layers that a build puts into the cache."""
+    anew: frozenset[str] = frozenset()
+    """Those keys of which a layer may be there, and is built all the same."""
+    why: Why = NO_REASON
+    record: Target | None = None
+    """Where what scripts say is logged, for what runs some."""

@@ -9,7 +9,7 @@ import select
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rootless_layer.errors import MachineError, RootlessLayerError, to_report
 from rootless_layer.system.border import of_machine
@@ -18,9 +18,11 @@ from rootless_layer.system.fork import Child, uninterrupted
 from .events import of_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from rootless_layer.progress import Progress
+    from rootless_layer.session.attached import Terminal
 
 _PAUSE_SECONDS = 0.1
 
@@ -60,7 +62,7 @@ class Job:
         return lines
 
     def let_go(self) -> None:
-        """Let the child go on, which waits in :meth:`Teller.held`."""
+        """Let the child go on, which waits in :meth:`Teller.held` or for the terminal."""
         os.write(self._go, b"\n")
 
     def end(self) -> list[bytes]:
@@ -102,11 +104,23 @@ class Teller(Protocol):
     def __call__(self, progress: Progress) -> None:
         """Tell how far it is."""
 
-    def read(self, found: list[Any]) -> None:
+    def read(self, found: list[object]) -> None:
         """Tell what was read, as JSON."""
 
     def held(self) -> None:
         """Tell that what the parent is to have is there, and wait until it has it."""
+
+    def terminal(self) -> AbstractContextManager[None]:
+        """Have the parent's terminal alone, for which this waits."""
+
+
+def shell_for(tell: Teller, *, wanted: bool) -> AbstractContextManager[Terminal | None]:
+    """Give the terminal on which a shell is opened where a script fails, if that is wanted."""
+    if not wanted:
+        return contextlib.nullcontext()
+    from rootless_layer.session.attached import Terminal  # noqa: PLC0415 - for few
+
+    return Terminal.open("--on-failure shell", tell.terminal)
 
 
 class _Teller:
@@ -125,17 +139,26 @@ class _Teller:
         self.stage, self.told = stage, now
         self._write({"progress": of_progress(progress)})
 
-    def read(self, found: list[Any]) -> None:
+    def read(self, found: list[object]) -> None:
         self._write({"read": found})
 
     def held(self) -> None:
         self._write({"held": True})
         os.read(self.go, 1)
 
+    @contextlib.contextmanager
+    def terminal(self) -> Iterator[None]:
+        self._write({"terminal": True})
+        os.read(self.go, 1)
+        try:
+            yield
+        finally:
+            self._write({"terminal": False})
+
     def fail(self, error: RootlessLayerError) -> None:
         self._write({"failed": to_report(error)})
 
-    def _write(self, said: dict[str, Any]) -> None:
+    def _write(self, said: dict[str, object]) -> None:
         line = json.dumps(said).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
             while line:

@@ -92,3 +92,15 @@ def test_a_name_that_needs_itself() -> None:
     assert cycles({"a": ["a"]}) == [["a", "a"]]
     assert cycles({"a": ["b"], "b": ["c"], "c": ["a"]}) == [["a", "b", "c", "a"]]
     assert cycles({"a": ["b"], "b": []}) == []
+
+
+def test_every_knot_has_its_cycle() -> None:
+    """Cycles that have nothing to do with one another are all found; a graph without any has none."""
+    assert cycles({"a": ["b"], "b": ["a"], "c": ["d", "a"], "d": ["c"], "e": ["a"]}) == [["a", "b", "a"], ["c", "d", "c"]]
+    assert cycles({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}) == []
+
+
+def test_nodes_come_after_what_they_need() -> None:
+    """A long chain is put in order without recursion."""
+    nodes = {str(number): Node(str(number), needs=(str(number + 1),) if number < 5000 else ()) for number in range(5001)}
+    assert [node.name for node in Graph(nodes).select(["0"])] == [str(number) for number in range(5000, -1, -1)]
