@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import attrs
 
 from rootless_layer.errors import InputError, SourceError, reason
-from rootless_layer.options.kinds import TEXT, WHOLE
-from rootless_layer.options.lists import TEXTS, of_json
 from rootless_layer.options.option import Face, rows
 from rootless_layer.system.machine import of_reading
 
@@ -129,27 +127,6 @@ class Attributes:
             for row in rows(table)
             if Face.NIX in row.faces
         }
-
-    def text(self, name: str, default: str = "") -> str:
-        """Read a text; a number is one as well."""
-        return self.take(name, TEXT, default)
-
-    def number(self, name: str, default: int) -> int:
-        """Read a whole number."""
-        return self.take(name, WHOLE, default)
-
-    def words(self, name: str) -> tuple[str, ...]:
-        """Read a list of texts without white space, or one of them alone."""
-        return self.take(name, TEXTS, ())
-
-    def json(self, name: str) -> Any:  # noqa: ANN401 - JSON
-        """Read anything; without structured attributes, the JSON of it."""
-        value = self._value(name)
-        try:
-            return None if value is None else of_json(value, structured=self.structured)
-        except InputError as error:
-            self.blame(name, str(error))
-            return None
 
     def graph_files(self, name: str, graphs: tuple[str, ...]) -> Iterator[str]:
         """Give a file for each references graph of an attribute, which ``load_closure`` reads."""

@@ -10,31 +10,38 @@ rec {
 
   # A derivation that the program itself builds, by its structured attributes.
   build =
-    command: attributes: more:
-    derivation (
+    command: attributes: about:
+    pkgs.stdenvNoCC.mkDerivation (
       {
-        system = pkgs.stdenv.buildPlatform.system;
-        builder = program;
+        realBuilder = program;
         args = [ command ];
         __structuredAttrs = true;
       }
       // attributes
-    )
-    // more;
+      // about
+    );
 
   # A derivation with one file, which the program writes.
   write =
-    command: arguments: name: more:
-    derivation {
-      inherit name;
-      system = pkgs.stdenv.buildPlatform.system;
-      builder = program;
-      args = [ command ] ++ arguments ++ [ "-o" (placeholder "out") ];
-    }
-    // more;
+    command: arguments: name: about:
+    pkgs.stdenvNoCC.mkDerivation (
+      {
+        inherit name;
+        realBuilder = program;
+        args = [ command ] ++ arguments ++ [ "-o" (placeholder "out") ];
+      }
+      // about
+    );
 
-  # One or several, or null, as a list of store paths.
-  toPaths = value: map (path: "${path}") (if value == null then [ ] else lib.toList value);
+  # One or several, or lists of them, or null, as a list of store paths.
+  toPaths =
+    value: map (path: "${path}") (builtins.filter (path: path != null && path != "") (lib.flatten [ value ]));
+
+  # A script's text, which null is as well.
+  toText = text: if text == null then "" else text;
+
+  # A function that takes what another takes, and more.
+  taking = others: more: function: lib.setFunctionArgs function (lib.functionArgs others // more);
 
   # An image by the small output that says where its layers are, where it is one of ours.
   toImage = image: "${image.rootlessImage or image}";

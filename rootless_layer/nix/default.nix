@@ -7,7 +7,7 @@
 {
   pkgs,
   # The program that the builders run: by default this very source, with the Python of pkgs.
-  rootless-layer ? import ./package.nix { inherit pkgs; },
+  rootless-layer ? pkgs.buildPackages.callPackage ./package.nix { },
 }:
 let
   builders = import ./builders.nix { inherit pkgs rootless-layer; };

@@ -8,9 +8,16 @@
 }:
 let
   inherit (pkgs) lib;
-  inherit (builders) toPaths toImage references;
+  inherit (builders)
+    toPaths
+    toText
+    toImage
+    references
+    taking
+    ;
   inherit (layers) buildLayer;
 
+  copies = import ./copying.nix { inherit pkgs builders; };
   defaultArchitecture = pkgs.stdenv.hostPlatform.go.GOARCH or pkgs.go.GOARCH;
   epoch = "1970-01-01T00:00:01Z";
   extensions = {
@@ -28,23 +35,33 @@ let
       base ? null,
       baseName ? null,
       baseTag ? null,
+      # Whether all of the base's config is taken, and not only its variables.
+      inheritConfig ? false,
       parts ? [ ],
       roots ? [ ],
       without ? [ ],
       maxLayers ? 100,
-      counted ? 0,
+      reservedLayers ? 0,
+      oneLayer ? false,
       pipeline ? null,
       uid ? 0,
       gid ? 0,
       allowSparse ? false,
+      linkIdentical ? false,
       mtime ? epoch,
       config ? { },
+      annotations ? { },
+      sbom ? null,
+      sbomRoots ? [ ],
       created ? epoch,
       architecture ? "",
     }:
     builders.build "nix-image" {
       name = "${baseNameOf name}-${kind}";
-      exportReferencesGraph = builders.graphs { closure = toPaths roots; };
+      exportReferencesGraph = builders.graphs {
+        closure = toPaths roots;
+        sbom = lib.optionals (sbom != null) (toPaths sbomRoots);
+      };
       imageClosure = lib.optional (roots != [ ]) "closure";
       imageWithout = toPaths without;
       imageName = lib.optionalString (kind == "image") name;
@@ -52,15 +69,21 @@ let
       imageBase = lib.optionalString (base != null) (toImage base);
       imageBaseName = lib.optionalString (baseName != null) baseName;
       imageBaseTag = lib.optionalString (baseTag != null) baseTag;
+      imageInheritConfig = inheritConfig;
       imageLayers = map toImage parts;
       imageMaxLayers = maxLayers;
-      imageCountedLayers = counted;
+      imageReservedLayers = reservedLayers;
+      imageOneLayer = oneLayer;
       imageLayeringPipeline = pipeline;
       imageUid = uid;
       imageGid = gid;
       imageAllowSparse = allowSparse;
+      imageLinkIdentical = linkIdentical;
       imageEpoch = mtime;
       imageConfig = if config == null then { } else config;
+      imageAnnotation = annotations;
+      imageSbom = lib.optionalString (sbom != null) sbom;
+      imageSbomClosure = lib.optional (sbom != null && sbomRoots != [ ]) "sbom";
       imageCreated = created;
       imageArchitecture = architecture;
       preferLocalBuild = true;
@@ -71,33 +94,50 @@ let
     imageName = lib.toLower name;
     imageTag = if tag != null then tag else builders.hashOf image;
     rootlessImage = image;
-  };
+  }
+  // copies name image;
+
+  # Streams the image that its first argument says.
+  streamScript = builders.writeScript "stream" ''
+    #!${pkgs.runtimeShell}
+    exec ${builders.program} nix-archive "$1" -o - "''${@:2}"
+  '';
 
   stream =
-    name: about: more:
-    builders.writeScript "stream-${baseNameOf name}" ''
+    name: about: passthru: meta:
+    (builders.writeScript "stream-${baseNameOf name}" ''
       #!${pkgs.runtimeShell}
       exec ${builders.program} nix-archive ${about.rootlessImage} -o - "$@"
-    ''
-    // about
-    // {
-      isExe = true;
-      conf = about.rootlessImage;
-    }
-    // more;
+    '').overrideAttrs
+      (_: {
+        passthru =
+          passthru
+          // about
+          // {
+            inherit streamScript;
+            isExe = true;
+            conf = about.rootlessImage;
+          };
+        inherit meta;
+      });
 
   archive =
-    prefix: name: compressor: about: more:
+    prefix: name: compressor: passthru: meta:
     let
       extension =
         extensions.${compressor}
           or (throw "in docker image ${name}: compressor must be one of: [${toString (builtins.attrNames extensions)}]");
     in
-    builders.write "nix-archive" [ "${about.rootlessImage}" "--compressor" compressor ]
+    builders.write "nix-archive" [ "${passthru.rootlessImage}" "--compressor" compressor ]
       "${prefix}${baseNameOf name}.tar${extension}"
-      (about // { inherit compressor; } // more);
+      {
+        passthru = passthru // {
+          inherit compressor;
+        };
+        inherit meta;
+      };
 
-  # The Nix database of an image, made by the image's own architecture's store paths.
+  # The Nix database of an image, made by the image's own architecture's store paths. What an image below has registered stays.
   databaseOf =
     trees:
     let
@@ -111,16 +151,24 @@ let
         ${sqlite}/bin/sqlite3 nix/var/nix/db/db.sqlite "UPDATE ValidPaths SET registrationTime = $SOURCE_DATE_EPOCH"
         mkdir -p nix/var/nix/gcroots/docker
         for path in ${toString paths}; do
-          ln -s "$path" "nix/var/nix/gcroots/docker/''${path##*/}"
+          ln -sfn "$path" "nix/var/nix/gcroots/docker/''${path##*/}"
         done
+        rm -rf nix/var/nix/temproots/*
+        # A store of several users is their group's.
+        chown 0:0 nix nix/store
+        chmod 0755 nix nix/store
       )
     '';
 
+  # Said where the layer is built: an evaluation would say it each time.
   withoutVm =
-    name: arguments: value:
-    lib.warnIf (arguments ? diskSize || arguments ? buildVMMemorySize)
-      "in docker image ${name}: diskSize and buildVMMemorySize do nothing, as there is no virtual machine."
-      value;
+    name: arguments: script:
+    lib.optionalString (arguments ? diskSize || arguments ? buildVMMemorySize) ''
+      echo >&2 ${
+        lib.escapeShellArg "in docker image ${name}: diskSize and buildVMMemorySize do nothing, as there is no virtual machine."
+      }
+    ''
+    + script;
 
   image =
     {
@@ -132,6 +180,10 @@ let
       copyToRoot ? null,
       keepContentsDirlinks ? false,
       config ? null,
+      # Of the manifest, by their names.
+      annotations ? { },
+      # A bill of materials to attach: "spdx" or "cyclonedx".
+      sbom ? null,
       architecture ? defaultArchitecture,
       extraCommands ? "",
       uid ? 0,
@@ -145,6 +197,7 @@ let
       contents ? null,
       # Layers that buildLayer made, below this image's own.
       layers ? [ ],
+      inheritConfig ? false,
       passthru ? { },
       meta ? { },
     }@arguments:
@@ -159,53 +212,57 @@ let
           );
       named = references "${baseNameOf name}-references" (builtins.toJSON config);
       known = lib.optional (named != null) named;
-      commands = lib.optionalString includeNixDB (databaseOf trees) + extraCommands;
+      commands = lib.optionalString includeNixDB (databaseOf trees) + toText extraCommands;
       layer = buildLayer {
         name = "docker-layer-${baseNameOf name}";
         copyToRoot = trees;
         closureRoots = known;
         without = known;
         extraCommands = commands;
-        fromImage = if runAsRoot == null then null else fromImage;
+        fromImage = if runAsRoot == null && !includeNixDB then null else fromImage;
         below = lib.optional (fromImage != null) fromImage ++ layers;
         followDirlinks = !keepContentsDirlinks;
         conflict = "last"; # as rsync copies them
         inherit
           keepContentsDirlinks
-          runAsRoot
           fromImageName
           fromImageTag
           architecture
           ;
+        runAsRoot = if runAsRoot == null then null else withoutVm name arguments runAsRoot;
         uid = if runAsRoot == null then uid else 0;
         gid = if runAsRoot == null then gid else 0;
       };
       # What the scripts made may name store paths that nobody else does.
       scripted = runAsRoot != null || commands != "";
     in
-    withoutVm name arguments {
+    {
       about =
         about name tag (assemble {
           inherit
             name
             tag
             config
+            annotations
+            sbom
             created
             architecture
+            inheritConfig
             ;
           base = fromImage;
           baseName = fromImageName;
           baseTag = fromImageTag;
+          sbomRoots = layers ++ [ layer ];
           parts = layers ++ [ layer ];
           roots = lib.optional scripted layer;
           without = lib.optional scripted layer;
-          pipeline = if scripted then [ ] else null;
+          oneLayer = scripted;
         })
         // {
           inherit layer;
           buildArgs = arguments;
         };
-      more = { inherit passthru meta; } // passthru;
+      inherit passthru meta;
     };
 
   buildImage =
@@ -217,14 +274,14 @@ let
     let
       made = image arguments;
     in
-    archive "docker-image-" name compressor made.about made.more;
+    archive "docker-image-" name compressor (made.passthru // made.about) made.meta;
 
   streamImage =
     { name, ... }@arguments:
     let
       made = image arguments;
     in
-    stream name made.about made.more;
+    stream name made.about made.passthru made.meta;
 
   streamLayeredImage =
     {
@@ -235,6 +292,10 @@ let
       fromImageTag ? null,
       contents ? [ ],
       config ? { },
+      # Of the manifest, by their names.
+      annotations ? { },
+      # A bill of materials to attach: "spdx" or "cyclonedx".
+      sbom ? null,
       architecture ? defaultArchitecture,
       created ? epoch,
       mtime ? epoch,
@@ -253,6 +314,8 @@ let
       meta ? { },
       layeringPipeline ? null,
       allowSparse ? false,
+      linkIdentical ? false,
+      inheritConfig ? false,
       debug ? false,
     }:
     assert lib.assertMsg (layeringPipeline == null -> maxLayers > 1)
@@ -265,12 +328,20 @@ let
         includeClosure = false;
         link = "symbolic";
         conflict = "first"; # as symlinkJoin links them
-        extraCommands = lib.optionalString includeNixDB (databaseOf contents) + extraCommands;
-        inherit fakeRootCommands enableFakechroot;
+        extraCommands = lib.optionalString includeNixDB (databaseOf contents) + toText extraCommands;
+        fromImage = if includeNixDB then fromImage else null;
+        inherit
+          fromImageName
+          fromImageTag
+          fakeRootCommands
+          enableFakechroot
+          ;
       };
+      # What the database registers is there, also where nothing but the database names it.
+      registered = lib.optionals includeNixDB (toPaths contents);
       made = [ customisation ] ++ lib.optional (named != null) named;
       base = {
-        inherit name architecture;
+        inherit name architecture inheritConfig;
         base = fromImage;
         baseName = fromImageName;
         baseTag = fromImageTag;
@@ -279,22 +350,29 @@ let
         base
         // {
           kind = "store-layers";
-          roots = made;
+          roots = made ++ registered;
           without = made;
-          inherit maxLayers uid gid mtime allowSparse;
-          counted = 1;
+          inherit maxLayers uid gid mtime allowSparse linkIdentical;
+          reservedLayers = 1;
           pipeline = lib.traceIf debug "in docker image ${name}: layeringPipeline = ${builtins.toJSON layeringPipeline}" layeringPipeline;
         }
       );
       final = assemble (
-        (if includeStorePaths then { inherit name architecture; base = stored; } else base)
+        (if includeStorePaths then { inherit name architecture inheritConfig; base = stored; } else base)
         // {
-          inherit tag config created;
+          inherit
+            tag
+            config
+            annotations
+            sbom
+            created
+            ;
+          sbomRoots = made;
           parts = [ customisation ];
         }
       );
     in
-    stream name (about name tag final) ({ inherit passthru meta; } // passthru);
+    stream name (about name tag final) passthru meta;
 
   buildLayeredImage =
     {
@@ -307,10 +385,9 @@ let
   # The archive of what would be streamed.
   archived =
     name: compressor: streamed:
-    archive "" name compressor { inherit (streamed) imageName imageTag rootlessImage; } {
-      stream = streamed;
-      inherit (streamed) passthru meta;
-    };
+    archive "" name compressor (
+      builtins.removeAttrs streamed.passthru [ "isExe" ] // { stream = streamed; }
+    ) (builtins.removeAttrs streamed.meta [ "position" ]);
 
   # Several images in one archive, compressed as the last of them.
   mergeImages =
@@ -331,26 +408,30 @@ let
       fromImageName ? null,
       fromImageTag ? null,
       diskSize ? 1024,
-    }@arguments:
+    }:
     let
       tag = lib.optionalString (fromImageTag != null) ":${fromImageTag}";
     in
-    withoutVm name arguments (
-      builders.write "nix-export" (
-        [ (toImage fromImage) ]
-        ++ lib.optionals (fromImageName != null) [
-          "--name"
-          "${fromImageName}${tag}"
-        ]
-      ) name { }
-    );
+    builders.write "nix-export" (
+      [ (toImage fromImage) ]
+      ++ lib.optionals (fromImageName != null) [
+        "--name"
+        "${fromImageName}${tag}"
+      ]
+    ) name { };
+
+  withNixDb =
+    function: taking function { includeNixDB = true; } (arguments: function (arguments // { includeNixDB = true; }));
+  functions = {
+    buildImage = lib.makeOverridable (taking image { compressor = true; } buildImage);
+    streamImage = lib.makeOverridable (taking image { } streamImage);
+    buildLayeredImage = lib.makeOverridable (taking streamLayeredImage { compressor = true; } buildLayeredImage);
+    streamLayeredImage = lib.makeOverridable streamLayeredImage;
+  };
 in
-{
-  buildImage = lib.makeOverridable buildImage;
-  streamImage = lib.makeOverridable streamImage;
-  buildLayeredImage = lib.makeOverridable buildLayeredImage;
-  streamLayeredImage = lib.makeOverridable streamLayeredImage;
-  buildImageWithNixDb = arguments: buildImage (arguments // { includeNixDB = true; });
-  buildLayeredImageWithNixDb = arguments: buildLayeredImage (arguments // { includeNixDB = true; });
+functions
+// {
+  buildImageWithNixDb = withNixDb functions.buildImage;
+  buildLayeredImageWithNixDb = withNixDb functions.buildLayeredImage;
   inherit mergeImages exportImage archived;
 }

@@ -4,15 +4,26 @@ let
   inherit (pkgs) lib;
   inherit (builders) toPaths toImage;
 
+  # The variables of a build; out and the number of cores are of the layer's own.
+  inBuild = ''
+    export NIX_BUILD_TOP="''${TMPDIR:-/tmp}" NIX_STORE=${builtins.storeDir} SOURCE_DATE_EPOCH=315532800
+  '';
   # Root's scripts find the shell's programs and no others, as in dockerTools' VM.
   asRoot = ''
-    export PATH=${pkgs.buildPackages.coreutils}/bin:/bin
+    ${inBuild}export PATH=${pkgs.buildPackages.coreutils}/bin:/bin
     mkdir -p /tmp
   '';
-  # The others find what a builder of stdenv's finds.
+  # The others have what a builder of stdenv's has: its programs, functions and options.
   asBuilder = ''
-    export PATH=${lib.makeBinPath pkgs.buildPackages.stdenv.initialPath}
+    ${inBuild}export stdenv=${pkgs.buildPackages.stdenvNoCC}
+    source $stdenv/setup
   '';
+  # After root's, extraCommands have the options of a shell of their own.
+  afterRoot = ''
+    ${asBuilder}set +o pipefail
+    shopt -u nullglob inherit_errexit
+  '';
+  texts = text: builtins.filter (text: text != "") [ (builders.toText text) ];
   script =
     name: header: text:
     builders.writeScript name ''
@@ -55,10 +66,16 @@ let
       fakeRootCommands ? "",
       enableFakechroot ? false,
       environment ? { },
+      # What scripts see and the layer does not have, as `build --mount` has it: binds and memory.
+      mounts ? [ ],
       timeout ? null,
       closureWritable ? false,
+      # Whether what is another in each build is left out: logs and caches of package managers.
+      tidy ? false,
       # Whether files with more than 1 GiB of holes are written, every byte of them.
       allowSparse ? false,
+      # Whether the closure's files with the same bytes are hard links of one.
+      linkIdentical ? false,
       # Who owns what no script makes, and the latest time that anything has.
       uid ? 0,
       gid ? 0,
@@ -67,6 +84,9 @@ let
       blob ? "derived",
       compressor ? "none",
       architecture ? "",
+      # What runs scripts in the root view where the architecture is another than this machine's:
+      # a static qemu-user. Without one, that of PATH.
+      emulator ? null,
       passthru ? { },
       meta ? { },
     }:
@@ -77,8 +97,8 @@ let
           (toPaths (if copyToRoot == null then contents else copyToRoot));
       scripts =
         lib.optional (runAsRoot != null) (script "run-as-root" asRoot runAsRoot)
-        ++ lib.optional (extraCommands != "") (script "extra-commands" asBuilder extraCommands)
-        ++ lib.optional (fakeRootCommands != "") (script "fake-root-commands" asBuilder fakeRootCommands);
+        ++ map (script "extra-commands" (if runAsRoot == null then asBuilder else afterRoot)) (texts extraCommands)
+        ++ map (script "fake-root-commands" asBuilder) (texts fakeRootCommands);
       chosen =
         let
           tag = lib.optionalString (fromImageTag != null) ":${fromImageTag}";
@@ -106,24 +126,23 @@ let
         layerBases = bases;
         layerBelow = map toImage below;
         layerPlatform = lib.optionalString (architecture != "") "linux/${architecture}";
+        layerEmulator = emulator;
         layerScripts = map (one: "${one}") scripts;
         layerView = if runAsRoot != null || enableFakechroot then "root" else "directory";
-        layerEnvironment = environment;
+        layerEnvironment = lib.optionalAttrs (scripts != [ ]) { out = placeholder "out"; } // environment;
+        layerMounts = mounts;
         layerTimeout = timeout;
         layerClosureWritable = closureWritable;
+        layerTidy = tidy;
         layerAllowSparse = allowSparse;
+        layerLinkIdentical = linkIdentical;
         layerUid = uid;
         layerGid = gid;
         layerEpoch = mtime;
         layerBlob = blob;
         layerCompression = compressor;
       }
-      (
-        {
-          inherit meta passthru;
-        }
-        // passthru
-      );
+      { inherit meta passthru; };
 in
 {
   buildLayer = lib.makeOverridable buildLayer;

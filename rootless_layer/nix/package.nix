@@ -1,29 +1,64 @@
-# The program of this directory's own Python package, as a derivation.
-{ pkgs }:
+# The program, of this directory's own Python package. For callPackage: its arguments are nixpkgs' packages.
+{
+  lib,
+  coreutils,
+  fakeroot,
+  pkgs,
+  python3,
+  runCommand,
+  runtimeShell,
+}:
 let
-  inherit (pkgs) lib buildPackages;
-  python = buildPackages.python3.withPackages (packages: [
+  version = builtins.head (builtins.match ".*__version__ = \"([^\"]*)\".*" (builtins.readFile ../version.py));
+  python = python3.withPackages (packages: [
     packages.attrs
     packages.click
     packages.isal
     packages.libarchive-c
     packages.platformdirs
+    packages.urllib3
     packages.zstandard
   ]);
   # The files of this directory that Nix reads are left out: a change of theirs is none of the program.
   source = builtins.path {
     name = "rootless_layer";
     path = ../.;
-    filter = path: _type: builtins.match ".*[.]nix|hook[.]sh|__pycache__" (baseNameOf path) == null;
+    filter = path: _type: builtins.match ".*[.]nix|.*[.]sh|__pycache__" (baseNameOf path) == null;
   };
-  home = buildPackages.runCommand "rootless-layer-python" { } ''
-    mkdir $out
-    ln -s ${source} $out/rootless_layer
+  program = ''
+    #!${runtimeShell}
+    export PATH=${lib.makeBinPath [ fakeroot coreutils ]}:$PATH
+    export PYTHONPATH=@home@
+    exec ${python}/bin/python3 -m rootless_layer "$@"
   '';
+  package =
+    runCommand "rootless-layer-${version}"
+      {
+        inherit program;
+        passAsFile = [ "program" ];
+        passthru = {
+          inherit version;
+          tests = import ./checks.nix {
+            inherit pkgs;
+            rootless-layer = package;
+          };
+        };
+        meta = {
+          description = "OCI layers from trees and scripts: as root, without root, a VM or a daemon";
+          longDescription = ''
+            A tree and a script go in; a reproducible OCI layer comes out. The script runs as root, as far as it can
+            tell, in a user namespace and under fakeroot. Images of layers are written for every reader, and pushed.
+          '';
+          license = lib.licenses.mit;
+          mainProgram = "rootless-layer";
+          platforms = [ "x86_64-linux" "aarch64-linux" ];
+        };
+      }
+      ''
+        mkdir -p $out/bin $out/lib
+        ln -s ${source} $out/lib/rootless_layer
+        sed "s|@home@|$out/lib|" $programPath > $out/bin/rootless-layer
+        chmod +x $out/bin/rootless-layer
+      '';
 in
-buildPackages.writeScriptBin "rootless-layer" ''
-  #!${buildPackages.runtimeShell}
-  export PATH=${lib.makeBinPath [ buildPackages.fakeroot buildPackages.coreutils ]}:$PATH
-  export PYTHONPATH=${home}
-  exec ${python}/bin/python3 -m rootless_layer "$@"
-''
+package

@@ -10,18 +10,21 @@ import attrs
 
 from rootless_layer.errors import InputError
 from rootless_layer.oci.time import created as created_at
-from rootless_layer.options.image import ImageOptions
 from rootless_layer.options.inputs import read_document, spec_fields
-from rootless_layer.options.layer import LayerOptions
 from rootless_layer.plan.spec import LayerSpec, Script
 from rootless_layer.store.closure import Closure, StorePath
 from rootless_layer.store.layering import MOST_LAYERS
 from rootless_layer.store.read import load_closure
 
+from .config import read_config
+from .table import ImageAttributes, LayerAttributes, Steps
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from rootless_layer.image.format import BillForm
     from rootless_layer.oci.descriptor import Platform
+    from rootless_layer.options.layer import LayerOptions
     from rootless_layer.plan.spec import Blob, Stage
 
     from .attributes import Attributes
@@ -53,8 +56,11 @@ class ImageRequest:
     ``base`` is what it is built upon (``base_name`` chooses one of several). ``layers``
     are directories of layers, or derived images whose layers are meant. The store paths of
     ``closure`` that none of them has are split into at most ``most`` layers, of which the
-    base and ``counted`` more take their share; they go below ``layers``.
-    ``steps`` is a ``layeringPipeline``.
+    base and ``reserved`` more take their share; they go below ``layers``.
+    ``steps`` is a ``layeringPipeline``; with ``one_layer`` the paths are one layer instead. ``config`` has properties
+    that are merged into the base's, of which only the variables are taken without ``inherit_config``; ``unknown``
+    has those that no specification knows.
+    A bill of materials in the form ``sbom`` has the references of ``sbom_closure``.
     """
 
     output: str
@@ -65,15 +71,22 @@ class ImageRequest:
     layers: tuple[str, ...] = ()
     closure: Closure | None = None
     most: int = 100
-    counted: int = 0
-    steps: list[Any] | None = None
+    reserved: int = 0
+    one_layer: bool = False
+    steps: Steps | None = None
     uid: int = 0
     gid: int = 0
     allow_sparse: bool = False
+    link_identical: bool = False
     source_date_epoch: int = 1
     config: dict[str, Any] = attrs.field(factory=dict)
+    unknown: dict[str, Any] = attrs.field(factory=dict)
+    inherit_config: bool = True
     created: str = "1970-01-01T00:00:01Z"
     architecture: str = ""
+    annotations: dict[str, str] = attrs.field(factory=dict)
+    sbom: BillForm | None = None
+    sbom_closure: Closure | None = None
 
 
 def layer_request(attributes: Attributes, rootfs: str = "") -> LayerRequest:
@@ -83,19 +96,20 @@ def layer_request(attributes: Attributes, rootfs: str = "") -> LayerRequest:
     :class:`InputError` and :class:`ClosureError`, with all that is wrong.
     """
     read = attributes
-    values = read.table("layer", LayerOptions)
+    values = read.table("layer", LayerAttributes)
     values["rootfs"] = values["rootfs"] or rootfs or None
-    options = LayerOptions(**values)
+    options = LayerAttributes(**values)
     tools = _closure(read, "layerTools", options.tools)
     left = tuple(name for name in read.graphs if name not in options.tools)
     closure = _closure(read, "layerClosure", options.closure or left)
-    left_out, below = read.words("layerWithout"), read.words("layerBelow")
     scripts = tuple(_scripts(read, options))
     fields = spec_fields(options, partial(_attempt, read))
     read.check("layer")
-    spec = LayerSpec(closure=None if closure is None else without(closure, left_out), tools=tools, scripts=scripts, **fields)
+    spec = LayerSpec(
+        closure=None if closure is None else without(closure, options.without), tools=tools, scripts=scripts, **fields
+    )
     return LayerRequest(
-        spec=spec, output=read.out, bases=options.base, below=below, platform=options.platform,
+        spec=spec, output=read.out, bases=options.base, below=options.below, platform=options.platform,
         stage=options.stage, blob=options.blob,
     )  # fmt: skip
 
@@ -103,31 +117,35 @@ def layer_request(attributes: Attributes, rootfs: str = "") -> LayerRequest:
 def image_request(attributes: Attributes) -> ImageRequest:
     """Read an image's attributes, which begin with ``image``; raises as :func:`layer_request`."""
     read = attributes
-    options = ImageOptions(**read.table("image", ImageOptions))
+    options = ImageAttributes(**read.table("image", ImageAttributes))
     closure = _closure(read, "imageClosure", options.closure)
-    left_out = read.words("imageWithout")
-    steps = read.json("imageLayeringPipeline")
-    if steps is not None and not isinstance(steps, list):
-        read.blame("imageLayeringPipeline", f"{steps!r:.80} is not a list of steps")
     [config] = options.documents or ({},)
+    known, unknown = read_config(read_document(config))
     request = ImageRequest(
         output=read.out,
-        name=read.text("imageName").lower(),
-        tag=read.text("imageTag") or output_hash(read.out),
+        name=options.name.lower(),
+        tag=options.own_tag or output_hash(read.out),
         base=options.base or "",
-        base_name=_base_name(read.text("imageBaseName"), read.text("imageBaseTag")),
+        base_name=_base_name(options.base_name, options.base_tag),
         layers=options.layers,
-        closure=None if closure is None else without(closure, left_out),
+        closure=None if closure is None else without(closure, options.without),
         most=MOST_LAYERS if options.max_layers is None else options.max_layers,
-        counted=read.number("imageCountedLayers", 0),
-        steps=steps,
+        reserved=options.reserved_layers,
+        one_layer=options.one_layer,
+        steps=options.layering_pipeline,
         uid=options.uid or 0,
         gid=options.gid or 0,
         allow_sparse=bool(options.allow_sparse),
+        link_identical=bool(options.link_identical),
         source_date_epoch=options.source_date_epoch or 0,
-        config=read_document(config),
+        config=known,
+        unknown=unknown,
+        inherit_config=options.inherit_config,
         created=options.created or created_at(None),
-        architecture=read.text("imageArchitecture"),
+        architecture=options.architecture,
+        annotations=options.annotations,
+        sbom=options.sbom,
+        sbom_closure=_closure(read, "imageSbomClosure", options.sbom_closure) or closure,
     )
     read.check("image")
     return request

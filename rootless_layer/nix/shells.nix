@@ -20,6 +20,35 @@ let
     else
       toString value;
 
+  # The attributes that a builder gets: neither what Nix itself takes of them, nor nothing, where that is ignored.
+  attributesOf =
+    given:
+    lib.filterAttrs (
+      name: value: !(builtins.elem name [ "args" "__structuredAttrs" "__ignoreNulls" ]) && !(given.__ignoreNulls or false && value == null)
+    ) given;
+
+  # What Nix writes into .attrs.sh: an attribute that has no form in a shell is left out.
+  toShell =
+    attributes:
+    let
+      isPlain = value: !builtins.isList value && !builtins.isFloat value && (!builtins.isAttrs value || value ? outPath || value ? __toString);
+      plain = value: lib.escapeShellArg (toVariable value);
+      all = values: builtins.all isPlain values;
+      line =
+        name: value:
+        if builtins.match "[A-Za-z_][A-Za-z0-9_]*" name == null then
+          ""
+        else if isPlain value then
+          "declare ${name}=${plain value}\n"
+        else if builtins.isList value && all value then
+          "declare -a ${name}=(${lib.concatStringsSep " " (map plain value)})\n"
+        else if builtins.isAttrs value && all (builtins.attrValues value) then
+          "declare -A ${name}=(${lib.concatStringsSep " " (lib.mapAttrsToList (key: one: "[${lib.escapeShellArg key}]=${plain one}") value)})\n"
+        else
+          "";
+    in
+    lib.concatStringsSep "" (lib.mapAttrsToList line attributes);
+
   streamNixShellImage =
     {
       drv,
@@ -35,8 +64,6 @@ let
       run ? null,
       maxLayers ? 100,
     }:
-    assert lib.assertMsg (!(drv.drvAttrs.__structuredAttrs or false))
-      "streamNixShellImage: Does not work with the derivation ${drv.name} because it uses __structuredAttrs";
     assert lib.assertMsg (
       command == null || run == null
     ) "streamNixShellImage: Can't specify both command and run";
@@ -57,6 +84,7 @@ let
         ''
           unset PATH
           dontAddDisableDepTrack=1
+          if [ -e "''${NIX_ATTRS_SH_FILE-}" ]; then source "$NIX_ATTRS_SH_FILE"; fi
           if [ -e "$stdenv/setup" ]; then source "$stdenv/setup"; fi
           PATH=${path}:"$PATH"
           SHELL=${lib.escapeShellArg shell}
@@ -77,24 +105,33 @@ let
       );
 
       asFile = given.passAsFile or [ ];
-      attributes = lib.mapAttrs' (
-        attribute: value:
-        if builtins.elem attribute asFile then
+      structured = attributesOf given // { inherit outputs; };
+      attributes =
+        if given.__structuredAttrs or false then
           {
-            name = "${attribute}Path";
-            value = "${pkgs.writeText "pass-as-text-${attribute}" (toVariable value)}";
+            NIX_ATTRS_SH_FILE = "${pkgs.writeText "attrs.sh" (toShell structured)}";
+            NIX_ATTRS_JSON_FILE = "${pkgs.writeText "attrs.json" (builtins.toJSON structured)}";
           }
         else
-          {
-            name = attribute;
-            value = toVariable value;
-          }
-      ) given;
+          lib.mapAttrs' (
+            attribute: value:
+            if builtins.elem attribute asFile then
+              {
+                name = "${attribute}Path";
+                value = "${pkgs.writeText "pass-as-text-${attribute}" (toVariable value)}";
+              }
+            else
+              {
+                name = attribute;
+                value = toVariable value;
+              }
+          ) (attributesOf given)
+          // outputs;
       outputs = builtins.listToAttrs (
         map (output: {
           name = output;
           value = builtins.unsafeDiscardStringContext drv.${output}.outPath;
-        }) (drv.outputs or [ "out" ])
+        }) (given.outputs or [ "out" ])
       );
       certificates = "${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt";
       variables = {
@@ -106,7 +143,6 @@ let
         NIX_BUILD_CORES = "1";
       }
       // attributes
-      // outputs
       // {
         NIX_BUILD_TOP = buildDirectory;
         TMPDIR = buildDirectory;

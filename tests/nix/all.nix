@@ -15,7 +15,7 @@ let
         inherit (image) imageName imageTag;
         image = "${image.rootlessImage}";
         isExe = image.isExe or false;
-        passthru = builtins.mapAttrs (_name: toString) (image.passthru or { });
+        passthru = builtins.mapAttrs (_name: toString) (builtins.intersectAttrs { extra = null; symlink = null; } image.passthru);
         description = image.meta.description or "";
       };
     };

@@ -168,6 +168,33 @@ rec {
     fromImage = basis;
     config.Env = [ "FROM_CHILD=true" "LAST_LAYER=child" ];
   };
+  config-inherited = onBasis "config-inherited" {
+    inheritConfig = true;
+    config.Env = [ "FROM_CHILD=true" "LAST_LAYER=child" ];
+  };
+  config-inherited-layered = layered {
+    name = "config-inherited-layered";
+    fromImage = basis;
+    inheritConfig = true;
+    contents = [ hello ];
+    config.Env = [ "FROM_CHILD=true" "LAST_LAYER=child" ];
+  };
+  # Forms that docker reads, or that nixpkgs takes.
+  config-forms = image {
+    name = "config-forms";
+    created = "20240131";
+    config = {
+      user = 1000;
+      WORKINGDIR = "/srv";
+      cmd = [ "sleep" 5 ];
+      Entrypoint = "/bin/entry";
+      ExposedPorts."80/tcp" = null;
+      Volumes."/data" = null;
+      Labels = { number = 1; yes = true; none = null; text = "text"; };
+      StopSignal = null;
+      Nothing = { of = "ours"; };
+    };
+  };
   layers-order =
     let
       l1 = image {
@@ -282,6 +309,28 @@ rec {
     run = ''echo "$variable"; buildDerivation; cat "$out"'';
   };
 
+  nix-shell-structured = ours.streamNixShellImage {
+    drv = pkgs.stdenv.mkDerivation {
+      name = "shell-structured";
+      __structuredAttrs = true;
+      __ignoreNulls = true;
+      nativeBuildInputs = [ hello ];
+      text = "it's text";
+      number = 5;
+      yes = true;
+      nothing = null;
+      several = [ "a b" "c" ];
+      named = { key = "a value"; };
+      deep = [ [ "not in a shell" ] ];
+      buildCommand = ''
+        hello > $out
+        echo "$text,$number,$yes,''${nothing-no},''${several[0]},''${named[key]},''${deep-no}" >> $out
+      '';
+    };
+    tag = "latest";
+    run = ''buildDerivation; cat "$out"'';
+  };
+
   # --- an argument each ---
 
   no-tag = image {
@@ -390,6 +439,8 @@ rec {
     [ "flatten" ]
     [ "map" [ "remove_paths" coreutils ] ]
   ];
+  pipeline-file = pipeline "pipeline-file" (pkgs.writeText "steps.json" (builtins.toJSON [ [ "popularity_contest" ] [ "limit_layers" 2 ] ]));
+  pipeline-path = pipeline "pipeline-path" ./steps.json;
   pipeline-out = pipeline "pipeline-out" [
     [ "subcomponent_out" [ pkgs.bash ] ]
     [ "over" "rest" [ "split_every" 2 ] ]

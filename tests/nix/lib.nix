@@ -22,6 +22,9 @@ rec {
   throwIf = condition: message: if condition then throw message else (value: value);
   traceIf = condition: message: value: if condition then trace message value else value;
   assertMsg = condition: message: condition || throw message;
+  flatten = value: if isList value then builtins.concatLists (map flatten value) else [ value ];
+  functionArgs = function: function.__functionArgs or (builtins.functionArgs function);
+  setFunctionArgs = function: arguments: { __functor = _self: function; __functionArgs = arguments; };
   toList = value: if isList value then value else [ value ];
   last = list: builtins.elemAt list (builtins.length list - 1);
   unique = foldl' (found: one: if elem one found then found else found ++ [ one ]) [ ];
@@ -39,6 +42,20 @@ rec {
   escapeShellArg = text: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString text)}'";
   escapeShellArgs = texts: concatStringsSep " " (map escapeShellArg texts);
   makeOverridable =
-    function: arguments:
-    function arguments // { override = changed: makeOverridable function (arguments // changed); };
+    function:
+    setFunctionArgs (
+      arguments:
+      let
+        made = function arguments;
+        changing = change: makeOverridable (given: change (function given)) arguments;
+      in
+      made
+      // {
+        override = changed: makeOverridable function (arguments // (if builtins.isFunction changed then changed arguments else changed));
+      }
+      // optionalAttrs (made ? overrideAttrs) { overrideAttrs = changed: changing (one: one.overrideAttrs changed); }
+    ) (functionArgs function);
+  licenses.mit.spdxId = "MIT";
+  genAttrs = names: value: listToAttrs (map (name: { inherit name; value = value name; }) names);
+  optionalAttrs = condition: set: if condition then set else { };
 }

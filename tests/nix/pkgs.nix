@@ -2,17 +2,39 @@
 #
 # It has what rootless_layer/nix uses of nixpkgs, by the same names and with the same meaning,
 # and what the examples need. `machine` is a directory that tests/helpers/nix_pkgs.py has written.
-{ machine }:
+{
+  machine,
+  system ? builtins.currentSystem,
+}:
 let
   lib = import ./lib.nix;
   debian = import (machine + "/packages.nix");
-  system = builtins.currentSystem;
   python = name: script: attributes: derivation ({
     inherit name system;
     builder = "/usr/bin/python3";
     args = [ "-IB" (./. + "/${script}") ];
     PATH = "/usr/bin";
   } // attributes);
+
+  platform = {
+    inherit system;
+    isLinux = builtins.match ".*-linux" system != null;
+    isx86_64 = builtins.match "x86_64-.*" system != null;
+    isAarch64 = builtins.match "aarch64-.*" system != null;
+  };
+
+  # A derivation that can be changed, with what people may know of it.
+  changeable =
+    attributes:
+    derivation (builtins.removeAttrs attributes [ "passthru" "meta" ])
+    // attributes.passthru or { }
+    // {
+      inherit attributes;
+      outputs = attributes.outputs or [ "out" ];
+      passthru = attributes.passthru or { };
+      meta = attributes.meta or { };
+      overrideAttrs = change: changeable (attributes // (if builtins.isFunction change then change attributes else change));
+    };
 
   # Debian's packages of these names, in several store paths, as one.
   joined = name: paths: pkgs.buildEnv { inherit name paths; };
@@ -42,20 +64,21 @@ let
     '';
 
     stdenv = {
-      buildPlatform.system = system;
-      hostPlatform = { inherit system; go.GOARCH = "amd64"; };
+      outPath = "${pkgs.stdenv.setup}";
+      buildPlatform = platform;
+      hostPlatform = platform // { go.GOARCH = "amd64"; };
       initialPath = [ debian.coreutils debian.findutils debian.sed debian.grep debian.tar debian.gzip ];
       mkDerivation =
         attributes:
-        let
-          made = derivation ({
+        changeable (
+          {
             inherit system;
-            builder = pkgs.runtimeShell;
+            builder = attributes.realBuilder or pkgs.runtimeShell;
             args = [ "-e" (./. + "/builder.sh") ];
             stdenv = pkgs.stdenv.setup;
-          } // builtins.removeAttrs attributes [ "passthru" "meta" ]);
-        in
-        made // { inherit attributes; meta = attributes.meta or { }; } // attributes.passthru or { };
+          }
+          // builtins.removeAttrs attributes [ "realBuilder" ]
+        );
       setup = pkgs.writeFile "stdenv" "setup" (
         builtins.replaceStrings [ "@initialPath@" ] [ (lib.makeBinPath pkgs.stdenv.initialPath) ] (builtins.readFile ./setup.sh)
       );
@@ -65,7 +88,7 @@ let
     # A file of a text, at a path in the output where one is named.
     write =
       name: place: executable: text:
-      derivation {
+      changeable {
         inherit name system text place executable;
         builder = "/bin/sh";
         PATH = "/usr/bin";
@@ -110,8 +133,16 @@ let
         )
       );
 
+    # Where nixpkgs itself is: its examples of dockerTools are below it.
+    path = ./.;
+    callPackage =
+      file: arguments:
+      lib.makeOverridable (import file) (builtins.intersectAttrs (builtins.functionArgs (import file)) (pkgs // { inherit pkgs; }) // arguments);
+
     # Of dockerTools, what needs no VM.
-    dockerTools = {
+    dockerTools = lib.makeOverridable ({ storeDir }: {
+      inherit storeDir;
+      examples = throw "nixpkgs' own examples are of a VM";
       shadowSetup = ''
         export PATH=${pkgs.shadow}/bin:$PATH
         mkdir -p /etc/pam.d
@@ -139,7 +170,7 @@ let
           ln -s ${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt $out/etc/$place
         done
       '';
-    };
+    }) { inherit (builtins) storeDir; };
     fakeNss = lib.makeOverridable (
       {
         extraPasswdLines ? [ ],

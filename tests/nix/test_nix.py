@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 from helpers.effort import EVERY
-from helpers.nix_pkgs import LET, Nix, fetch_nix, make_nix
+from helpers.nix_pkgs import LET, Nix, fetch_nix, give_everybody, make_nix
 from helpers.place import remove
 from helpers.users import COMMAND, Result, User, make_user
 
 pytestmark = pytest.mark.slow
-
-PACKAGES = ("bash", "coreutils", "findutils", "sed", "grep", "tar", "gzip", "passwd", "login")
 
 SCRIPT = """
 mkdir -p srv/files tmp
@@ -60,13 +58,8 @@ in
 
 @pytest.fixture(scope="module")
 def stores(shared: Path) -> Iterator[list[Nix]]:
-    """Everybody's Nix, with the packages built once."""
-    users = [make_user(shared, name) for name in ["somebody"] + (["root"] if os.geteuid() == 0 else [])]
-    first = make_nix(users[0], PACKAGES)
-    first.build("builtins.attrValues (import <machine/packages.nix>)")
-    yield [first, *(make_nix(user, PACKAGES, like=first) for user in users[1:])]
-    for user in users:
-        remove(user.home)
+    """Everybody's Nix, for these tests alone: they look at what is left in its home."""
+    yield from give_everybody(shared)
 
 
 def layer(nix: Nix, path: str) -> dict[str, Any]:
@@ -78,7 +71,7 @@ def layer(nix: Nix, path: str) -> dict[str, Any]:
 def outside(nix: Nix, top: str, view: str) -> str:
     """Give the digest of the layer that the command builds outside of Nix."""
     graph = nix.user.home / "graph"
-    graph.write_text(nix.run("nix-store", "--query", "--requisites", top).out)
+    graph.write_text(nix.run("nix", "path-info", "--json", "-r", top).out)
     script = nix.user.script(SCRIPT, "outside")
     options = ["--closure", graph, "--store-root", nix.store, "--copy-to-root", top, "--gid", "7", "--script", script]
     digest: str = nix.user.build(*options, "--view", view).layer["digest"]
@@ -89,6 +82,7 @@ def test_every_form_gives_the_layer_of_the_command(stores: list[Nix]) -> None:
     """Attributes in the environment or as JSON, a derivation of its own or by the hook, root or not: the command's layer."""
     digests: dict[str, set[str]] = {"root": set(), "directory": set()}
     for nix in stores:
+        before = nix.user.leftovers()
         top, *built = nix.build(LAYERS)
         assert len(built) == 10
         for view, paths in (("root", built[:5]), ("directory", built[5:])):
@@ -96,7 +90,7 @@ def test_every_form_gives_the_layer_of_the_command(stores: list[Nix]) -> None:
             for path in paths:
                 assert {file.name for file in nix.on_disk(path).iterdir()} == {"layer.json", "layer.mtree", "files"}
                 assert layer(nix, path)["blob"] == "derived"
-        assert nix.user.leftovers() == []
+        assert nix.user.leftovers() == before
     assert [len(found) for found in digests.values()] == [1, 1], digests
 
 
@@ -133,7 +127,7 @@ def test_newer_versions_of_nix_give_the_same(stores: list[Nix], shared: Path, su
     prefix = fetch_nix(suite, shared / suite)
     for nix in stores:
         user = make_user(shared, nix.user.name)
-        newer = make_nix(user, PACKAGES)
+        newer = make_nix(user)
         newer = Nix(user, newer.store, newer.work, prefix)
         version = newer.run("nix", "--version").out
         assert "2.8" not in version
@@ -211,6 +205,34 @@ def test_the_hook_makes_a_layer_of_what_is_installed(stores: list[Nix]) -> None:
     assert nix.on_disk(f"{package}/text").read_text() == "text"
 
 
+MOUNTED = """
+let
+  layer = mounts: text: ours.buildLayer {
+    name = "mounted";
+    copyToRoot = [ pkgs.bash pkgs.coreutils ];
+    runAsRoot = "mkdir -p srv; echo from-a-bind > srv/text; chown 5:6 srv/text" + text;
+    inherit mounts;
+  };
+in
+[
+  (layer [ ] "")
+  (layer [ "type=tmpfs,target=/scratch,mode=0700" "source=${pkgs.writeTextDir "text" "from-a-bind"},target=/opt/bound" ] ''
+
+    test "$(cat /opt/bound/text)" = "$(cat /srv/text)"
+    touch /scratch/file
+    ! touch /opt/bound/other
+  '')
+]
+"""
+
+
+def test_mounts_in_the_sandbox(stores: list[Nix]) -> None:
+    """Scripts of a derivation have memory and its inputs mounted, and the layer is that without; what is not an input is refused."""
+    for nix in stores:
+        plain, mounted = (layer(nix, path)["digest"] for path in nix.build(MOUNTED))
+        assert plain == mounted
+
+
 # The attributes, without Nix
 
 
@@ -234,7 +256,7 @@ def test_all_that_is_wrong_with_the_attributes_is_told_at_once(user: User) -> No
     wrong = {
         "layerScirpt": "true", "layerUid": "nobody", "layerView": "top", "layerKeepDirlinks": "perhaps", "layerEpoch": "soon",
         "layerTools": ["absent"], "layerContents": {}, "layerTimeout": [], "layerEnvironment": [], "layerCompression": "xz",
-        "layerScripts": ["/absent"],
+        "layerScripts": ["/absent"], "layerMounts": ["type=cache,target=/x"],
     }  # fmt: skip
     done = built(user, wrong)
     assert done.status == 65, done.err
