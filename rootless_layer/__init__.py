@@ -22,29 +22,37 @@ if TYPE_CHECKING:
     from .check.diff import Comparison
     from .check.inspect import Inspection
     from .errors import RootlessLayerError
+    from .image.format import Format
     from .image.image import Image
     from .image.read import NamedImage
-    from .image.write import Format
+    from .image.referrers import Attachment
     from .layer.blob import LayerBlob, open_layer
     from .layer.layer import Layer
     from .layer.of_closure import build_layers
+    from .library.bills import bill_of_materials
     from .library.checks import compare, inspect, validate
-    from .library.images import open_base, open_images, write_images
+    from .library.images import Served, open_base, open_images, serve_images, write_images
     from .library.layers import Cancellation, build_layer
     from .oci.descriptor import Descriptor, Platform
     from .oci.findings import Finding, Findings
-    from .plan.spec import Blob, Conflict, LayerSpec, Link, Script, Stage, View
+    from .plan.copies import Copy
+    from .plan.mount import Mount
+    from .plan.spec import Blob, Conflict, LayerSpec, Link, Network, Script, Stage, View
     from .progress import Progress
     from .store.closure import Closure, StorePath
     from .store.layering import ByList, ByPopularity, BySize, Strategy, split
+    from .store.layering_balanced import Balanced
     from .store.layering_pipeline import Pipeline
     from .store.read import closure_of_paths, load_closure
     from .tar.compression import Compression
     from .tree.base import Base
+    from .tree.ignored import Ignored
     from .tree.tree import Entry, Tree
     from .version import __version__
 
 _HOMES = {
+    "Attachment": "image.referrers",
+    "Balanced": "store.layering_balanced",
     "Base": "tree.base",
     "Blob": "plan.spec",
     "ByList": "store.layering",
@@ -55,29 +63,35 @@ _HOMES = {
     "Comparison": "check.diff",
     "Compression": "tar.compression",
     "Conflict": "plan.spec",
+    "Copy": "plan.copies",
     "Descriptor": "oci.descriptor",
     "Entry": "tree.tree",
     "Finding": "oci.findings",
     "Findings": "oci.findings",
-    "Format": "image.write",
+    "Format": "image.format",
+    "Ignored": "tree.ignored",
     "Image": "image.image",
     "Inspection": "check.inspect",
     "Layer": "layer.layer",
     "LayerBlob": "layer.blob",
     "LayerSpec": "plan.spec",
     "Link": "plan.spec",
+    "Mount": "plan.mount",
     "NamedImage": "image.read",
+    "Network": "plan.spec",
     "Pipeline": "store.layering_pipeline",
     "Platform": "oci.descriptor",
     "Progress": "progress",
     "RootlessLayerError": "errors",
     "Script": "plan.spec",
+    "Served": "library.images",
     "Stage": "plan.spec",
     "StorePath": "store.closure",
     "Strategy": "store.layering",
     "Tree": "tree.tree",
     "View": "plan.spec",
     "__version__": "version",
+    "bill_of_materials": "library.bills",
     "build_layer": "library.layers",
     "build_layers": "layer.of_closure",
     "cache_directory": "cache.place",
@@ -88,17 +102,18 @@ _HOMES = {
     "open_base": "library.images",
     "open_images": "library.images",
     "open_layer": "layer.blob",
+    "serve_images": "library.images",
     "split": "store.layering",
     "validate": "library.checks",
     "write_images": "library.images",
 }
 __all__ = [
-    "Base", "Blob", "ByList", "ByPopularity", "BySize", "Cancellation", "Closure", "Comparison", "Compression",
-    "Conflict", "Descriptor", "Entry", "Finding", "Findings", "Format", "Image", "Inspection", "Layer", "LayerBlob",
-    "LayerSpec", "Link", "NamedImage", "Pipeline", "Platform", "Progress", "RootlessLayerError", "Script", "Stage",
-    "StorePath", "Strategy", "Tree", "View", "__version__", "build_layer", "build_layers", "cache_directory",
-    "closure_of_paths", "compare", "inspect", "load_closure", "open_base", "open_images", "open_layer", "split",
-    "validate", "write_images",
+    "Attachment", "Balanced", "Base", "Blob", "ByList", "ByPopularity", "BySize", "Cancellation", "Closure", "Comparison",
+    "Compression", "Conflict", "Copy", "Descriptor", "Entry", "Finding", "Findings", "Format", "Ignored", "Image",
+    "Inspection", "Layer", "LayerBlob", "LayerSpec", "Link", "Mount", "NamedImage", "Network", "Pipeline", "Platform",
+    "Progress", "RootlessLayerError", "Script", "Served", "Stage", "StorePath", "Strategy", "Tree", "View", "__version__",
+    "bill_of_materials", "build_layer", "build_layers", "cache_directory", "closure_of_paths", "compare", "inspect",
+    "load_closure", "open_base", "open_images", "open_layer", "serve_images", "split", "validate", "write_images",
 ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def validate(path: str | os.PathLike[str]) -> Findings:
     """Compute every claim of an image or a layer again: digests, sizes, documents and members.
 
     :param path: what :func:`open_images` opens; ``PATH#NAME`` is one image of several.
-    :returns: the problems and notes; ``valid`` is true where there is no problem.
+    :returns: the problems, what is ``unusual`` and engines take, and notes; ``valid`` is true where there is no problem.
     :raises InputError: for what is no image at all. :class:`SourceError` is raised where nothing is there.
     """
     with Spool() as spool:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer import given
-from rootless_layer.cache.build import build_cached
+from rootless_layer.cache.build import build_cached, build_uncached, mounts_cache
 from rootless_layer.cache.place import cache_directory
 from rootless_layer.errors import CancelledError
 from rootless_layer.layer.build import build_layer as build_plain
+from rootless_layer.plan.spec import LayerSpec
 from rootless_layer.progress import Progress, silent
 from rootless_layer.system.temporary import Temporary
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless_layer.layer.layer import Layer
-    from rootless_layer.plan.spec import Blob, LayerSpec, Stage
+    from rootless_layer.plan.spec import Blob, Stage
 
 
 @attrs.define(slots=True)
@@ -62,7 +63,8 @@ def build_layer(  # noqa: PLR0913 - what, where to, and how
     :param spec: everything that decides the layer's bytes.
     :param output: a directory's path. It takes the place of an earlier layer or of an empty directory.
     :param cache: a directory in which layers are kept between builds, or ``True`` for :func:`cache_directory`. A
-        layer whose spec has not changed is taken from there. Without a cache the layer is built.
+        layer whose spec has not changed is taken from there. Without a cache the layer is built. The caches that its
+        scripts mount lie in that directory, or in :func:`cache_directory`.
     :param stage: how store paths get in front of the scripts: ``auto``, ``bind``, ``hardlink`` or ``copy``. The
         layer's bytes do not depend on it.
     :param blob: ``stored`` writes the blob, ``derived`` only the description from which it is made again.
@@ -87,6 +89,8 @@ def build_layer(  # noqa: PLR0913 - what, where to, and how
         cancel.check()
         on_output = on_output or _to_stderr  # so that the build looks up while a script runs
     if cache is None or cache is False:
+        if given.instance("spec", spec, LayerSpec, "a LayerSpec").scripts and mounts_cache(spec):
+            return build_uncached(spec, output, cache_directory(), stage=stage, blob=blob, progress=tell, on_output=on_output)
         return build_plain(spec, output, stage=stage, blob=blob, progress=tell, on_output=on_output)
     place = cache_directory() if cache is True else Path(given.path("cache", cache))
     with Temporary():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -22,8 +21,9 @@ from rootless_layer.errors import CancelledError, InputError
 VERBS = {
     "build_layer": "spec, output, *, cache=None, stage='auto', blob='stored', progress=None, on_output=None, cancel=None",
     "build_layers": "closure, max_layers, output, *, strategy=ByPopularity(), source_date_epoch=1, uid=0, gid=0, compression=None,"
-    " set_times=False, allow_sparse=False, blob='derived'",
+    " set_times=False, allow_sparse=False, link_identical=False, blob='derived'",
     "cache_directory": "",
+    "bill_of_materials": "image, form='spdx', *, name='', closure=None, platform=None",
     "closure_of_paths": "paths, store_root='/'",
     "compare": "left, right, *, times=True, platform=None",
     "inspect": "path",
@@ -31,42 +31,50 @@ VERBS = {
     "open_base": "*parts, cache=None, platform=None, most_bytes=17179869184, progress=None",
     "open_images": "path",
     "open_layer": "folder",
+    "serve_images": "images, listen='127.0.0.1:0', *, on_problem=None",
     "split": "closure, max_layers, strategy=ByPopularity()",
     "validate": "path",
     "write_images": "images, output, format='layout', *, several_platforms=False, progress=None",
 }
 """Each function with its parameters."""
 VALUES = {
+    "Balanced": "sizes",
     "Base": None,
     "ByList": "groups",
     "ByPopularity": "",
     "BySize": "sizes",
     "Cancellation": "",
-    "Closure": "references=NOTHING, store_root='/', sizes=NOTHING",
+    "Attachment": "media_type, data, title=''",
+    "Closure": "references=NOTHING, store_root='/', sizes=NOTHING, hashes=NOTHING",
     "Comparison": None,
     "Compression": "kind='none', level=NOTHING",
+    "Copy": "sources, destination, *, chown='', chmod=None, image=None",
     "Descriptor": "media_type, digest, size",
     "Entry": "*, path, mode, uid=0, gid=0, mtime=0, size=0, rdev=0, target=None, link=None, source=None, stamp=None, xattrs=()",
     "Finding": "where, what",
     "Findings": None,
+    "Ignored": None,
     "Image": None,
     "Inspection": None,
     "Layer": None,
     "LayerBlob": None,
-    "LayerSpec": "*, base=None, closure=None, tools=None, copy_to_root=(), rootfs=None, rootfs_listing=None, scripts=(), view='root',"
-    " environment=NOTHING, timeout=None, closure_writable=False, link='hard', keep_dirlinks=False, follow_dirlinks=False,"
-    " conflict='error', uid=0, gid=0, source_date_epoch=1, allow_sparse=False, compression=Compression(kind='none', level=0),"
-    " left_out=NOTHING",
-    "NamedImage": "image, names=()",
+    "LayerSpec": "*, base=None, closure=None, tools=None, copy_to_root=(), copies=(), ignored=Ignored(rules=(), name='.dockerignore'), rootfs=None, rootfs_listing=None, scripts=(), view='root',"
+    " platform=None, emulator=None, environment=NOTHING, network='none', mounts=(), timeout=None, user='', workdir='', shell=(), closure_writable=False, link='hard', keep_dirlinks=False, follow_dirlinks=False,"
+    " conflict='error', uid=0, gid=0, source_date_epoch=1, tidy=False, allow_sparse=False, link_identical=False, compression=Compression(kind='none', level=0),"
+    " created_by='', comment='', left_out=NOTHING",
+    "Mount": "*, type='bind', target='', source=None, id='', readonly=False, sharing='shared', uid=0, gid=0, mode=None, size=None,"
+    " required=False, env=''",
+    "NamedImage": "image, names=(), listed=None, digest='', of_index=NOTHING, referrers=(), attached=()",
     "Pipeline": None,
     "Platform": "os, architecture, variant=''",
     "Progress": "stage, done=0, total=0, note='', entries=0, script=''",
     "Script": "name, data=None, arguments=()",
+    "Served": "address, images",
     "StorePath": "path",
     "Tree": None,
 }
 """Each value with what makes one; those without are made by a function or a class method."""
-OTHERS = {"Blob", "Conflict", "Format", "Link", "RootlessLayerError", "Stage", "Strategy", "View", "__version__"}
+OTHERS = {"Blob", "Conflict", "Format", "Link", "Network", "RootlessLayerError", "Stage", "Strategy", "View", "__version__"}
 
 
 def parameters(function: Any) -> str:
@@ -96,25 +104,29 @@ def test_the_names() -> None:
 
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb(name: str) -> None:
-    """It takes what it took, and its docstring names each of its parameters and what it raises."""
+    """It takes what it took, and its docstring names each of its parameters, what it gives and what it raises."""
     function = getattr(rootless_layer, name)
     assert parameters(function) == VERBS[name]
     text = inspect.getdoc(function) or ""
     for parameter in inspect.signature(function).parameters:
-        assert re.search(rf":param {parameter}:|``{parameter}``", text), parameter
-    assert not inspect.signature(function).parameters or re.search(":raises|[Rr]aises", text)
+        assert f":param {parameter}:" in text
+    assert ":raises " in text
+    assert inspect.signature(function).return_annotation in {"None", None} or ":returns:" in text
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value(name: str) -> None:
-    """It is made of what it was made of; it and its public methods have docstrings."""
+    """It is made of what it was made of; it and its public methods have docstrings, which name each parameter."""
     kind = getattr(rootless_layer, name)
     if (made_of := VALUES[name]) is not None:
         assert parameters(kind) == made_of
     assert inspect.getdoc(kind)
-    for method, function in inspect.getmembers(kind, lambda member: inspect.isfunction(member) or isinstance(member, property)):
+    for method, function in inspect.getmembers(kind, lambda member: inspect.isroutine(member) or isinstance(member, property)):
         if not method.startswith("_"):
-            assert inspect.getdoc(function), method
+            text = inspect.getdoc(function) or ""
+            assert text, method
+            taken = [] if isinstance(function, property) else [*inspect.signature(function).parameters]
+            assert [name for name in taken if name != "self" and f"``{name}``" not in text] == [], method
 
 
 def test_short_representations() -> None:

@@ -33,6 +33,7 @@ from rootless_layer.errors import InputError, ScriptError
 from rootless_layer.image.read import read_images
 from rootless_layer.image.write import write_images
 from rootless_layer.layer.of_closure import read_strategy
+from rootless_layer.plan.base import LazyBase
 from rootless_layer.store.layering import split
 
 ANY: Any = None
@@ -171,8 +172,8 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "stream": (lambda: write_images([], "-", "archive", stream=ANY or 3), "stream"),
     "progress": (lambda: build_layer(LayerSpec(), "/no/such/out", progress=ANY or 5), "progress"),
     "cached progress": (lambda: cached(progress=5), "progress"),
-    "chain ID": (lambda: cached(chain_id=b"x"), "chain_id"),
-    "a base that is no function": (lambda: cached(open_base=3), "open_base"),
+    "chain ID": (lambda: LazyBase(ANY or b"x", ANY), "chain_id"),
+    "a base that is no function": (lambda: LazyBase("", ANY or 3), "open"),
     "platform": (lambda: Image.empty(ANY), "platform"),
     "created": (lambda: EMPTY.with_created(["x"]), "created"),  # type: ignore[arg-type]
     "changes": (lambda: EMPTY.configured(ANY), "changes"),
