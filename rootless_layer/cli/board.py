@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
-from rootless_layer.make.events import Done, Event, Failed, Output, Skipped, Start, Working
+from rootless_layer.make.events import Done, Event, Failed, Output, Planned, Skipped, Start, Working
 from rootless_layer.progress import told
 from rootless_layer.terminal import columns_of, fitted, is_live, printable
+
+from .versioned import versioned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rootless_layer.make.why import Why
     from rootless_layer.progress import Progress
 
 _PAUSE_SECONDS = 0.1
 _MOST_LINES = 40
 _LONG_SECONDS = 2
+_PLANNED = {"build": "would be built", "place": "would be taken from the cache", "write": "would be written"}
 _DONE = {"built": "built", "placed": "taken from the cache", "written": "written", "unchanged": "unchanged"}
 
 
@@ -32,12 +36,16 @@ class Board:
 
     On a terminal (``live``) there is a line below all others for each node that is worked on,
     which changes at most once in ``pause`` seconds; ``quiet`` leaves failures and the scripts' own words only.
+    With ``explain`` it is said in detail why each is made. The scripts' words have the seconds of their node there, and
+    where it is ``timed``.
     """
 
     file: TextIO
     live: bool = False
     quiet: bool = False
     pause: float = _PAUSE_SECONDS
+    explain: bool = False
+    timed: bool = False
     count: Counter[str] = attrs.field(factory=Counter)
     _working: dict[str, tuple[str, str, float]] = attrs.field(factory=dict)
     """By a node's name: the stage, what is said of it, and since when it is that stage."""
@@ -45,23 +53,27 @@ class Board:
     _time: float = 0.0
 
     @classmethod
-    def on_stderr(cls, *, quiet: bool) -> Board:
+    def on_stderr(cls, *, quiet: bool, explain: bool = False, timed: bool = False) -> Board:
         """Show them where a person looks."""
-        return cls(sys.stderr, live=not quiet and is_live(sys.stderr), quiet=quiet)
+        return cls(sys.stderr, live=not quiet and is_live(sys.stderr), quiet=quiet, explain=explain, timed=timed)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         name = event.name
         lines: list[str] = []
         match event:
+            case Planned():
+                self.count["planned"] += 1
+                lines = [printable(line) for line in self._begun(name, _PLANNED[event.action], event.why)]
             case Start():
                 self._works(name, event.action, event.action)
-                lines = [] if self.live or self.quiet else [f"{name}: {event.action}"]
+                if not self.quiet and (self.explain or not self.live):
+                    lines = [printable(line) for line in self._begun(name, event.action, event.why)]
             case Working(progress=progress):
                 self._works(name, progress.stage + progress.script, _told(progress))
                 lines = [printable(f"{name}: {progress.note}")] if progress.note and not self.quiet else []
             case Output():
-                lines = [f"{name}| {event.text}"]
+                lines = [f"{name} {event.seconds:.1f} s| {event.text}" if self.live or self.timed else f"{name}| {event.text}"]
             case _:
                 self._working.pop(name, None)
                 self.count[_outcome(event)] += 1
@@ -72,10 +84,22 @@ class Board:
         before, _, since = self._working.get(name, ("", "", 0.0))
         self._working[name] = stage, text, since if before == stage else time.monotonic()
 
+    def make_way(self) -> None:
+        """Take the lines away that change."""
+        if self.live and self._drawn:
+            with contextlib.suppress(OSError):
+                self.file.write(f"\r\x1b[{self._drawn}A\x1b[J")
+                self.file.flush()
+            self._drawn = 0
+
     def tick(self) -> None:
         """Show how long it takes, where nothing else happens."""
         if self.live:
             self._show([], at_once=False)
+
+    def _begun(self, name: str, what: str, why: Why) -> Iterable[str]:
+        yield f"{name}: {what}: {why.text}" if why.text else f"{name}: {what}"
+        yield from (f"{name}:   {detail}" for detail in why.details if self.explain)
 
     def _ended(self, event: Event) -> Iterable[str]:
         name = event.name
@@ -84,15 +108,20 @@ class Board:
                 yield f"{name}: failed with status {event.exit_status}"
                 for text in (*error.problems, error.hint):
                     yield from (f"{name}: {line}" for line in text.splitlines())
+                if event.log:
+                    yield f"{name}: its scripts' words are in {event.log}"
             case Skipped():
                 yield f"{name}: not made, because of {event.because}"
             case Done() if not self.quiet and event.status != "unchanged":
-                yield f"{name}: {_DONE[event.status]}: {event.digest}"
+                why = f" ({event.why.text})" if event.why.text else ""
+                yield f"{name}: {_DONE[event.status]}{why}: {event.digest}"
+                if event.log:
+                    yield f"{name}: log: {event.log}"
 
     def end(self) -> None:
         """Say what came of everything."""
         self._working.clear()
-        words = {**_DONE, "failed": "failed", "skipped": "not made"}
+        words = {**_DONE, "failed": "failed", "skipped": "not made", "planned": "would be made"}
         summary = ", ".join(f"{self.count[kind]} {word}" for kind, word in words.items() if self.count[kind])
         bad = self.count["failed"] + self.count["skipped"]
         self._show([summary] if bad or not self.quiet else [], at_once=True)
@@ -136,18 +165,21 @@ class Lines:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        if isinstance(event, (Done, Failed, Skipped)):
+        if isinstance(event, (Done, Failed, Skipped, Planned)):
             self.count[_outcome(event)] += 1
         self._write(event.to_json())
 
     def tick(self) -> None:
         """Print nothing: a program has a clock of its own."""
 
+    def make_way(self) -> None:
+        """Change nothing: what is printed stays."""
+
     def end(self, status: int) -> None:
         """Say what came of everything."""
-        names: Any = ("built", "placed", "written", "unchanged", "failed", "skipped")
+        names: Any = ("built", "placed", "written", "unchanged", "failed", "skipped", "planned")
         self._write({"event": "end", "exitStatus": status} | {name: self.count[name] for name in names})
 
     def _write(self, said: dict[str, Any]) -> None:
-        self.file.write(json.dumps(said) + "\n")
+        self.file.write(json.dumps(versioned(said)) + "\n")
         self.file.flush()

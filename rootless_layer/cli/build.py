@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
 import attrs
 import click
@@ -15,29 +16,32 @@ from rootless_layer.options.inputs import Inputs
 from rootless_layer.options.layer import LayerOptions, check_something
 from rootless_layer.options.option import of_command
 from rootless_layer.system.temporary import Temporary
-from rootless_layer.tree.ls import facts, listing
+from rootless_layer.terminal import is_live
+from rootless_layer.tree.ls import facts, lines
 
 from .command import Strict, check_different
+from .failure import terminal_for_a_shell
 from .options import of_table, told
 from .progress import Shower
+from .registries import of_registries
 from .say import give
 from .values import as_written, check_epoch
 
 if TYPE_CHECKING:
-    from rootless_layer.image.image import Image
+    from rootless_layer.plan.base import LazyBase
     from rootless_layer.plan.spec import LayerSpec
-    from rootless_layer.tree.base import Base
 
 
 @click.command(cls=Strict)
 @of_table(LayerOptions)
-def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
+@of_registries
+def build(**given: object) -> None:
     """Build a layer from a closure, trees or a root filesystem, and scripts.
 
     The scripts run as root, as far as they can tell. The layer is the same, byte for byte,
     whoever builds it: DIR gets layer.json, the listing layer.mtree, and blobs/sha256/.
     """
-    from rootless_layer.cache.build import build_cached  # noqa: PLC0415 - not for --help
+    from rootless_layer.cache.build import build_cached, build_uncached, mounts_cache  # noqa: PLC0415 - not for --help
     from rootless_layer.layer.build import build_layer  # noqa: PLC0415 - as above
 
     options = of_command(LayerOptions, given)
@@ -47,34 +51,37 @@ def build(**given: Any) -> None:  # noqa: ANN401 - click's own values
         raise click.BadParameter(message, param_hint="--output")
     check_different(options.base, "--base")
     cache = cache_directory() if options.cache else None  # a plain build needs none
-    show, spec = Shower(quiet=options.quiet), _spec(options)  # what is wrong is said before a base is unpacked
-    with Temporary() as temporary, contextlib.ExitStack() as stack:  # one janitor for all that is made below
+    spec = _spec(options)  # what is wrong is said before a base is unpacked
+    named = not options.as_json and (len(spec.scripts) > 1 or is_live(sys.stderr))
+    show = Shower(quiet=options.quiet, named=named)
+    with Temporary(), contextlib.ExitStack() as stack:  # one janitor for all that is made below
         stack.callback(show.end)
-        below = _base_image(options, stack) if options.base else None
-
-        def base() -> Base | None:
-            if below is None:
-                return None
-            from rootless_layer.cache.bases import open_base  # noqa: PLC0415 - upon a base only
-
-            return open_base(below, cache_directory(), temporary, most_bytes=options.most_bytes, progress=show)
-
+        terminal = stack.enter_context(terminal_for_a_shell()) if options.on_failure else None
+        if options.base or options.copied:
+            spec = _upon(spec, options, stack)
         if cache is not None:
-            chain_id = None if below is None else below.chain_id
             layer = build_cached(
-                spec, output, cache, chain_id=chain_id, open_base=base, stage=options.stage, blob=options.blob, progress=show,
-                on_output=show.words,
+                spec, output, cache, stage=options.stage, blob=options.blob,
+                progress=show, on_output=show.words, on_failure=terminal,
+            )  # fmt: skip
+        elif spec.scripts and mounts_cache(spec):
+            spec, place = spec.apart_from(output, caches=cache_to_leave_out()), cache_directory()
+            layer = build_uncached(
+                spec, output, place, stage=options.stage, blob=options.blob,
+                progress=show, on_output=show.words, on_failure=terminal,
             )  # fmt: skip
         else:
-            whole = attrs.evolve(spec.apart_from(output, caches=cache_to_leave_out()), base=base())
-            layer = build_layer(whole, output, stage=options.stage, blob=options.blob, progress=show, on_output=show.words)
+            spec = spec.apart_from(output, caches=cache_to_leave_out())
+            layer = build_layer(
+                spec, output, stage=options.stage, blob=options.blob, progress=show, on_output=show.words, on_failure=terminal
+            )
     if options.as_json:
         said = layer.to_json()
         if options.as_list:
             said |= {"list": [facts(entry) for entry in layer.tree]}
         give([json.dumps(said, indent=2, sort_keys=True)])
     elif options.as_list:
-        give(listing(layer.tree))
+        give(lines(layer.tree))
     elif not options.quiet:
         give([layer.descriptor.digest])
 
@@ -89,12 +96,22 @@ def _spec(options: LayerOptions) -> LayerSpec:
     return spec
 
 
-def _base_image(options: LayerOptions, stack: contextlib.ExitStack) -> Image:
-    """Read what a layer is to be built upon: an image, and the layers of others on top of it."""
-    from rootless_layer.image.open import open_image  # noqa: PLC0415 - upon a base only
+def _upon(spec: LayerSpec, options: LayerOptions, stack: contextlib.ExitStack) -> LayerSpec:
+    """Read what a layer is to be built upon, and the images that files are copied from."""
+    from rootless_layer.cache.bases import base_upon  # noqa: PLC0415 - upon a base only
+    from rootless_layer.image.admission import check_base  # noqa: PLC0415 - as above
+    from rootless_layer.image.image import run_config_of  # noqa: PLC0415 - as above
+    from rootless_layer.image.open import open_image  # noqa: PLC0415 - as above
     from rootless_layer.image.spool import Spool  # noqa: PLC0415 - as above
 
     wanted = options.platform or Platform.host()
     spool = stack.enter_context(Spool())
-    image, *others = [open_image(given, wanted, spool) for given in options.base]
-    return image.append(*(layer for other in others for layer in other.layers))
+
+    def opened(*names: str) -> LazyBase:
+        images = [check_base(open_image(given, wanted, spool), given) for given in names]
+        layers = [layer for image in images for layer in image.layers]
+        return base_upon(layers, cache_directory(), most_bytes=options.most_bytes, run_config=run_config_of(images))
+
+    copied = {name: opened(name) for name in options.copied}
+    copies = [attrs.evolve(each.copy, image=copied[each.image]) for each in options.copies_from]
+    return attrs.evolve(spec, base=opened(*options.base) if options.base else None, copies=(*spec.copies, *copies))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from rootless_layer.cache.explain import explain as explained
+from rootless_layer.cache.named import remove_named
 from rootless_layer.cache.place import cache_directory
-from rootless_layer.cache.room import DEFAULT, VARIABLE, contents, parse_limit, using
+from rootless_layer.cache.room import DEFAULT, VARIABLE, list_kept, parse_limit, using
 from rootless_layer.cache.upkeep import collect
 from rootless_layer.cache.upkeep import verify as verified
+from rootless_layer.errors import OutputError
 from rootless_layer.terminal import counted
 
 from .command import Strict
@@ -20,7 +24,9 @@ from .statuses import INVALID
 from .values import as_written, cache_limit
 
 if TYPE_CHECKING:
-    from rootless_layer.cache.room import Kept
+    from collections.abc import Sequence
+
+    from rootless_layer.cache.room import Kept, Tidied
 
 
 @click.group(cls=Verbs)
@@ -28,9 +34,9 @@ def cache() -> None:
     """List what is kept between builds, remove some of it, or check it.
 
     It lies in ROOTLESS_LAYER_CACHE, else in the user's cache directory: layers by the digest of
-    all that decides them, and base images unpacked, by chain ID. Where something is added and it
-    holds more than ROOTLESS_LAYER_CACHE_SIZE (20G, or none for no limit), what was not used for
-    longest goes.
+    all that decides them, base images unpacked, by chain ID, and the caches that scripts mount,
+    by id. Where something is added and it holds more than ROOTLESS_LAYER_CACHE_SIZE (20G, or none
+    for no limit), what was not used for longest goes.
     """
 
 
@@ -43,10 +49,11 @@ def list_(*, as_json: bool) -> None:
     """List what is in the cache, the last used first."""
     place = cache_directory()
     with using(place):
-        found = contents(place)
+        found = list_kept(place)
     if as_json:
         give_json([kept.to_json() for kept in found])
         return
+    give([_row("kind", "bytes", "last used", "name", "path")] if found and sys.stdout.isatty() else [])
     give(_line(kept) for kept in found)
     most = cache_limit()
     total = f"{len(found)} in all, {counted(sum(kept.size for kept in found), 'byte')}"
@@ -78,6 +85,34 @@ def gc(context: click.Context, keep: int | None, *, as_json: bool) -> None:
     What a running build uses stays. Where something may not be removed, the status is 73.
     """
     done = collect(cache_directory(), keep)
+    _give_removed(done, as_json=as_json)
+    if not as_json:
+        stay = f"; {len(done.used)} more are in use" if done.used else ""
+        say(f"removed {len(done.removed)}, {counted(sum(kept.size for kept in done.removed), 'byte')}{stay}")
+    _end_refused(context, done)
+
+
+@cache.command(cls=Strict)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_as_json
+@click.pass_context
+def rm(context: click.Context, names: Sequence[str], *, as_json: bool) -> None:
+    """Remove layers, unpacked bases and mounted caches by their names.
+
+    Each is named by its key, its path, its digest or its id as `rootless-layer cache ls` lists them; of a key
+    and a digest the first digits are enough. A digest means a layer and the base that it was unpacked as, an
+    id all mounted caches of this id. What is in use stays: 73.
+    """
+    done = remove_named(cache_directory(), names)
+    _give_removed(done, as_json=as_json)
+    say(*(f"{kept.path}: is in use, and stays" for kept in done.used))
+    _end_refused(context, done)
+    if done.used:
+        context.exit(OutputError.exit_code)
+
+
+def _give_removed(done: Tidied, *, as_json: bool) -> None:
+    """Say what was removed, and what was not."""
     if as_json:
         give_json({
             "removed": [kept.to_json() for kept in done.removed],
@@ -88,9 +123,10 @@ def gc(context: click.Context, keep: int | None, *, as_json: bool) -> None:
         give(map(_line, done.removed))
     for _, error in done.refused:
         say(*error.problems)
-    if not as_json:
-        stay = f"; {len(done.used)} more are in use" if done.used else ""
-        say(f"removed {len(done.removed)}, {counted(sum(kept.size for kept in done.removed), 'byte')}{stay}")
+
+
+def _end_refused(context: click.Context, done: Tidied) -> None:
+    """End the command where something may not be removed."""
     if done.refused:
         _, last = done.refused[-1]
         say(last.hint)
@@ -120,6 +156,29 @@ def verify(context: click.Context, *, as_json: bool) -> None:
         context.exit(INVALID)
 
 
+@cache.command(cls=Strict)
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="B")
+@_as_json
+def explain(old: str, new: str, *, as_json: bool) -> None:
+    """Say in what two layers differ by all that decides their bytes, the first part first.
+
+    Each is named by its key, its path or its digest as `rootless-layer cache ls` lists them, of which
+    the first digits are enough. Of trees the first path that differs is named.
+    """
+    found = explained(cache_directory(), old, new)
+    if as_json:
+        give_json([{"part": each.part, "difference": each.text} for each in found])
+        return
+    give(map(str, found))
+    if not found:
+        say("nothing: both have the same key")
+
+
 def _line(kept: Kept) -> str:
     used = dt.datetime.fromtimestamp(kept.used, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{kept.kind:<8} {kept.size:>12} {used} {kept.digest or '-':<71} {kept.path}"
+    return _row(kept.kind, str(kept.size), used, kept.name or "-", str(kept.path))
+
+
+def _row(kind: str, size: str, used: str, name: str, path: str) -> str:
+    return f"{kind:<8} {size:>12} {used:<20} {name:<71} {path}"

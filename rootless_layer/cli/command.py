@@ -13,6 +13,7 @@ from rootless_layer.tree.places import meets
 
 from .help import Verb
 from .options import TableArgument, TableOption
+from .registries import bind_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +44,7 @@ class Strict(Verb):
             self._check_empty(ctx, self.make_parser(ctx).parse_args(list(given))[2])
             self._check_separated(ctx, given)
             self._check_kept(ctx)
+            bind_credentials(given)
         return rest
 
     def _check_once(self, ctx: click.Context, given: list[str]) -> None:

@@ -7,13 +7,14 @@ import gc
 import io
 import json
 import os
+import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rootless_layer.errors import OutputError, RootlessLayerError, ScriptError
+from rootless_layer.errors import OutputError, RootlessLayerError, ScriptError, UnavailableError
 from rootless_layer.system.border import is_adrift, of_machine
 from rootless_layer.system.fork import ENDING, abandon
 from rootless_layer.system.replace import PLACED
@@ -27,14 +28,21 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = {
     "make": "what is finished is in its place",
+    "rm": "what it has removed is gone",
     "gc": "what it has removed is gone",
     "verify": "what it has dropped is gone",
     "ls": "",
+    "explain": "",
+    "run": "",
+    "schema": "",
+    "report": "nothing was written",
     "validate": "",
     "inspect": "",
     "diff": "",
+    "serve": "",
 }
 _NOT_WRITTEN = "nothing was kept: the output is as it was before"
+_DOCTOR = "`rootless-layer doctor` says what else this machine lacks."
 _NOT_WHOLE = "what went to stdout is not whole"
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
@@ -70,6 +78,8 @@ def _fail(error: click.ClickException | RootlessLayerError) -> int:
     if isinstance(error, RootlessLayerError):
         status, problems, hint = error.exit_code, error.problems, error.hint
         status = error.status if isinstance(error, ScriptError) else status
+        if isinstance(error, UnavailableError):
+            hint = "\n".join(filter(None, [hint, _DOCTOR]))
         if is_adrift() and not any("working directory" in problem for problem in problems):
             problems += ("the working directory is gone, from which relative paths lead",)
     else:
@@ -101,9 +111,17 @@ def _prepare() -> None:
     )
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some daemons start their children, it hides how those end
+    _allow_many_files()
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _terminate)
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files as far as this user may: each layer and each base in use is one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # a container's limit may be above the kernel's
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _fill(number: int) -> None:

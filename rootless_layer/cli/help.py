@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from .completed import Word
 from .say import reader_is_gone
 from .statuses import READER_GONE, USAGE, table
 
@@ -26,13 +28,28 @@ _EXAMPLES = {
         "rootless-layer image --layer layer -t redis:1 -o - | podman load",
     ),
     "merge": ("rootless-layer merge amd64.tar arm64.tar --index redis:1 -o redis",),
-    "make": ("rootless-layer make images.toml", "rootless-layer make images.toml server -j 2"),
+    "make": ("rootless-layer make images.toml", "rootless-layer make images.toml server --refresh base --explain"),
+    "run": (
+        "rootless-layer run redis.tar",
+        "rootless-layer run layer --base debian.tar -- sh -c 'ls -l /srv'",
+    ),
+    "report": ("rootless-layer report redis.tar -o report.html", "rootless-layer report old.tar new.tar -o update.html"),
+    "schema": ("rootless-layer schema inspect > inspect.schema.json",),
     "validate": ("rootless-layer validate layer redis.tar",),
     "inspect": ("rootless-layer inspect redis.tar --list",),
+    "sbom": ("rootless-layer sbom redis.tar --format cyclonedx -o redis.cdx.json",),
     "diff": ("rootless-layer diff old.tar new.tar#redis:1",),
+    "pull": ("rootless-layer pull docker://debian:12 -o debian.tar",),
+    "push": ("rootless-layer push redis.tar docker://localhost:5000/redis:1 --tls-verify=false",),
+    "copy": ("rootless-layer copy docker://debian:12 docker://registry.example.com/debian:12",),
+    "serve": ("rootless-layer serve redis.tar", "rootless-layer serve redis:1=layer --listen 127.0.0.1:5000 --json"),
     "cache": ("rootless-layer cache ls",),
+    "completion": ("rootless-layer completion bash > ~/.local/share/bash-completion/completions/rootless-layer",),
+    "doctor": ("rootless-layer doctor", "rootless-layer doctor --json"),
     "ls": ("rootless-layer cache ls --json",),
     "gc": ("rootless-layer cache gc --keep 5G",),
+    "rm": ("rootless-layer cache rm /var/cache/apt sha256:77be41",),
+    "explain": ("rootless-layer cache explain 3f0a1c sha256:77be41",),
     "verify": ("rootless-layer cache verify",),
     "nix-build": ('derivation { builder = "…/rootless-layer"; args = [ "nix-build" ]; layerContents = [ … ]; … }',),
     "nix-image": ('derivation { builder = "…/rootless-layer"; args = [ "nix-image" ]; imageLayers = [ … ]; … }',),
@@ -46,7 +63,14 @@ With --json an error is on stdout as well, one line: {"error": {"kind": "ScriptE
 
 
 class Verb(click.Command):
-    """A verb whose help ends with examples and the exit statuses."""
+    """A verb whose help ends with examples and the exit statuses, and whose words a shell completes."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401 - click's
+        """Take what click takes."""
+        super().__init__(*args, **settings)
+        for parameter in self.params:
+            if parameter.type is click.STRING:
+                parameter.type = Word()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; an unknown option behind a word that no option takes is one of a command without its mark."""
@@ -154,6 +178,11 @@ class LazyVerbs(Verbs):
             module = import_module(f".{self.verbs[cmd_name][0]}", __package__)
             self.add_command(getattr(module, cmd_name.replace("-", "_")), cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Give the verbs that may be meant, none of which is loaded for it, and this group's options."""
+        verbs = [CompletionItem(name, help=text) for name, (_, text) in self.verbs.items() if name.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def first_sentence(self, _ctx: click.Context, name: str) -> str:
         """Give what a verb does, without loading it."""

@@ -14,7 +14,10 @@ from .help import LazyVerbs
 VERBS = {
     "build": ("build", "Build a layer from a closure, trees or a root filesystem, and scripts."),
     "cache": ("cache", "List what is kept between builds, remove some of it, or check it."),
+    "completion": ("completion", "Print a shell's completion of this command: verbs, options, their values, and files."),
+    "copy": ("transfer", "Copy an image of a registry to another name or registry: all platforms, every byte as it is."),
     "diff": ("reports", "Compare the files of two images or layers: each an image, PATH#NAME, or a layer's directory."),
+    "doctor": ("doctor", "Tell what this machine has of all that builds need, what each lack costs, and the next step."),
     "image": ("image", "Put an image together from a base and layers that were built apart."),
     "inspect": ("reports", "Tell what an image or a layer is: its layers, what each does, and what data is in it twice."),
     "make": ("make", "Make the layers and images of a file, or of those the targets and what they need."),
@@ -23,6 +26,13 @@ VERBS = {
     "nix-build": ("nix", "Be the builder of a derivation that is a layer."),
     "nix-export": ("nix", "Write the files that an image's layers come to, as one tar."),
     "nix-image": ("nix", "Be the builder of a derivation that is a derived image."),
+    "pull": ("transfer", "Pull an image from a registry into a layout or archive."),
+    "push": ("transfer", "Push an image to a registry, without what is there already."),
+    "report": ("report", "Write a page about an image or a layer: its layers, its files by size, and data that stands twice."),
+    "run": ("run", "Run a command in an image, or in a layer's directory, and keep nothing of what it changes."),
+    "sbom": ("sbom", "Write a bill of materials: the packages and store paths of an image or a layer."),
+    "schema": ("schema", "Print the JSON schema of what the command prints with --json."),
+    "serve": ("serve", "Serve images as a registry that can only be read, until the command or its caller ends."),
     "validate": ("reports", "Check every claim of an image layout, an archive, a docker-archive, or a layer's directory."),
 }
 """By name, the module of each verb, which has a function of that name, and the first sentence of its help."""

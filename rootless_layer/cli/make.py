@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rootless_layer.cache.place import cache_directory
-from rootless_layer.image.open import Foreign
-from rootless_layer.image.spool import Spool
-from rootless_layer.make.faults import Faults
-from rootless_layer.make.file import read
-from rootless_layer.make.maker import Maker
-from rootless_layer.make.preflight import Preflight
-from rootless_layer.make.resolve import Recipes
 from rootless_layer.options.kinds import COUNT
 from rootless_layer.options.layer import LayerOptions
-from rootless_layer.system.fork import abandon, await_children, cores
-from rootless_layer.system.namespaces import adopt_orphans
+from rootless_layer.options.lists import VARIABLES
 
-from .board import Board, Lines
 from .command import Strict
+from .failure import on_failure
 from .options import of_table
-from .say import give
-from .values import Value, check_epoch
+from .registries import of_registries
+from .values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-JOBS = Value(COUNT.of_text, COUNT.name)
 
 
 @click.command(cls=Strict, context_settings={"show_default": True})
@@ -44,16 +30,31 @@ JOBS = Value(COUNT.of_text, COUNT.name)
     metavar="N",
     help="How many to work on at a time.  [default: the cores]",
 )
+@click.option(
+    "--arg",
+    multiple=True,
+    type=Value(VARIABLES.of_text, VARIABLES.name),
+    metavar="NAME=VALUE",
+    help="Give a name of [args] this value; repeatable.",
+)
+@click.option("--refresh", multiple=True, metavar="TARGET", help="Build this target, and what needs it, anew; repeatable.")
+@click.option("--no-cache", is_flag=True, help="Build all of the targets anew.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be made, and why, and make nothing.")
+@click.option("--explain", is_flag=True, help="Say of each target in detail why it is made.")
+@on_failure
 @of_table(LayerOptions, "cache-size")
+@of_registries
 @click.option("--json", "as_json", is_flag=True, help="Print events, a JSON object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and what scripts say.")
-def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, quiet: bool) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Say when scripts have said something, in seconds of their target's.")
+def make(file: str, targets: Sequence[str], **wanted: Any) -> None:  # noqa: ANN401 - click's own values
     """Make the layers and images of a file, or of those the targets and what they need.
 
     \b
     [layer.NAME]     has the options of `rootless-layer build` as keys
     [image.NAME]     has those of `rootless-layer image`, and layers = ["NAME", ...]
     [defaults.layer] and [defaults.image] are for all
+    [args]           has NAME = VALUE, for ${NAME} in the values; --arg gives others
 
     base may name layers and images of the file, as layers does. script takes paths, and
     { text = "..." } and { command = [...] }; run is one more script's text. Paths are relative
@@ -62,35 +63,6 @@ def make(file: str, targets: Sequence[str], jobs: int | None, *, as_json: bool, 
     stdout gets each target's name and digest. The exit status is that of the first that failed,
     as `rootless-layer build --help` lists them; whatever does not need it is made all the same.
     """  # noqa: D301 - click's own mark
-    check_epoch()  # what is wrong with the variable is no fault of the file's
-    faults = Faults(file)
-    graph = read(file, faults)
-    for problem in graph.unknown(targets):
-        faults.add("", problem)
-    nodes = graph.select(targets)
-    cache = cache_directory()
-    os.chdir(os.path.dirname(file) or ".")
-    outputs = [output for node in graph.nodes.values() if (output := node.options.output)]
-    adopt_orphans()  # what tidies up after a child that was killed is waited for
-    at_once = jobs or cores()
-    board = Board.on_stderr(quiet=quiet)
-    lines = Lines(sys.stdout)
-    try:
-        with contextlib.ExitStack() as stack:
-            foreign = Foreign(stack.enter_context(Spool("nothing can be unpacked there")))
-            specs, splittings = Recipes(faults, outputs, cache).read(nodes)
-            Preflight(faults, foreign).check(nodes, specs)
-            faults.check()
-            maker = Maker(specs, splittings, cache, at_once, lines if as_json else board, stack, foreign)
-            status = maker.make(nodes)
-        if as_json:
-            lines.end(status)
-        else:
-            board.end()
-            give(f"{name} {maker.made[name].digest}" for name in targets or graph.nodes if name in maker.made)
-    except BrokenPipeError:  # those that still work are ended
-        abandon()
-        raise
-    await_children()
-    if status:
-        raise click.exceptions.Exit(status)
+    from .targets import Wanted, make_targets  # noqa: PLC0415 - not for --help
+
+    make_targets(file, targets, Wanted(**wanted))

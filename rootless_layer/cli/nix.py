@@ -6,16 +6,15 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
-from rootless_layer.cache.bases import open_base
-from rootless_layer.cache.place import cache_directory, cache_to_leave_out
+from rootless_layer.cache.bases import base_upon
+from rootless_layer.cache.place import cache_to_leave_out
 from rootless_layer.errors import InputError
 from rootless_layer.image.admission import admit
-from rootless_layer.image.derived import base_of
 from rootless_layer.image.open import open_fitting
 from rootless_layer.image.read import read_images
 from rootless_layer.image.spool import Spool
@@ -27,6 +26,7 @@ from rootless_layer.nix.image import write_image
 from rootless_layer.nix.request import image_request, layer_request, without
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.reference import path_and_name, tag_of
+from rootless_layer.system.files import write_all
 from rootless_layer.system.replace import file_aside
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tar.compression import BlobWriter, Compression
@@ -42,11 +42,14 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from rootless_layer.nix.request import LayerRequest
+    from rootless_layer.plan.spec import LayerSpec
     from rootless_layer.progress import Progress
-    from rootless_layer.tar.compression import Kind
+    from rootless_layer.store.closure import Closure
+    from rootless_layer.system.files import Sink
+    from rootless_layer.tar.compression import CompressionKind
     from rootless_layer.tree.base import Base
 
-_KINDS = {"none": "none", "gz": "gzip", "zstd": "zstd"}
+_KINDS: dict[str, CompressionKind] = {"none": "none", "gz": "gzip", "zstd": "zstd"}
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
@@ -61,14 +64,20 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
     """
     request = layer_request(Attributes.of_build(os.environ, os.getcwd()), rootfs or "")
     with contextlib.ExitStack() as stack:
-        spec = request.spec
+        spec = _as_in_build(request.spec)
         if request.below and spec.closure is not None:
-            spec = attrs.evolve(spec, closure=_less(request, stack))
+            spec = attrs.evolve(spec, closure=_less(spec.closure, request, stack))
         if request.bases:
             spec = attrs.evolve(spec, base=_base(request.bases, request.platform, request.output, stack))
         spec = spec.apart_from(caches=_own_cache(request.output) or cache_to_leave_out())
         layer = build_layer(spec, request.output, stage=request.stage, blob=request.blob, progress=_teller(quiet=quiet))
     say(f"{layer.descriptor.digest} {request.output}")
+
+
+def _as_in_build(spec: LayerSpec) -> LayerSpec:
+    """Have scripts know how many processes of theirs may run at once, which is this machine's to say."""
+    cores = os.environ.get("NIX_BUILD_CORES")
+    return attrs.evolve(spec, environment={"NIX_BUILD_CORES": cores, **spec.environment}) if cores and spec.scripts else spec
 
 
 @click.command("nix-image", cls=Strict)
@@ -104,18 +113,25 @@ def nix_archive(images: Sequence[str], output: str, compressor: str, tag: str | 
     with as_written("--tag"):
         names = (tag_of(tag),) if tag else ()
     last, _ = path_and_name(images[-1])
-    kind: Any = _KINDS.get(compressor) or ("none" if os.path.isdir(last) else kind_of(last))
-    if kind not in _KINDS.values():
-        message = f"{last}: is compressed by {kind}, which this program reads and does not write"
-        raise InputError(message, hint="Compress it with gzip or zstd, or name a --compressor.")
+    kind = _KINDS.get(compressor) or _kind_of(last)
     with Spool() as spool, _written(output) as file, _compressed(file, kind) as into:
         found = [stored for path in images for stored in read_images(path, spool)]
         if names and len(found) != 1:
             message = f"one image can have that name, and there are {len(found)}"
             raise click.BadParameter(message, param_hint="--tag")
-        named = [attrs.evolve(one, names=names or one.names) for one in found]
+        named = [attrs.evolve(one, image=one.fitted(), names=names or one.names) for one in found]
         admit(named, _said())
         write_archive(named, into)
+
+
+def _kind_of(path: str) -> CompressionKind:
+    """Give how an image is compressed as a whole, where this program writes what is so compressed."""
+    found = "none" if os.path.isdir(path) else kind_of(path)
+    for kind in _KINDS.values():
+        if kind == found:
+            return kind
+    message = f"{path}: is compressed by {found}, which this program reads and does not write"
+    raise InputError(message, hint="Compress it with gzip or zstd, or name a --compressor.")
 
 
 @click.command("nix-export", cls=Strict)
@@ -129,13 +145,11 @@ def nix_export(image: str, name: str, output: str) -> None:
     with contextlib.ExitStack() as stack:
         base = _base((f"{image}#{name}" if name else image,), None, output, stack)
         file = stack.enter_context(_written(output))
-        serialise(base.with_({}).archived(), lambda part: _write_all(file, part))
+        serialise(base.with_({}).archived(), lambda part: write_all(file, part))
 
 
-def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: ANN401 - imported late
-    """Leave out of the closure what the images below have."""
-    closure = request.spec.closure
-    assert closure is not None  # noqa: S101 - the caller looked
+def _less(closure: Closure, request: LayerRequest, stack: contextlib.ExitStack) -> Closure:
+    """Leave out of a closure what the images below have."""
     spool = stack.enter_context(Spool())
     layers = [layer for path in request.below for layer in open_fitting(path, Platform.host(), spool).layers]
     return without(closure, (path.path for path in store_paths(layers, closure.store_dir)))
@@ -144,13 +158,10 @@ def _less(request: LayerRequest, stack: contextlib.ExitStack) -> Any:  # noqa: A
 def _base(given: Sequence[str], wanted: Platform | None, output: str, stack: contextlib.ExitStack) -> Base:
     """Open what a layer is built upon; what is unpacked is kept in the build's directory, the one place that a build has."""
     spool, platform = stack.enter_context(Spool()), wanted or Platform.host()
-    first, *more = [open_fitting(path, platform, spool, name) for path, name in map(path_and_name, given)]
-    first = first.append(*(layer for image in more for layer in image.layers))
-    known = base_of(first)
-    if known is not None:
-        return known
-    [cache] = _own_cache(output) or (cache_directory(),)
-    return open_base(first, cache, stack.enter_context(Temporary()))
+    images = [open_fitting(path, platform, spool, name) for path, name in map(path_and_name, given)]
+    stack.enter_context(Temporary())  # one janitor for all that is made
+    [cache] = _own_cache(output) or (None,)
+    return base_upon((layer for image in images for layer in image.layers), cache, in_place=True).open()
 
 
 def _own_cache(output: str) -> tuple[Path, ...]:
@@ -187,30 +198,22 @@ def _written(output: str) -> Iterator[BinaryIO]:
         yield file
 
 
+@attrs.frozen(slots=True)
 class _Compressor:
     """What looks like a file to write to, and compresses."""
 
-    def __init__(self, writer: Any) -> None:  # noqa: ANN401 - imported late
-        self.writer = writer
+    writer: BlobWriter
 
-    def write(self, data: bytes | memoryview) -> int:
-        self.writer.write(memoryview(data))
+    def write(self, data: bytes | memoryview, /) -> int:
+        self.writer.write(memoryview(bytes(data)))  # a part of a stream is gone before the writer is done with it
         return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: the codec ends when all has been written."""
 
 
 @contextlib.contextmanager
-def _compressed(file: BinaryIO, kind: Kind) -> Iterator[Any]:
+def _compressed(file: BinaryIO, kind: CompressionKind) -> Iterator[Sink]:
     if kind == "none":
         yield file
         return
     with BlobWriter(Compression(kind), file) as writer:
         yield _Compressor(writer)
         writer.finish()
-
-
-def _write_all(file: BinaryIO, part: memoryview) -> None:
-    while part:
-        part = part[file.write(part) :]

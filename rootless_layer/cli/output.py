@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rootless_layer.image.index import referrers, top_digest
+from rootless_layer.image.signing import check_signer, sign
 from rootless_layer.image.write import check_target, write_images
+from rootless_layer.options.image import check_written
 from rootless_layer.options.output import image_format
+from rootless_layer.progress import Progress
+from rootless_layer.registry.name import is_registry
 
 from .say import check_stdout, give, give_json
 from .values import as_written
+from .versioned import versioned
 
 if TYPE_CHECKING:
+    from rootless_layer.image.format import Format
     from rootless_layer.image.read import NamedImage
-    from rootless_layer.image.write import Format
     from rootless_layer.options.image import ImageOptions
 
     from .progress import Shower
@@ -30,6 +36,10 @@ def format_of(options: ImageOptions) -> Format:
 def check_output(options: ImageOptions) -> None:
     """Refuse an output to which nothing can be written, before any work."""
     output, kind = options.output or "", format_of(options)
+    with as_written():
+        check_written(options)
+        if options.sign_by is not None:
+            check_signer(options.sign_by)
     if output == "-" and kind == "layout":
         message = "an image layout is a directory, so it cannot go to stdout"
         raise click.BadParameter(message, param_hint="--format")
@@ -47,18 +57,27 @@ def write(images: list[NamedImage], options: ImageOptions, show: Shower, *, seve
     output = options.output or ""
     stream = sys.stdout.buffer if output == "-" else None
     try:
-        write_images(images, output, format_of(options), several_platforms=several_platforms, stream=stream, progress=show)
+        kind = format_of(options)
+        for each in referrers(images, several_platforms=several_platforms) if kind == "docker-archive" else ():
+            show(Progress("check", note=f"{each.digest} is left out: a docker-archive has no manifest that it is attached to"))
+        written = write_images(images, output, kind, several_platforms=several_platforms, stream=stream, progress=show)
     finally:
         show.end()
+    if options.sign_by is not None:
+        sign(options.sign_by, output, top_digest(images, several_platforms=several_platforms))
     if options.as_json:
-        give_json([_described(stored) for stored in images])
+        give_json([versioned(_described(stored, _digest(stored, output))) for stored in written])
     elif output != "-" and not options.quiet:
-        give(stored.image.manifest_digest for stored in images)
+        give(_digest(stored, output) for stored in written)
 
 
-def _described(stored: NamedImage) -> dict[str, object]:
+def _digest(stored: NamedImage, output: str) -> str:
+    return stored.image.pushed.digest if is_registry(output) else stored.image.manifest_digest
+
+
+def _described(stored: NamedImage, digest: str) -> dict[str, object]:
     return {
-        "manifestDigest": stored.image.manifest_digest,
+        "manifestDigest": digest,
         "names": list(stored.names),
         "platform": str(stored.image.platform),
         "layers": [layer.descriptor.to_json() | {"diffId": layer.diff_id} for layer in stored.image.layers],

@@ -22,15 +22,19 @@ _LONG_SECONDS = 2
 class Shower:
     """Shows progress on stderr: a line that changes on a terminal, notes elsewhere."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        """Begin with nothing to show; where it is to be ``quiet``, with nothing ever."""
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool = False, named: bool = False) -> None:
+        """Begin with nothing to show; where it is to be ``quiet``, with nothing ever.
+
+        What scripts say is shown as it comes. Where it is ``named``, each line begins with the script's name and seconds.
+        """
+        self.quiet, self.named = quiet, named and not quiet
         self.live = not quiet and is_live(sys.stderr)
         self.shown = ""
         self._what = ("", "")
         self._since = self._drawn = 0.0
         self._within_line = False
-        self.words = self._hear if self.live else None
+        self._script = ("", 0.0)
+        self.words = self._hear if self.live or self.named else None
         """What is called with the bytes that scripts write; nothing, where they may write themselves."""
 
     def __call__(self, progress: Progress) -> None:
@@ -40,6 +44,9 @@ class Shower:
         if progress.note:
             self.end()
             say(progress.note)
+        if progress.script and progress.script != self._script[0]:
+            self._end_line()
+            self._script = (progress.script, time.monotonic())
         if self.live:
             self._show(progress, time.monotonic())
 
@@ -66,9 +73,14 @@ class Shower:
         """Write what a script has, where it would have; no line is drawn before it has ended its own."""
         self._clear()
         with contextlib.suppress(OSError):
-            sys.stderr.buffer.write(words)
+            for line in words.splitlines(keepends=True) if self.named else [words]:
+                sys.stderr.buffer.write(line if self._within_line or not self.named else self._named(line))
+                self._within_line = not line.endswith(b"\n")
             sys.stderr.flush()
-        self._within_line = not words.endswith(b"\n")
+
+    def _named(self, line: bytes) -> bytes:
+        name, since = self._script
+        return f"{printable(name.rpartition('/')[2])} {time.monotonic() - since:.1f} s| ".encode(errors="backslashreplace") + line
 
     def _end_line(self) -> None:
         if self._within_line:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from rootless_layer.check.diff import compare
-from rootless_layer.check.inspect import inspect as look
+from rootless_layer.check.inspect import inspect_all as look
 from rootless_layer.check.validate import validate as check
 from rootless_layer.errors import InputError, SourceError
+from rootless_layer.image.admission import image_problems
+from rootless_layer.image.choose import fault_of
 from rootless_layer.image.open import open_image
 from rootless_layer.image.spool import Spool
 from rootless_layer.oci.descriptor import Platform
@@ -19,12 +21,17 @@ from rootless_layer.system.machine import NOBODYS_FAULT
 from rootless_layer.terminal import counted
 
 from .command import Strict
+from .registries import of_registries
 from .say import give, give_json, say
 from .statuses import DIFFERENT, INVALID
 from .values import PLATFORM
+from .versioned import versioned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rootless_layer.check.inspect import Inspection
+    from rootless_layer.image.read import Other
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -33,13 +40,15 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("outputs", nargs=-1, required=True, metavar="OUT...")
 @_JSON
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but problems.")
+@of_registries
 def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     """Check every claim of an image layout, an archive, a docker-archive, or a layer's directory.
 
     PATH#NAME is one image of several.
 
     All that is wrong is on stderr, a line each; the exit status is 0 where nothing is, else
-    65, or 66 where one cannot be read. Notes are about what is allowed, and may surprise.
+    65, or 66 where one cannot be read. Unusual is what engines take, or some of them, although
+    no specification has it so. Notes are about what is allowed, and may surprise.
     """
     found = {}
     unread: set[str] = set()
@@ -58,6 +67,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
                 continue
             say(*(f"{path}: {problem}" for problem in found[path].problems))
             if not quiet:
+                say(*(f"{path}: unusual: {unusual}" for unusual in found[path].unusual))
                 say(*(f"{path}: note: {note}" for note in found[path].notes))
     if as_json:
         rows = [{"path": path} | findings.to_json() for path, findings in found.items()]
@@ -76,9 +86,9 @@ def _summary(findings: Findings) -> str:
         "layer": findings.layers,
         "entry": findings.entries,
         "problem": len(findings.problems),
-        "note": len(findings.notes),
     }
     said = ", ".join(counted(number, noun) for noun, number in numbers.items())
+    said = f"{said}, {len(findings.unusual)} unusual, {counted(len(findings.notes), 'note')}"
     return f"{'valid' if findings.valid else 'INVALID'}: {said}"
 
 
@@ -86,22 +96,29 @@ def _summary(findings: Findings) -> str:
 @click.argument("subject", metavar="IMAGE|DIR")
 @_JSON
 @click.option("--list", "listed", is_flag=True, help="List what each layer adds (+), changes (~), repeats (=) and removes (-).")
+@of_registries
 def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     """Tell what an image or a layer is: its layers, what each does, and what data is in it twice.
 
     IMAGE is an image layout or an archive, all images of which are told, or PATH#NAME for
-    one; DIR is a layer's directory.
+    one; DIR is a layer's directory. Where one of several is damaged, or validate would call
+    its config invalid, that is on stderr, and the exit status is 65.
     """
     path, name = path_and_name(subject)
     with Spool() as spool:
-        found = look(path, spool, name)
+        images, others = look(path, spool, name)
+        found: list[Inspection | Other] = [*images, *others]
     if as_json:
-        give_json([one.to_json(listed=listed) for one in found])
-        return
-    for number, one in enumerate(found):
+        give_json([versioned(one.to_json(listed=listed)) for one in found])
+    for number, one in enumerate(found if not as_json else ()):
         if number:
             give([""])
         give(one.lines(listed=listed))
+    problems = [f"{path}: {problem}" for one in images for problem in image_problems(one.image, ())]
+    problems += [problem for one in others if one.kind == "damaged" and (fault := fault_of(one)) for problem in fault.problems]
+    if problems:
+        say(*problems)
+        raise click.exceptions.Exit(INVALID)
 
 
 @click.command(
@@ -112,6 +129,7 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
 @_JSON
 @click.option("--platform", type=PLATFORM, metavar="OS/ARCH[/VARIANT]", help="Which of the images.  [default: this machine's]")
 @click.option("--ignore-times", is_flag=True, help="Do not compare when files were changed last.")
+@of_registries
 def diff(left: str, right: str, *, as_json: bool, platform: Platform | None, ignore_times: bool) -> None:
     """Compare the files of two images or layers: each an image, PATH#NAME, or a layer's directory.
 
@@ -122,8 +140,10 @@ def diff(left: str, right: str, *, as_json: bool, platform: Platform | None, ign
     with Spool() as spool:
         found = compare(open_image(left, wanted, spool), open_image(right, wanted, spool), times=not ignore_times)
     if as_json:
-        give_json(found.to_json())
+        give_json(versioned(found.to_json()))
     else:
         give(found.lines())
+        if found.varies:
+            say("only what is another in each build differs: build --tidy leaves that out")
     if not found.equal:
         raise click.exceptions.Exit(DIFFERENT)

@@ -6,14 +6,14 @@ import signal
 
 from rootless_layer.errors import FAULTS
 
-DIFFERENT = 1
+DIFFERENT = LACKING = 1
 USAGE = 2
 INVALID = 65
 READER_GONE = 128 + signal.SIGPIPE
 
 STATUSES: dict[str, str] = {
     "0": "all is done and right",
-    "1": "`diff` only: the two differ",
+    "1": "`diff`: the two differ; `doctor`: this machine lacks something that builds need",
     "2": "the command line, or an environment variable, is wrong as it is written",
     **{str(status): fault for status, fault in FAULTS.items()},
     "124": "a script took longer than its timeout",

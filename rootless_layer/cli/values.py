@@ -13,8 +13,12 @@ from rootless_layer.errors import InputError, SourceError
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.time import environment_epoch
 
+from .completed import completed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from click.shell_completion import CompletionItem
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.2 takes none
@@ -24,7 +28,11 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # click's own before 8.
         """Take the function, which raises :class:`InputError`, and what help calls its values."""
         self.read, self.name = read, name
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
+    def shell_complete(self, _ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Give what may stand for an incomplete one."""
+        return completed(param, incomplete)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """Read it; a default is a value already."""
         if not value or not isinstance(value, str):
             return value  # that an empty one names nothing is said of all options alike

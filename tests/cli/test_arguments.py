@@ -27,7 +27,7 @@ from rootless_layer.oci.config import check_config
 from rootless_layer.oci.descriptor import Platform
 from rootless_layer.options.image import ImageOptions
 from rootless_layer.options.inputs import read_document
-from rootless_layer.plan.plan import check_no_image
+from rootless_layer.plan.rootfs import check_no_image
 
 REFUSED: dict[str, tuple[str, str]] = {
     "nothing to make a layer of": ("build -o out", "nothing to make a layer of"),
@@ -288,18 +288,18 @@ def test_an_image_is_no_root_filesystem(form: Literal["layout", "archive", "dock
 
 
 def test_a_root_filesystem_is_no_base(tmp_path: Path) -> None:
-    """What is no image is said with what it may be: a root filesystem, or the name of an image that nobody pulls."""
+    """What is no image is said with what it may be: a root filesystem, or the name of an image in a registry."""
     with pytest.raises(InputError) as raised:
         read_images(tmp_path, str)
     assert "--rootfs" in raised.value.hint
     for name, wanted in {
-        "docker.io/library/debian:12": "docker://docker.io/library/debian:12 ", "docker://debian": "docker://debian ",
-        "debian:12.5": "docker://debian:12.5 ", "./debian": "", "debian.tar": "", "/var/debian": "", "Debian": "",
+        "docker.io/library/debian:12": "docker://docker.io/library/debian:12.", "https://debian": "docker://debian.",
+        "debian:12.5": "docker://debian:12.5.", "./debian": "", "debian.tar": "", "/var/debian": "", "Debian": "",
     }.items():  # fmt: skip
         with pytest.raises(SourceError) as missing:
             read_images(name, str)
         assert wanted in missing.value.hint
-        assert bool(wanted) == ("skopeo" in missing.value.hint)
+        assert bool(wanted) == ("docker://" in missing.value.hint)
 
 
 HIDDEN = """\
