@@ -45,8 +45,8 @@ def shared() -> Iterator[Path]:
     # An ext4 puts each directory of this one elsewhere: without a journal it looks at every inode that was freed nearby.
     subprocess.run(["chattr", "+T", folder], capture_output=True, check=False)
     yield folder
-    remove(in_memory(folder))
-    remove(folder)
+    for made in {in_memory(folder), folder}:  # one and the same where there is no memory to mount
+        remove(made)
 
 
 @pytest.fixture(params=["root", "somebody"])
@@ -108,12 +108,14 @@ def accounts() -> Path:
     return once("accounts", make_accounts)
 
 
-GROUPED = ("test_nix.py", "test_nix_images.py")
-"""Files whose tests share what is long in the making: they run one after the other."""
+GROUPS = {
+    "test_nix.py": "nix", "test_nix_builders.py": "nix images", "test_nix_examples.py": "nix images", "test_nix_images.py": "nix images",
+}  # fmt: skip
+"""Files by name whose tests share what is long in the making, and with which others: they run one after the other."""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each test to the next process that is free, but those of some files to one.
+    """Give each test to the next process that is free, but those of a group to one.
 
     The plugin's own groups are lost between its version 3.8 and pytest 9, without a word.
     """
@@ -121,7 +123,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return file if os.path.basename(file) in GROUPED else nodeid
+            return GROUPS.get(os.path.basename(nodeid.partition("::")[0]), nodeid)
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadgroup" else None

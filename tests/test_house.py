@@ -19,7 +19,7 @@ PACKAGE = Path(rootless_layer.__file__).parent
 GROUND = {"errors", "frozen", "given", "progress", "terminal", "version"}
 """Modules that stand on the ground: every package may use them."""
 PACKAGES = (
-    "system", "oci", "tree", "store", "tar", "plan", "session", "layer", "image", "cache", "check", "library", "options", "make", "nix", "cli",
+    "system", "oci", "tree", "store", "tar", "plan", "session", "layer", "registry", "image", "sbom", "cache", "check", "library", "options", "make", "nix", "cli",
 )  # fmt: skip
 """From the bottom to the top, as the data flows."""
 ALONE = ("system", "session/inside")
@@ -119,7 +119,7 @@ try:
     main(sys.argv[1:], standalone_mode=False)
 except Exception as error:
     print(type(error).__name__)
-slow = ("libarchive", "zstandard", "isal")
+slow = ("libarchive", "zstandard", "isal", "urllib3")
 print(sorted(name for name in sys.modules if name.partition(".")[0] in slow))
 """
 
@@ -131,3 +131,25 @@ def test_what_is_slow_to_import_is_imported_late(words: list[str]) -> None:
     said = done.stdout.splitlines()
     assert said[-1] == "[]"
     assert (said[-2] == "MissingParameter") == (words == ["build"])
+
+
+@pytest.mark.parametrize("verb", ["build", "image", "make"])
+def test_help_loads_no_work(verb: str) -> None:
+    """What a verb works with is imported when there is some work: its help needs the options alone."""
+    code = LOADED.replace('("libarchive", "zstandard", "isal", "urllib3")', '("rootless_layer",)')
+    done = subprocess.run([sys.executable, "-c", code, verb, "--help"], check=True, capture_output=True, text=True)
+    loaded = {name.split(".")[1] for name in ast.literal_eval(done.stdout.splitlines()[-1]) if "." in name}
+    assert loaded & set(PACKAGES) <= {
+        "system",
+        "oci",
+        "tree",
+        "store",
+        "tar",
+        "plan",
+        "registry",
+        "image",
+        "cache",
+        "options",
+        "cli",
+    }
+    assert "options" in loaded

@@ -127,7 +127,7 @@ def owner(member: tarfile.TarInfo) -> tuple[int, int, int]:
 
 
 def make_tools(folder: Path, store: Store) -> Path:
-    """Make a tree with programs that libfakeroot does not see, for both views, and give it.
+    """Make a tree with programs of several kinds, for both views, and give it.
 
     ``raw`` runs in the root view with the closure's C library, ``raw-machine`` with this
     machine's, ``raw-static`` and ``busybox`` with none.
@@ -146,7 +146,7 @@ def make_tools(folder: Path, store: Store) -> Path:
     run_path = library + machine.removeprefix(str(store.on_disk("libc6")))
     variants = {
         "raw-machine": [],
-        "raw-static": ["-static"],
+        "raw-static": ["-static", "-DSTATIC"],
         "raw": [f"-Wl,--dynamic-linker={within}", f"-Wl,-rpath={run_path}"],
     }
     for name, options in variants.items():

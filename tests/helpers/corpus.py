@@ -37,8 +37,16 @@ class Case:
         """Whether it runs programs beyond a shell, coreutils, shadow's and util-linux's."""
         return _TOOLS.search(self.text) is not None
 
+    @property
+    def closure(self) -> str:
+        """The least closure that will do: with a shell and coreutils, with what makes accounts, or with all tools."""
+        if self.needs_tools or "nix/store" in self.text:
+            return "big"
+        return "small" if _ACCOUNTS.search(self.text) else "shell"
 
-_TOOLS = re.compile(r"\b(find|xargs|sed|grep|tar|[gs]etfattr|[gs]etcap|rsync|perl|python3\.11)\b")
+
+_ACCOUNTS = re.compile(r"\b((user|group)(add|mod|del)|su|runuser|setpriv)\b")
+_TOOLS = re.compile(r"\b(find|xargs|sed|grep|tar|[gs]etfattr|[gs]etcap|[gs]etfacl|rsync|perl|python3\.11)\b")
 
 
 def options_of(case: Case, view: str, store: Store, contents: Sequence[str | Path]) -> list[str]:

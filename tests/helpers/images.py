@@ -161,6 +161,11 @@ def notes(path: Path) -> str:
     return "\n".join(map(str, check(path).notes))
 
 
+def unusual(path: Path) -> str:
+    """Give all that is unusual, a line each."""
+    return "\n".join(map(str, check(path).unusual))
+
+
 BAD_LAYERS: dict[str, tuple[bytes, str]] = {
     "a link to nothing": (tar(("x", LINK, "none")), "/x: the hard link's target /none is not there"),
     "a link before its target": (tar(("x", LINK, "y"), ("y", FILE)), "/x: the hard link's target /y comes after it"),
@@ -168,15 +173,17 @@ BAD_LAYERS: dict[str, tuple[bytes, str]] = {
     "a link to a directory": (tar(("y", DIRECTORY), ("x", LINK, "y")), "/x: the hard link is to a directory, /y"),
     "a link to a directory below": (tar(("x", LINK, "etc")), "/x: the hard link is to a directory, /etc"),
     "a name that goes up": (tar(("../x", FILE)), "the name '../x' leaves the root"),
-    "a name that goes up and down": (tar(("etc/../x", FILE)), "'etc/../x' leaves the root"),
+    "a name that goes up further than down": (tar(("etc/../../x", FILE)), "'etc/../../x' leaves the root"),
+    "a link that leads to itself": (tar(("y", SYMBOLIC, "y"), ("y/x", FILE)), "/y goes through too many symbolic links"),
+    "a link that leads to a file": (tar(("y", SYMBOLIC, "old"), ("y/x", FILE)), "/old is not a directory"),
     "a link that goes up": (tar(("x", LINK, "../etc/a")), "target '../etc/a' leaves the root"),
     "a parent that is a file": (tar(("etc/a/x", FILE)), "/etc/a/x: /etc/a is not a directory"),
+    "a parent that is a link to a file below": (tar(("etc/c/x", FILE)), "/etc/a/x: /etc/a is not a directory"),
     "a root that is a file": (tar((".", FILE)), "/: the root is not a directory"),
     "cut off in a header": (tar(("x", FILE, b"x"), end=b"")[:600] + tar(("y", FILE))[:100], "cannot be read to its end"),
     "cut off in data": (tar(("x", FILE, b"x" * 9000), end=b"")[:2000], "cannot be read to its end"),
     "a header that is damaged": (tar(("x", FILE), end=tar(("y", FILE)).replace(b"y", b"z")), "cannot be read to its end"),
     "no tar": (b"x" * 2000, "cannot be read to its end"),
-    "nothing": (b"", "cannot be read to its end|no end marker"),
 }  # fmt: skip
 
 ODD_LAYERS: dict[str, tuple[bytes, str]] = {
@@ -200,8 +207,10 @@ ODD_LAYERS: dict[str, tuple[bytes, str]] = {
     "an absolute link": (tar(("x", LINK, "/etc/a")), "target '/etc/a' is absolute"),
     "no parent": (tar(("no/x", FILE)), "/no/x: its directory /no is in no layer"),
     "a parent that was removed": (tar((".wh.etc", FILE), ("etc/x", FILE)), "/etc/x: its directory /etc is in no layer"),
-    "a parent that is a link": (tar(("y", SYMBOLIC, "etc"), ("y/x", FILE)), "/y/x: /y is a link, which readers follow"),
-    "a parent that is a link below": (tar(("etc/c/x", FILE), ("etc/c", DIRECTORY)), "/etc/c/x: /etc/c is a link"),
+    "a parent that is a link": (tar(("y", SYMBOLIC, "etc"), ("y/x", FILE)), "/y/x: /y is a link, or goes through one, which readers follow"),
+    "a name that goes up and down": (tar(("etc/../x", FILE)), "the name 'etc/../x' goes up"),
+    "a link that goes up and down": (tar(("x", LINK, "old/../etc/a")), "target 'old/../etc/a' goes up"),
+    "no bytes at all": (b"", "the tar has no end marker"),
     "a whiteout with data": (tar((".wh.old", FILE, b"x")), "/.wh.old: a whiteout is not empty"),
     "a whiteout directory": (tar((".wh.old", DIRECTORY)), "/.wh.old: a whiteout is not a regular file"),
     "a whiteout link": (tar((".wh.old", LINK, "etc/a")), "/.wh.old: a whiteout is not a regular file"),

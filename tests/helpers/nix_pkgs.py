@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
 from helpers import nix_closure
-from helpers.place import HERE
-from helpers.users import HANG, Result, User
+from helpers.place import HERE, once, remove
+from helpers.users import HANG, Result, User, make_user
 
 import rootless_layer
 
@@ -46,13 +46,17 @@ class Nix:
         self, program: str, *words: str | Path, settings: str = "", before: Sequence[str] = (), timeout: float = HANG
     ) -> Result:
         """Run one of Nix's programs on the store; ``before`` is a command that runs it."""
+        environment = self.environment(settings)
+        command = [*before, shutil.which(program, path=environment["PATH"]) or program, "--store", self.store, *words]
+        return self.user.run(command, env=environment, timeout=timeout)
+
+    def environment(self, settings: str = "") -> dict[str, str]:
+        """Give the variables that have Nix be the tests' own, with more of its settings."""
         home = Path(rootless_layer.__file__).parent.parent
         environment = nix_closure.settings(self.work, [place for place in (sys.prefix, home) if Path(place).exists()])
         environment["NIX_CONFIG"] += settings
         environment["NIX_PATH"] = f"rootless-layer={NIX_FILES}:test-pkgs={HERE / 'nix'}:machine={self.work}"
-        path = f"{self.prefix}{':' if self.prefix else ''}{os.environ['PATH']}"
-        command = [*before, shutil.which(program, path=path) or program, "--store", self.store, *words]
-        return self.user.run(command, env=environment | {"PATH": path}, timeout=timeout)
+        return environment | {"PATH": f"{self.prefix}{':' if self.prefix else ''}{os.environ['PATH']}"}
 
     def build(self, expression: str, *words: str | Path) -> list[str]:
         """Build an expression that may use ``pkgs`` and ``ours``; give its outputs."""
@@ -76,10 +80,10 @@ in
 """
 
 
-def make_nix(user: User, packages: Sequence[str] = PACKAGES, *, like: Nix | None = None) -> Nix:
-    """Make a user a store, and the directory that the expressions import; with the store paths of another, copied."""
+def make_nix(user: User, like: Path | None = None) -> Nix:
+    """Make a user a store, and the directory that the expressions import; with the store paths of another store, copied."""
     work, store = user.home / "work", user.home / "nix"
-    expression = nix_closure.write_plan(work, packages, nix_closure.PACKAGES + "in packages\n")
+    expression = nix_closure.write_plan(work, PACKAGES, nix_closure.PACKAGES + "in packages\n")
     (work / "packages.nix").write_text(expression)
     python = Path(rootless_layer.__file__).parent.parent, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")
     (work / "python.nix").write_text(json.dumps(":".join(map(str, python[1:]))))
@@ -87,11 +91,28 @@ def make_nix(user: User, packages: Sequence[str] = PACKAGES, *, like: Nix | None
     program = PROGRAM.format(python=sys.executable, path=":".join(map(str, python)))
     (work / "program.nix").write_text(f"{{ pkgs }}: pkgs.writeScriptBin \"rootless-layer\" ''\n{program}''\n")
     if like is not None:
-        subprocess.run(["cp", "-a", like.store, store], check=True)
+        subprocess.run(["cp", "-a", like, store], check=True)
         if os.geteuid() == 0:
             owner = user.arguments()
             subprocess.run(["chown", "-hR", f"{owner.get('user', 0)}:{owner.get('group', 0)}", store], check=True)
     return Nix(user, store, work)
+
+
+def give_everybody(shared: Path) -> Iterator[list[Nix]]:
+    """Give everybody's Nix, each with a store of the packages, which are built once for all tests; root is the last, where there is root."""
+
+    def make(store: Path) -> None:
+        user = make_user(shared, "somebody")
+        nix = make_nix(user)
+        nix.build("builtins.attrValues (import <machine/packages.nix>)")
+        subprocess.run(["cp", "-a", nix.store, store], check=True)
+        remove(user.home)
+
+    built = once("nix-packages", make)
+    made = [make_nix(make_user(shared, name), built) for name in ["somebody"] + (["root"] if os.geteuid() == 0 else [])]
+    yield made
+    for nix in made:
+        remove(nix.user.home)
 
 
 FETCH = """

@@ -38,6 +38,7 @@ _TAR_KINDS = {
     tarfile.FIFOTYPE: "fifo",
 }
 _XATTR = "SCHILY.xattr."
+_COMPARED = ("user.", "security.capability", "system.posix_acl_")
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _CAPABILITIES = (
     "chown",
@@ -124,7 +125,7 @@ def on_disk(top: str | Path, *, attributes: bool = True) -> Snapshot:
 
 
 def _xattrs(path: bytes) -> tuple[tuple[str, bytes], ...]:
-    wanted = [name for name in sorted(os.listxattr(path)) if name.startswith("user.") or name == "security.capability"]
+    wanted = [name for name in sorted(os.listxattr(path)) if name.startswith(_COMPARED)]
     return tuple((name, os.getxattr(path, name)) for name in wanted)
 
 
@@ -243,8 +244,6 @@ class Chroot:
 
     base: Path
     store: Store
-    small: Store
-    """The part of it that is enough for a script that needs no tools."""
     environment: Mapping[str, str]
 
     @property
@@ -297,6 +296,6 @@ class Chroot:
         # env is looked for on this side, the script's programs on the other.
         kept = ",".join(("-all", *(f"+{name}" for name in _CAPABILITIES)))
         lines.append(
-            f'exec setpriv --bounding-set={kept} --inh-caps=-all env -i {words} /usr/sbin/chroot . {shell} -c \'exec "$@"\' "$0" "$@"'
+            f'exec setpriv --groups 0 --bounding-set={kept} --inh-caps=-all env -i {words} /usr/sbin/chroot . {shell} -c \'exec "$@"\' "$0" "$@"'
         )
         return "\n".join(lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from helpers.forked import may_be_forked, run_forked
 from helpers.place import in_memory
 
 COMMAND = [sys.executable, "-m", "rootless_layer"]
@@ -64,11 +65,16 @@ class User:
         self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = HANG, **more: Any
     ) -> Result:
         """Run a command as this user, to its end."""
-        done = subprocess.run(
-            [str(word) for word in command], capture_output=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-            env=self.environment(env), cwd=more.pop("cwd", self.home), **self.arguments(), **more,
-        )  # fmt: skip
-        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        words, environment, cwd = [str(word) for word in command], self.environment(env), str(more.pop("cwd", self.home))
+        if may_be_forked(words, environment, more):
+            status, out, err = run_forked(words, environment, cwd, timeout, user=self.arguments().get("user"), **more)
+        else:
+            done = subprocess.run(
+                words, capture_output=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL, env=environment, cwd=cwd,
+                **self.arguments(), **more,
+            )  # fmt: skip
+            status, out, err = done.returncode, done.stdout, done.stderr
+        return Result(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
     def start(
         self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **more: Any
@@ -85,10 +91,10 @@ class User:
 
     def script(self, text: str, name: str = "script") -> Path:
         """Write a script into this user's directory."""
-        path = self.home / name
-        path.write_text(text)
-        path.chmod(0o755)
-        return path
+        path, aside = self.home / name, self.home / f"{name}.aside"
+        aside.write_text(text)
+        aside.chmod(0o755)
+        return aside.rename(path)  # a build that reads the earlier one reads all of it
 
     def leftovers(self) -> list[str]:
         """Name the temporary trees that are left: there must be none."""
