@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
+from rootless_layer.system.acl import ACCESS, DEFAULT, parse
 from rootless_layer.tree.tree import legible
 
 if TYPE_CHECKING:
@@ -13,11 +13,9 @@ if TYPE_CHECKING:
     from rootless_layer.tree.tree import Entry
 
 _MOST_NAME, _MOST_VALUE = 255, 65536  # linux/limits.h: XATTR_NAME_MAX, XATTR_SIZE_MAX
-_CAPABILITY, _DEFAULT_ACL = b"security.capability", b"system.posix_acl_default"
-_ACLS = (b"system.posix_acl_access", _DEFAULT_ACL)
+_CAPABILITY = b"security.capability"
 _CAPABILITY_SIZES = {0x01000000: 12, 0x02000000: 20, 0x03000000: 24}
 """linux/capability.h: the size of ``vfs_cap_data`` by its revision."""
-_ACL_VERSION, _ACL_TAGS, _MOST_PERMISSIONS = 2, frozenset({1, 2, 4, 8, 16, 32}), 7  # linux/posix_acl_xattr.h
 _SHOWN = 80
 
 
@@ -36,9 +34,9 @@ def _why(entry: Entry, name: bytes, value: bytes) -> str:
         return f"it has {len(value)} bytes, and Linux takes {_MOST_VALUE}"
     if name == _CAPABILITY and not _is_capability(value):
         return "it is no set of capabilities"
-    if name in _ACLS and not _is_acl(value):
+    if name in {ACCESS, DEFAULT} and not _is_acl(value):
         return "it is no access control list"
-    return "only a directory has one" if name == _DEFAULT_ACL and not entry.is_dir else ""
+    return "only a directory has one" if name == DEFAULT and not entry.is_dir else ""
 
 
 def _is_capability(value: bytes) -> bool:
@@ -47,6 +45,8 @@ def _is_capability(value: bytes) -> bool:
 
 
 def _is_acl(value: bytes) -> bool:
-    if len(value) % 8 != 4 or int.from_bytes(value[:4], "little") != _ACL_VERSION:  # noqa: PLR2004 - a header of 4 bytes, rows of 8
+    try:
+        parse(value)
+    except OSError:
         return False
-    return all(tag in _ACL_TAGS and allowed <= _MOST_PERMISSIONS for tag, allowed, _ in struct.iter_unpack("<HHI", value[4:]))
+    return True

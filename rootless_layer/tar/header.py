@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
+from .acl import KEYWORDS
 from .holes import MapError, check_regions, old_regions, pax_regions
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ PAX = frozenset(b"xX")
 XATTR = b"SCHILY.xattr."
 """What the pax keyword of an extended attribute begins with: its name follows as it is, but one with ``=`` has none."""
 _XATTR_ENCODED = b"LIBARCHIVE.xattr."
-_ACL = b"SCHILY.acl."
-_GLOBAL, _COUNTS = ord("g"), (*_PAX_FIELDS, b"path", b"linkpath", b"GNU.sparse.", XATTR, _XATTR_ENCODED, _ACL)
+_GLOBAL, _COUNTS = ord("g"), (*_PAX_FIELDS, b"path", b"linkpath", b"GNU.sparse.", XATTR, _XATTR_ENCODED, b"SCHILY.acl.")
 _SPARSE, _SPARSE_KEY = ord("S"), b"GNU.sparse."
 _DEVICES, _LINKS = frozenset(b"34"), frozenset(b"12")
 
@@ -65,7 +65,8 @@ class Header:
 
     ``size`` is the file's in bytes; one with a map of its holes is ``sparse``, and takes less in the archive.
     ``device`` is the major and the minor number of a device, ``link`` what pax says a link is to: empty
-    where it says nothing, and ``None`` for what is no link. ``acl`` says that pax has an access control list.
+    where it says nothing, and ``None`` for what is no link. ``acls`` are the texts of access control lists by the
+    extended attributes that these stand for.
     ``doubled`` are names of attributes in the encoding of URLs: libarchive writes such an attribute once
     more under a keyword of its own, and decodes the name only there.
     """
@@ -79,7 +80,7 @@ class Header:
     device: tuple[int, int] | None
     link: bytes | None
     doubled: frozenset[bytes]
-    acl: bool
+    acls: Mapping[bytes, bytes]
 
 
 def read_header(block: bytes, records: Sequence[tuple[bytes, bytes]], behind: bytes) -> Header:
@@ -108,7 +109,7 @@ def read_header(block: bytes, records: Sequence[tuple[bytes, bytes]], behind: by
     link = pax.get(b"linkpath", b"") if block[156] in _LINKS else None
     return Header(
         numbers["mode"], numbers["uid"], numbers["gid"], numbers["size"], numbers["mtime"], sparse, device, link,
-        _doubled(pax), any(key.startswith(_ACL) for key in pax),
+        _doubled(pax), {name: pax[key] for key, name in KEYWORDS.items() if key in pax},
     )  # fmt: skip
 
 

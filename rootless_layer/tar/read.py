@@ -154,7 +154,7 @@ def _member(record: int, stream: TarStream) -> Member:
 
 
 def _warning(stream: TarStream) -> str:
-    if stream.acl:
+    if stream.acls:
         return ACL_LEFT_OUT
     return "" if _IN_ANOTHER_CODING in stream.warning else stream.warning
 

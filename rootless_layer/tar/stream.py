@@ -15,7 +15,7 @@ from .feed import READ_BYTES
 from .header import BLOCK, Header, HeaderError, is_plain, own_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _KEPT = 4
 _FILLED = READ_BYTES // 2
@@ -29,16 +29,16 @@ class TarStream:
 
     Going through it gives libarchive's record of each, valid until the next. ``fault`` then says in what
     the headers and libarchive contradict each other, ``warning`` what libarchive says of a
-    header that it could read in part, and ``acl`` whether it has an access control list, which no
-    layer has. In the end ``damage`` says what kept the tar from being read
-    to its end, and ``unended`` whether all is there but the end marker.
+    header that it could read in part, and ``acls`` the texts of its access control lists. In the end
+    ``damage`` says what kept the tar from being read to its end, and ``unended`` whether all is there but the end marker.
     """
 
     def __init__(self, descriptor: int, where: str) -> None:
         """Take a descriptor, which is not closed."""
         self.where = where
         self.fault = self.warning = self.damage = ""
-        self.unended = self.acl = False
+        self.unended = False
+        self.acls: Mapping[bytes, bytes] = {}
         self._doubled: frozenset[bytes] = frozenset()
         self._descriptor = descriptor
         self._buffers = [memoryview(bytearray(READ_BYTES)) for _ in range(_KEPT)]
@@ -132,7 +132,7 @@ class TarStream:
         begin, end = libarchive.read_header_position(self.archive), libarchive.filter_bytes(self.archive, 0)
         at = begin - self._begins[self._turn]
         if end - begin == BLOCK and at >= 0 and is_plain(self._buffers[self._turn][at : at + BLOCK]):
-            self.fault, self._doubled, self.acl = "", frozenset(), False
+            self.fault, self._doubled, self.acls = "", frozenset(), {}
             return
         try:
             blocks = self._bytes(begin, end)
@@ -141,8 +141,8 @@ class TarStream:
             self.fault = str(error)
 
     def _difference(self, header: Header) -> str:
-        record, self._doubled, self.acl = self.record, header.doubled, header.acl
-        if header.acl:  # from which libarchive makes another mode
+        record, self._doubled, self.acls = self.record, header.doubled, header.acls
+        if header.acls:  # from which libarchive makes another mode
             libarchive.entry_set_mode(record, stat.S_IFMT(libarchive.entry_mode(record)) | stat.S_IMODE(header.mode))
         found = (libarchive.entry_uid(record), libarchive.entry_gid(record), libarchive.entry_mtime(record))
         for name, said, read in zip(("uid", "gid", "time"), (header.uid, header.gid, header.mtime), found, strict=True):

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,17 +19,22 @@ from rootless_layer.tree.changes import Added, Changes
 from rootless_layer.tree.placing import Placing
 from rootless_layer.tree.tree import WHITEOUT_PREFIX, Entry, shown, stamp, unrepresentable
 
+from .acl import Accounts, AclError, attributes
 from .decompression import decompressed, kind_of
 from .feed import READ_BYTES, Feed
 from .read import leaves_root, relative
 from .stream import ACL_LEFT_OUT, TarStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .feed import Give
 
+Lists = dict[bytes, "Mapping[bytes, bytes]"]
+"""The texts of access control lists, by the file's place on the disk, or by the path of what has none."""
+
 _ANY_TIME = 2**62
+_MOST_ACCOUNTS = 1 << 20
 _OPAQUE = b".wh..wh..opq"
 _MAKE_IT_RIGHT = "Give a tar archive (of any compression that libarchive reads), or a directory."
 _DAMAGED = "The archive is damaged; get it again."
@@ -40,18 +46,53 @@ def unpack_tar(path: str, spool: str, epoch: int, progress: Report = silent) -> 
 
     A path that occurs again replaces what was there, as in extracting; hard links are to
     the file of that time. Raises :class:`InputError` for what is no such archive, for a
-    path or a hard link that leaves the root, and for an archive that ends early.
+    path or a hard link that leaves the root, and for an archive that ends early. Access control
+    lists become extended attributes; of one that is left out ``progress`` gets a note.
     """
     check_file(path, "tar archive")
     added = Added[Entry]()
+    lists: Lists = {}
     with Feed(lambda consume: give_plain(path, consume), path) as feed:
-        for entry in _unpacked(feed.reading, path, spool, epoch, lambda note: progress(Progress("plan", note=note))):
+        for entry in _unpacked(feed.reading, path, spool, epoch, lists):
             added.add(entry.path, entry if entry.link is None else _linked(entry, added.get(entry.link), path))
         feed.drain()
     if not feed.passed:
         message = f"{path}: holds nothing at all, and a tar archive has an end at least"
         raise InputError(message, hint=_MAKE_IT_RIGHT)
-    return list(direct(added.all()).values())
+    entries = direct(added.all())
+    if lists:
+        _add_lists(entries, lists, lambda note: progress(Progress("plan", note=f"{path}: {note}")))
+    return list(entries.values())
+
+
+def _add_lists(entries: dict[bytes, Entry], lists: Lists, note: Callable[[str], object]) -> None:
+    """Give entries the access control lists that stand in their headers; say of which none is kept, and why."""
+    accounts = Accounts.read(*(_text(entries.get(path)) for path in (b"etc/passwd", b"etc/group")))
+    refused: list[tuple[bytes, AclError]] = []
+    for path, entry in entries.items():
+        texts = lists.get(entry.source or path)
+        if texts is None:
+            continue
+        try:
+            found, mode = attributes(texts, entry.mode, accounts)
+        except AclError as error:
+            refused.append((path, error))
+        else:
+            entries[path] = attrs.evolve(entry, mode=mode, xattrs=tuple(sorted((found | dict(entry.xattrs)).items())))
+    if refused:
+        note(f"{_of_all([path for path, _ in refused])}: {ACL_LEFT_OUT}: {refused[0][1]}")
+
+
+def _text(entry: Entry | None) -> bytes:
+    """Give what a small file holds; nothing for what is no such file."""
+    if entry is None or entry.source is None or entry.size > _MOST_ACCOUNTS:
+        return b""
+    return Path(os.fsdecode(entry.source)).read_bytes()
+
+
+def _of_all(paths: Sequence[bytes]) -> str:
+    more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+    return shown(paths[0]) + more
 
 
 def give_plain(path: str, consume: Callable[[memoryview], object]) -> None:
@@ -73,49 +114,53 @@ def give_plain(path: str, consume: Callable[[memoryview], object]) -> None:
                 raise _failed(archive, path, _DAMAGED)
 
 
-def _unpacked(descriptor: int, name: str, spool: str, epoch: int, note: Callable[[str], object]) -> Iterator[Entry]:
+def _unpacked(descriptor: int, name: str, spool: str, epoch: int, lists: Lists) -> Iterator[Entry]:
     """Give the entries of a tar, in its order; the regular files' bytes are in a file each in the new directory ``spool``."""
     try:
         os.mkdir(spool)
         os.chmod(spool, 0o700)
     except OSError as error:
         raise unwritable(error, spool, f"{name} cannot be unpacked", hint=_SET_TMPDIR) from error
-    with_acl: list[bytes] = []
     with TarStream(descriptor, name) as stream:
         for number, record in enumerate(stream):
             entry = _entry(record, name, epoch, stream)
-            if stream.acl:
-                with_acl.append(entry.path)
             if entry.is_regular and entry.link is None and not entry.path.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
                 time = libarchive.entry_mtime(record) if entry.path.endswith(b".py") else None
                 entry = _spooled(stream, entry, f"{spool}/{number}", name, time)
+            lists.pop(entry.path, None)
+            if stream.acls and entry.link is None:
+                lists[entry.source or entry.path] = stream.acls
             yield entry
             if stream.unended:
                 break
         if stream.damage:
             message = f"{name}: {stream.damage}"
             raise InputError(message, hint=_MAKE_IT_RIGHT)
-    if with_acl:
-        more = f" (and {len(with_acl) - 1} more)" if len(with_acl) > 1 else ""
-        note(f"{name}: {shown(with_acl[0])}{more}: {ACL_LEFT_OUT}")
 
 
 def unpack_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry], progress: Report = silent) -> Changes[Entry]:
     """Read a layer's tar of any dialect, which ``give`` gives; its files' bytes go below ``spool``.
 
     ``below`` is the tree that it is for, to which its hard links may point. Times are as
-    they stand in it. A path that occurs again replaces what was there. Raises
+    they stand in it. A path that occurs again replaces what was there. Access control
+    lists are left out, as engines do: they read lists as ``SCHILY.xattr`` alone. Raises
     :class:`InputError` as :func:`unpack_tar`, and what ``give`` raises; ``name`` is what messages call the layer.
     """
+    lists: Lists = {}
+    with_lists: list[bytes] = []
     with Feed(give, name) as feed:
 
         def entries() -> Iterator[Entry]:
-            for entry in _unpacked(feed.reading, name, spool, _ANY_TIME, lambda note: progress(Progress("unpack", note=note))):
+            for entry in _unpacked(feed.reading, name, spool, _ANY_TIME, lists):
+                if (entry.source or entry.path) in lists:
+                    with_lists.append(entry.path)
                 progress(Progress("unpack", done=feed.passed))
                 yield entry
 
         changes = _changes(entries(), name, below)
         feed.drain()
+    if with_lists:
+        progress(Progress("unpack", note=f"{name}: {_of_all(with_lists)}: {ACL_LEFT_OUT}"))
     return changes
 
 

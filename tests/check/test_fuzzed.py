@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
+from helpers.layers import as_layer
 
 from rootless_layer.check.blob import read_blob
 from rootless_layer.errors import InputError
 from rootless_layer.image import derived
-from rootless_layer.layer.blob import LayerBlob, Piece, open_layer
+from rootless_layer.layer.blob import Piece, open_layer
 from rootless_layer.layer.contents import read_contents
-from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
+from rootless_layer.oci.descriptor import MEDIA_TYPES
 from rootless_layer.oci.findings import Finder
 from rootless_layer.tar.decompression import decompressed
 from rootless_layer.tar.unpack import unpack_tar
@@ -41,13 +41,6 @@ def header(*changes: tuple[slice, bytes], format_: int = tarfile.USTAR_FORMAT) -
     made[148:156] = b" " * 8
     made[148:156] = b"%06o\0 " % sum(made)
     return bytes(made) + bytes(1024)
-
-
-def as_layer(path: Path) -> LayerBlob:
-    """Take a tar for a layer."""
-    data = path.read_bytes()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    return LayerBlob(Descriptor(MEDIA_TYPES["none"], digest, len(data)), digest, Piece(str(path), len(data)))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import subprocess
@@ -11,6 +12,9 @@ from typing import Any
 
 import attrs
 from helpers.users import Result, User
+
+from rootless_layer.layer.blob import LayerBlob, Piece
+from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 """The attribute security.capability that ``setcap cap_net_bind_service+ep`` sets."""
@@ -49,6 +53,13 @@ def decompressed(blob: Path, kind: str) -> bytes:
     program = {"none": ["cat"], "gzip": ["gzip", "-dc"], "zstd": ["zstd", "-qdc"]}[kind]
     with open(blob, "rb") as file:
         return subprocess.run(program, stdin=file, check=True, capture_output=True).stdout
+
+
+def as_layer(path: Path) -> LayerBlob:
+    """Take a tar for a layer."""
+    data = path.read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return LayerBlob(Descriptor(MEDIA_TYPES["none"], digest, len(data)), digest, Piece(str(path), len(data)))
 
 
 def infos(stream: bytes) -> dict[str, tarfile.TarInfo]:

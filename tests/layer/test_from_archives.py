@@ -299,3 +299,19 @@ def test_overlayfs_own_attributes_are_left_out(user: User) -> None:
         result = user.build("--rootfs", archive, *words)
         assert "/folder: " in result.err
         assert unpacked(user, result)["folder"].info.pax_headers == {"SCHILY.xattr.user.own": "o"}
+
+
+def test_access_control_lists_are_kept(users: list[User]) -> None:
+    """A list of the archive's is in the layer, and scripts see it: the same layer for everybody."""
+    text = "user::rwx\nuser:app:rwx\ngroup::r-x\nmask::rwx\nother::---\n"
+    digests = set()
+    for user in users:
+        passwd = member("etc/passwd", "app:x:4711:1::/:/bin/sh\n")
+        listed = member("d", kind=tarfile.DIRTYPE, pax_headers={"SCHILY.acl.access": text})
+        made = user.build("--rootfs", archive_of(user, passwd, listed), "--view", "directory", "--", "getfacl", "-cn", "d")
+        assert "user:4711:rwx" in made.err
+        found = unpacked(user, made)["d"].info
+        assert "SCHILY.xattr.system.posix_acl_access" in found.pax_headers
+        assert found.mode == 0o770
+        digests.add(made.layer["digest"])
+    assert len(digests) == 1

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootless_layer.session.inside import acl
-from rootless_layer.session.inside.acl import ACCESS, DEFAULT, Item, inherited, mode_of, parse, permitted, with_mode, write
+from rootless_layer.system import acl
+from rootless_layer.system.acl import ACCESS, DEFAULT, Item, inherited, mode_of, parse, permitted, with_mode, write
 
 pytestmark = pytest.mark.slow
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -11,17 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.layers import as_layer
 
 from rootless_layer.check.blob import read_blob
 from rootless_layer.errors import InputError
-from rootless_layer.layer.blob import LayerBlob, Piece
+from rootless_layer.layer.blob import Piece
 from rootless_layer.layer.contents import read_contents
 from rootless_layer.layer.soundness import Soundness
-from rootless_layer.oci.descriptor import MEDIA_TYPES, Descriptor
 from rootless_layer.oci.findings import Finder
 from rootless_layer.plan.rootfs import read_directory
 from rootless_layer.plan.spec import LayerSpec
-from rootless_layer.progress import Progress
 from rootless_layer.tar.listing import read_listing
 from rootless_layer.tar.unpack import unpack_layer, unpack_tar
 from rootless_layer.tree.mtree import read
@@ -51,13 +49,6 @@ def member(*changes: tuple[slice, bytes], data: bytes = DATA, pax: dict[str, str
         with_pax.pax_headers = pax
         before += with_pax.tobuf(tarfile.PAX_FORMAT)[:-512]
     return before + bytes(made) + data + bytes(-len(data) % 512) + bytes(1024)
-
-
-def as_layer(path: Path) -> LayerBlob:
-    """Take a tar for a layer."""
-    data = path.read_bytes()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    return LayerBlob(Descriptor(MEDIA_TYPES["none"], digest, len(data)), digest, Piece(str(path), len(data)))
 
 
 def by_rootfs(path: Path) -> Entry:
@@ -191,25 +182,6 @@ def test_a_link_to_nothing(tmp_path: Path, reader: Reader, kind: bytes, magic: b
     (tmp_path / "x.tar").write_bytes(member((TYPE, kind), (MAGIC, magic), data=b"", pax=pax))
     with pytest.raises(InputError, match="/x: it is a link to nothing"):
         reader(tmp_path / "x.tar")
-
-
-@READERS
-def test_a_mode_is_the_headers(tmp_path: Path, reader: Reader) -> None:
-    """An access control list, which no layer has, changes no mode."""
-    (tmp_path / "x.tar").write_bytes(member(pax={"SCHILY.acl.access": "user::rwx,user:7:rwx,group::rwx,mask::rwx,other::rwx"}))
-    assert stat.S_IMODE(reader(tmp_path / "x.tar").mode) == 0o644
-
-
-def test_access_control_lists_are_told(tmp_path: Path) -> None:
-    """What is left out is said once, with the first path and how many more there are."""
-    acl = {"SCHILY.acl.access": "user::rw-,user:7:r--,group::r--,mask::r--,other::r--"}
-    (tmp_path / "x.tar").write_bytes(member(pax=acl)[:-1024] + member(pax=acl))
-    told: list[Progress] = []
-    unpack_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1, told.append)
-    assert [note.note.startswith(f"{tmp_path}/x.tar: /x (and 1 more): access control") for note in told] == [True]
-    unpack_layer(as_layer(tmp_path / "x.tar").copy_plain, "layer", str(tmp_path / "other"), {}, told.append)
-    assert any(note.note.startswith("layer: /x (and 1 more): ") for note in told[1:])
-    assert read_contents(as_layer(tmp_path / "x.tar")).members[-1].warning
 
 
 @READERS

@@ -13,8 +13,9 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from rootless_layer.system.acl import ACCESS, DEFAULT, mode_of, parse, with_mode, write
+
 from . import credentials as rights
-from .acl import ACCESS, DEFAULT, mode_of, parse, with_mode, write
 from .caller import fail, held, is_proc, is_the_kernels
 from .messages import Wish
 from .record import CAPABILITY, Row, changed_by_chown, inode_of

@@ -17,10 +17,10 @@ import stat
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from rootless_layer.system.acl import ACCESS, DEFAULT, inherited, mode_of, parse, write
 from rootless_layer.system.namespaces import numbers, syscall
 
 from . import credentials as rights
-from .acl import ACCESS, DEFAULT, inherited, mode_of, parse, write
 from .caller import AT_FDCWD, AT_REMOVEDIR, Named, fail, held, is_proc
 from .calls import PLACES, TARGETS
 from .permissions import WRITE, check, check_removable, check_writable

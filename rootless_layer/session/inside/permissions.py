@@ -10,7 +10,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .acl import ACCESS, parse, permitted
+from rootless_layer.system.acl import ACCESS, parse, permitted
+
 from .caller import Caller, Named, fail, held, is_proc
 from .credentials import DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 

@@ -19,8 +19,8 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rootless_layer.errors import DaemonError
+from rootless_layer.system.acl import DEFAULT
 
-from .acl import DEFAULT
 from .caller import AT_REMOVEDIR, fail, held
 
 if TYPE_CHECKING:
