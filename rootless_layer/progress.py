@@ -16,7 +16,7 @@ class Progress:
 
     Layers come from a registry in the stage *fetch*. A base is unpacked in the stage *unpack*. An image's layers are
     made in the stage *layers*. In the stage *run*, ``script`` names the script that begins; it is empty while the
-    session is started. In the stage *plan*, ``entries`` counts those found so far, and ``done`` the bytes read.
+    session is started. In the stages *plan* and *unpack*, ``entries`` counts those found so far, and ``done`` the bytes read.
     """
 
     stage: Literal["fetch", "unpack", "plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 _COLUMNS = 80
 _MOST_QUOTED = 80
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
+_UNIT = 1024
+_ROUNDED_UP = 0.05
+"""As many of a unit would be written as 1024.0 where this much is lacking."""
 _LEAST_COLUMNS = 20
 """Where a terminal says less than this, it does not know: a pseudo-terminal says 0."""
 
@@ -40,6 +44,18 @@ def counted(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"
+
+
+def sized(number: int) -> str:
+    """Write a number of bytes as a person reads it: 512 bytes, 1.5 KiB, 12.3 MiB."""
+    if number < _UNIT:
+        return counted(number, "byte")
+    size, unit = float(number), ""
+    for unit in _UNITS:  # noqa: B007 - the last one is used behind it
+        size /= _UNIT
+        if size < _UNIT - _ROUNDED_UP:
+            break
+    return f"{size:.1f} {unit}"
 
 
 def fitted(text: str, columns: int) -> str:

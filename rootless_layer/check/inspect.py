@@ -31,7 +31,7 @@ _MOST_COPIES = 10
 
 @attrs.frozen(slots=True)
 class LayerReport:
-    """A layer: its descriptor's properties, its size unpacked, and what it does to the layers below.
+    """A layer: its descriptor's properties, its size unpacked, the command that made it, and what it does to the layers below.
 
     ``changed`` paths were below and are otherwise now; ``same`` ones are there again as
     they were.
@@ -51,6 +51,11 @@ class LayerReport:
         for path in sorted(signed):
             member = self.members.get(path)
             yield signed[path], path, None if member is None else member.entry
+
+    def lines(self) -> Iterator[str]:
+        """Give each path, as a person reads it."""
+        for sign, path, entry in self.rows():
+            yield f"  {sign} {shown(path) if entry is None else line(entry)}"
 
     def _signed(self) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
         return ("+", self.added), ("~", self.changed), ("=", self.same), ("-", self.removed)
@@ -140,15 +145,20 @@ class Inspection:
             **found,
         }
 
-    def lines(self, *, listed: bool = False) -> Iterator[str]:
-        """Give what a person reads, with ``listed`` each path, too."""
-        if not self.is_layer:
-            yield from self._about()
+    def lines(self, *, listed: bool = False, waste: bool = False) -> Iterator[str]:
+        """Give what a person reads, with ``listed`` each path, too, and with ``waste`` all data that stands twice."""
+        yield from self.about()
         for number, layer in enumerate(self.layers):
-            yield from _layer_lines(number, layer, listed=listed)
-        yield from self._copy_lines()
+            yield from _layer_lines(number, layer)
+            yield from layer.lines() if listed else ()
+        within, across = self.wasted["within"], self.wasted["across"]
+        yield f"data twice   {within} bytes within a layer, {across} bytes across layers"
+        yield from self.copy_lines(None if waste else _MOST_COPIES)
 
-    def _about(self) -> Iterator[str]:
+    def about(self) -> Iterator[str]:
+        """Give what an image says of itself, a line each; a layer says nothing."""
+        if self.is_layer:
+            return
         said = self.to_json()
         about = {"names": ", ".join(map(_printable, self.names)) or "none", "platform": said["platform"]}
         about |= {"manifest": said["manifestDigest"], "config": said["configDigest"]}
@@ -159,31 +169,30 @@ class Inspection:
             plain = isinstance(value, str) and value.isprintable()
             yield f"{_printable(name):<{width}}  {value if plain else json.dumps(value)}"
 
-    def _copy_lines(self) -> Iterator[str]:
-        within, across = self.wasted["within"], self.wasted["across"]
-        yield f"data twice   {within} bytes within a layer, {across} bytes across layers"
-        for one in self.copies[:_MOST_COPIES]:
+    def copy_lines(self, most: int | None = None) -> Iterator[str]:
+        """Give the data that stands twice, what wastes most first; with ``most`` no more than so many, and places of each."""
+        for one in self.copies[:most]:
             yield f"  {one.wasted} bytes: {one.size} bytes stand {len(one.places)} times"
-            for layer, path in one.places[:_MOST_COPIES]:
+            for layer, path in one.places[:most]:
                 yield f"    layer {layer}  {shown(path)}"
-            if len(one.places) > _MOST_COPIES:
-                yield f"    and {len(one.places) - _MOST_COPIES} more"
-        if len(self.copies) > _MOST_COPIES:
-            yield f"  and {len(self.copies) - _MOST_COPIES} more files"
+            if most is not None and len(one.places) > most:
+                yield f"    and {len(one.places) - most} more"
+        if most is not None and len(self.copies) > most:
+            yield f"  and {len(self.copies) - most} more files"
 
 
-def _layer_lines(number: int, layer: LayerReport, *, listed: bool) -> Iterator[str]:
+def _layer_lines(number: int, layer: LayerReport) -> Iterator[str]:
     said = layer.described
     yield f"layer {number}      {said['digest']}"
     yield f"  diff ID    {said['diffId']}"
     yield f"  type       {said['mediaType']}"
     yield f"  size       {said['size']} bytes, {said['uncompressedSize']} unpacked"
+    if said["createdBy"]:
+        yield f"  made by    {_printable(str(said['createdBy']))}"
     yield (
         f"  entries    {layer.entries}: {len(layer.added)} added, {len(layer.changed)} changed, {len(layer.same)} the same,"
         f" {len(layer.removed)} removed"
     )
-    for sign, path, entry in layer.rows() if listed else ():
-        yield f"  {sign} {shown(path) if entry is None else line(entry)}"
 
 
 def _printable(text: str) -> str:
@@ -241,13 +250,14 @@ def _inspected(stored: NamedImage, read: dict[str, Contents], *, is_layer: bool)
     below: Merged = {}
     reports = []
     every: list[Contents] = []
-    for layer in stored.image.layers:
+    for layer, made_by in zip(stored.image.layers, stored.image.made_by, strict=True):
         digest = layer.descriptor.digest
         if digest not in read:
             read[digest] = read_contents(layer)
         contents = read[digest]
         contents, changes = contents.placed(below)
         described: dict[str, object] = {**layer.descriptor.to_json(), "diffId": layer.diff_id, "uncompressedSize": contents.size}
+        described["createdBy"] = made_by
         reports.append(_report(described, contents, below, changes))
         every.append(contents)
         changes.apply(below)

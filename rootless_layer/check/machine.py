@@ -17,13 +17,13 @@ from rootless_layer.errors import RootlessLayerError
 from rootless_layer.oci.time import environment_epoch
 from rootless_layer.session import probes
 from rootless_layer.session.emulator import INSTALL, REGISTER, installed
-from rootless_layer.session.fakeroot import find_programs, said_version
 from rootless_layer.system.namespaces import numbers
 from rootless_layer.system.temporary import PREFIX, Temporary, temporary_folder
 from rootless_layer.tar import libarchive
 from rootless_layer.terminal import counted
 
 from .permit import permit_mounts, permit_namespaces
+from .versions import fakeroot_found, libarchive_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,8 +72,8 @@ def examine() -> Iterator[Point]:
     Where there is no room for a build's files, the points that need some are left out.
     """
     yield _asked("processor", lambda: f"{os.uname().machine}, Linux {os.uname().release}", numbers, cost="no script runs here")
-    yield _asked("fakeroot", _fakeroot, cost="no script runs; layers without a script are built")
-    yield _asked("libarchive", _libarchive, cost="no layer is written, and none is read")
+    yield _asked("fakeroot", fakeroot_found, cost="no script runs; layers without a script are built")
+    yield _asked("libarchive", libarchive_found, cost="no layer is written, and none is read")
     yield _asked("locale C.UTF-8", lambda: "of the C library", _locale, cost="no layer is written")
     with Temporary() as temporary:
         folder = temporary_folder()
@@ -94,19 +94,6 @@ def _asked(name: str, found: Callable[[], str], needed: Callable[[], object] = b
         return Point(name=name, state="has", found=found())
     except RootlessLayerError as error:
         return Point(name=name, state="lacks", found="; ".join(error.problems), cost=cost, remedy=error.hint)
-
-
-def _fakeroot() -> str:
-    programs = find_programs()
-    said = said_version(programs.faked).split()
-    version = next((word for word in said if word[:1].isdigit()), "?")
-    return f"{version}: {programs.faked}, {programs.library}"
-
-
-def _libarchive() -> str:
-    libarchive.load()
-    number = int(libarchive.version_number())
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}, of which pax and its filters are used"
 
 
 def _locale() -> None:

@@ -37,7 +37,7 @@ class Board:
     On a terminal (``live``) there is a line below all others for each node that is worked on,
     which changes at most once in ``pause`` seconds; ``quiet`` leaves failures and the scripts' own words only.
     With ``explain`` it is said in detail why each is made. The scripts' words have the seconds of their node there, and
-    where it is ``timed``.
+    where it is ``verbose``: then each step has a line of its own as well, with its seconds, when it has ended.
     """
 
     file: TextIO
@@ -45,17 +45,19 @@ class Board:
     quiet: bool = False
     pause: float = _PAUSE_SECONDS
     explain: bool = False
-    timed: bool = False
+    verbose: bool = False
     count: Counter[str] = attrs.field(factory=Counter)
+    written: list[str] = attrs.field(factory=list)
+    """The names of the nodes whose outputs were written."""
     _working: dict[str, tuple[str, str, float]] = attrs.field(factory=dict)
     """By a node's name: the stage, what is said of it, and since when it is that stage."""
     _drawn: int = 0
     _time: float = 0.0
 
     @classmethod
-    def on_stderr(cls, *, quiet: bool, explain: bool = False, timed: bool = False) -> Board:
+    def on_stderr(cls, *, quiet: bool, explain: bool = False, verbose: bool = False) -> Board:
         """Show them where a person looks."""
-        return cls(sys.stderr, live=not quiet and is_live(sys.stderr), quiet=quiet, explain=explain, timed=timed)
+        return cls(sys.stderr, live=not quiet and is_live(sys.stderr), quiet=quiet, explain=explain, verbose=verbose)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -70,19 +72,30 @@ class Board:
                 if not self.quiet and (self.explain or not self.live):
                     lines = [printable(line) for line in self._begun(name, event.action, event.why)]
             case Working(progress=progress):
-                self._works(name, progress.stage + progress.script, _told(progress))
-                lines = [printable(f"{name}: {progress.note}")] if progress.note and not self.quiet else []
+                step = progress.stage + progress.script
+                lines = [] if progress.note else self._ended_step(name, step)
+                self._works(name, step, _told(progress))
+                lines += [printable(f"{name}: {progress.note}")] if progress.note and not self.quiet else []
             case Output():
-                lines = [f"{name} {event.seconds:.1f} s| {event.text}" if self.live or self.timed else f"{name}| {event.text}"]
+                lines = [f"{name} {event.seconds:.1f} s| {event.text}" if self.live or self.verbose else f"{name}| {event.text}"]
             case _:
+                lines = self._ended_step(name, "")
                 self._working.pop(name, None)
                 self.count[_outcome(event)] += 1
-                lines = [printable(line) for line in self._ended(event)]
+                self.written += [name] if _outcome(event) == "written" else []
+                lines += [printable(line) for line in self._ended(event)]
         self._show(lines, at_once=bool(lines) or not isinstance(event, Working))
 
     def _works(self, name: str, stage: str, text: str) -> None:
         before, _, since = self._working.get(name, ("", "", 0.0))
         self._working[name] = stage, text, since if before == stage else time.monotonic()
+
+    def _ended_step(self, name: str, following: str) -> list[str]:
+        """Tell of the step that a node was at, where another one is following, if that is to be told."""
+        before, text, since = self._working.get(name, ("", "", 0.0))
+        if not self.verbose or self.quiet or before in {"", following}:
+            return []
+        return [printable(f"{name}: {text}: {time.monotonic() - since:.1f} s")]
 
     def make_way(self) -> None:
         """Take the lines away that change."""

@@ -21,6 +21,7 @@ from rootless_layer.tree.ls import facts, lines
 
 from .command import Strict, check_different
 from .failure import terminal_for_a_shell
+from .made import of_layer, say_made
 from .options import of_table, told
 from .progress import Shower
 from .registries import of_registries
@@ -52,10 +53,10 @@ def build(**given: object) -> None:
     check_different(options.base, "--base")
     cache = cache_directory() if options.cache else None  # a plain build needs none
     spec = _spec(options)  # what is wrong is said before a base is unpacked
-    named = not options.as_json and (len(spec.scripts) > 1 or is_live(sys.stderr))
-    show = Shower(quiet=options.quiet, named=named)
+    named = options.verbose or (not options.as_json and (len(spec.scripts) > 1 or is_live(sys.stderr)))
+    show = Shower(quiet=options.quiet, named=named, verbose=options.verbose)
     with Temporary(), contextlib.ExitStack() as stack:  # one janitor for all that is made below
-        stack.callback(show.end)
+        stack.callback(show.finish)
         terminal = stack.enter_context(terminal_for_a_shell()) if options.on_failure else None
         if options.base or options.copied:
             spec = _upon(spec, options, stack)
@@ -84,6 +85,7 @@ def build(**given: object) -> None:
         give(lines(layer.tree))
     elif not options.quiet:
         give([layer.descriptor.digest])
+    say_made(of_layer(layer, output, options.base), quiet=options.quiet, verbose=options.verbose)
 
 
 def _spec(options: LayerOptions) -> LayerSpec:

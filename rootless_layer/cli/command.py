@@ -40,6 +40,9 @@ class Strict(Verb):
         given = list(args)
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
+            if ctx.params.get("quiet") and ctx.params.get("verbose"):
+                message = "--quiet and --verbose contradict each other: give one of them"
+                raise click.UsageError(message, ctx)
             self._check_once(ctx, given)
             self._check_empty(ctx, self.make_parser(ctx).parse_args(list(given))[2])
             self._check_separated(ctx, given)

@@ -7,6 +7,8 @@ import re
 import click
 from click.shell_completion import CompletionItem
 
+VARIABLE = "_ROOTLESS_LAYER_COMPLETE"
+"""click's: a shell sets it where it asks."""
 _FILES = {"A", "B", "DIR", "FILE", "IMAGE", "MTREE", "OUT", "SRC"}
 """The words by which help says that a value, or the beginning of one, is the name of a file."""
 

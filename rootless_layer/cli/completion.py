@@ -6,10 +6,9 @@ import click
 from click.shell_completion import get_completion_class
 
 from .command import Strict
+from .completed import VARIABLE
 from .say import give
 
-_VARIABLE = "_ROOTLESS_LAYER_COMPLETE"
-"""click's: a shell sets it where it asks."""
 _SHELLS = ("bash", "zsh", "fish")
 
 
@@ -26,5 +25,5 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - click has all three
     # Of bash click would start one, to ask its version: the text is the same.
-    asked = kind(click.get_current_context().find_root().command, {}, "rootless-layer", _VARIABLE)
+    asked = kind(click.get_current_context().find_root().command, {}, "rootless-layer", VARIABLE)
     give([(kind.source_template % asked.source_vars()).strip()])

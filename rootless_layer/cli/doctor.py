@@ -9,6 +9,7 @@ from rootless_layer.terminal import counted
 from .command import Strict
 from .say import give, give_json, say
 from .statuses import LACKING
+from .versioned import versioned
 
 
 @click.command(cls=Strict)
@@ -29,7 +30,7 @@ def doctor(*, as_json: bool) -> None:
             give(point.lines())
     lacking = [point for point in points if point.state == "lacks"]
     if as_json:
-        give_json({"complete": not lacking, "points": [point.to_json() for point in points]})
+        give_json(versioned({"complete": not lacking, "points": [point.to_json() for point in points]}))
     else:
         less = sum(point.state == "less" for point in points)
         say(f"{counted(len(points), 'point')}, {less} with less, {len(lacking)} lacking")

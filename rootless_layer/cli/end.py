@@ -20,8 +20,10 @@ from rootless_layer.system.fork import ENDING, abandon
 from rootless_layer.system.replace import PLACED
 from rootless_layer.terminal import is_live
 
+from .completed import VARIABLE
 from .say import Stdout, say
 from .statuses import USAGE
+from .versioned import versioned
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -65,6 +67,8 @@ def _status(main: click.Group) -> int:
         return _fail(error)
     except Exception as error:
         told = of_machine(error)
+        if told is None and VARIABLE in os.environ and isinstance(error, (KeyError, ValueError)):  # click reads them unchecked
+            return _fail(click.UsageError("COMP_WORDS and COMP_CWORD are not as a shell sets them that completes a command"))
         if told is None:
             raise
         return _fail(told)
@@ -90,9 +94,9 @@ def _fail(error: click.ClickException | RootlessLayerError) -> int:
     say(*problems, *([hint] if hint else []))
     words = sys.argv[1:]
     if "--json" in words[: words.index("--") if "--" in words else None]:
-        said = {"error": {"kind": kind, "status": status, "problems": [*problems], "hint": hint}}
+        said = {"kind": kind, "status": status, "problems": [*problems], "hint": hint}
         with contextlib.suppress(OSError, OutputError):
-            sys.stdout.write(json.dumps(said) + "\n")
+            sys.stdout.write(json.dumps(versioned({"error": said})) + "\n")
     return status
 
 

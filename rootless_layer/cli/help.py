@@ -58,8 +58,9 @@ _EXAMPLES = {
 }
 _SENTENCE = 200
 _JSON = """\
-With --json an error is on stdout as well, one line: {"error": {"kind": "ScriptError", "status": 3, "problems": ["…"], \
-"hint": "…"}}. The kind is ScriptError for a script's own status, UsageError for 2, and else a class of errors.py."""
+With --json an error is on stdout as well, one line: {"version": 1, "error": {"kind": "ScriptError", "status": 3, \
+"problems": ["…"], "hint": "…"}}. The kind is ScriptError for a script's own status, UsageError for 2, and else a class of \
+rootless_layer.errors. `rootless-layer schema` prints the schemas of all JSON."""
 
 
 class Verb(click.Command):

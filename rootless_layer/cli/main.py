@@ -10,6 +10,7 @@ from rootless_layer.version import __version__
 
 from . import end
 from .help import LazyVerbs
+from .say import give
 
 VERBS = {
     "build": ("build", "Build a layer from a closure, trees or a root filesystem, and scripts."),
@@ -37,9 +38,36 @@ VERBS = {
 }
 """By name, the module of each verb, which has a function of that name, and the first sentence of its help."""
 
+_VERBOSE = f"{__name__}.verbose"
+
+
+def _noted(context: click.Context, _param: click.Parameter, given: bool) -> None:  # noqa: FBT001 - as click calls it
+    context.meta[_VERBOSE] = given
+
+
+def _versions(context: click.Context, _param: click.Parameter, given: bool) -> None:  # noqa: FBT001 - as click calls it
+    if context.resilient_parsing:
+        return
+    verbose = context.meta[_VERBOSE]
+    if not given:
+        if verbose:
+            message = "-v stands behind a verb that has it, as in `rootless-layer build -v`, or beside --version"
+            raise click.UsageError(message, context)
+        return
+    give([f"rootless-layer, version {__version__}"])
+    if verbose:
+        from rootless_layer.check.versions import versions  # noqa: PLC0415 - it loads all that builds use
+
+        give(f"{name:<10}  {text}" for name, text in versions())
+    context.exit()
+
 
 @click.group(cls=LazyVerbs, verbs=VERBS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="rootless-layer")
+@click.option("-v", "--verbose", is_flag=True, is_eager=True, expose_value=False, callback=_noted, help="With --version.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, callback=_versions,
+    help="Print the version; with -v what a report of a fault needs: the versions and places of all that builds use.",
+)  # fmt: skip
 def main() -> None:
     """Make OCI layers from trees and scripts: no root, no VM, no daemon."""
 

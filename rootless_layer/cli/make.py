@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @of_registries
 @click.option("--json", "as_json", is_flag=True, help="Print events, a JSON object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and what scripts say.")
-@click.option("-v", "--verbose", is_flag=True, help="Say when scripts have said something, in seconds of their target's.")
+@click.option("-v", "--verbose", is_flag=True, help="Say each step with its seconds, and when scripts have said something.")
 def make(file: str, targets: Sequence[str], **wanted: Any) -> None:  # noqa: ANN401 - click's own values
     """Make the layers and images of a file, or of those the targets and what they need.
 

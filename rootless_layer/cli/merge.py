@@ -39,7 +39,7 @@ def merge(images: Sequence[str], name: str | None, **given: object) -> None:
     check_output(options)
     with as_written("--index"):
         name = tag_of(name) if name else name
-    show = Shower(quiet=options.quiet)
+    show = Shower(quiet=options.quiet, verbose=options.verbose)
     with Spool() as spool:
         found: list[NamedImage] = []
         holders: dict[str, tuple[str, str]] = {}

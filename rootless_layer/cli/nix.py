@@ -71,7 +71,8 @@ def nix_build(rootfs: str | None, *, quiet: bool) -> None:
             spec = attrs.evolve(spec, base=_base(request.bases, request.platform, request.output, stack))
         spec = spec.apart_from(caches=_own_cache(request.output) or cache_to_leave_out())
         layer = build_layer(spec, request.output, stage=request.stage, blob=request.blob, progress=_teller(quiet=quiet))
-    say(f"{layer.descriptor.digest} {request.output}")
+    if not quiet:
+        say(f"{layer.descriptor.digest} {request.output}")
 
 
 def _as_in_build(spec: LayerSpec) -> LayerSpec:

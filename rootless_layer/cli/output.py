@@ -15,6 +15,7 @@ from rootless_layer.options.output import image_format
 from rootless_layer.progress import Progress
 from rootless_layer.registry.name import is_registry
 
+from .made import of_images, say_made
 from .say import check_stdout, give, give_json
 from .values import as_written
 from .versioned import versioned
@@ -62,13 +63,15 @@ def write(images: list[NamedImage], options: ImageOptions, show: Shower, *, seve
             show(Progress("check", note=f"{each.digest} is left out: a docker-archive has no manifest that it is attached to"))
         written = write_images(images, output, kind, several_platforms=several_platforms, stream=stream, progress=show)
     finally:
-        show.end()
+        show.finish()
     if options.sign_by is not None:
         sign(options.sign_by, output, top_digest(images, several_platforms=several_platforms))
     if options.as_json:
         give_json([versioned(_described(stored, _digest(stored, output))) for stored in written])
     elif output != "-" and not options.quiet:
         give(_digest(stored, output) for stored in written)
+    if output != "-":
+        say_made(of_images([stored.image for stored in written], output, kind), quiet=options.quiet, verbose=options.verbose)
 
 
 def _digest(stored: NamedImage, output: str) -> str:

@@ -22,18 +22,20 @@ _LONG_SECONDS = 2
 class Shower:
     """Shows progress on stderr: a line that changes on a terminal, notes elsewhere."""
 
-    def __init__(self, *, quiet: bool = False, named: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, named: bool = False, verbose: bool = False) -> None:
         """Begin with nothing to show; where it is to be ``quiet``, with nothing ever.
 
         What scripts say is shown as it comes. Where it is ``named``, each line begins with the script's name and seconds.
+        Where it is ``verbose``, each step is told in a line of its own when it has ended, on a terminal and elsewhere.
         """
-        self.quiet, self.named = quiet, named and not quiet
+        self.quiet, self.named, self.verbose = quiet, named and not quiet, verbose and not quiet
         self.live = not quiet and is_live(sys.stderr)
         self.shown = ""
         self._what = ("", "")
         self._since = self._drawn = 0.0
         self._within_line = False
         self._script = ("", 0.0)
+        self._step: tuple[Progress, float] | None = None
         self.words = self._hear if self.live or self.named else None
         """What is called with the bytes that scripts write; nothing, where they may write themselves."""
 
@@ -44,11 +46,29 @@ class Shower:
         if progress.note:
             self.end()
             say(progress.note)
+        elif self.verbose:
+            self._follow(progress)
         if progress.script and progress.script != self._script[0]:
             self._end_line()
             self._script = (progress.script, time.monotonic())
         if self.live:
             self._show(progress, time.monotonic())
+
+    def _follow(self, progress: Progress) -> None:
+        """Keep how far the step is; another one ends it."""
+        before, since = self._step or (progress, time.monotonic())
+        if (before.stage, before.script) != (progress.stage, progress.script):
+            self._tell_step()
+            since = time.monotonic()
+        self._step = progress, since
+
+    def _tell_step(self) -> None:
+        if self._step is not None and self._step[0].stage != "done":
+            progress, since = self._step
+            self._clear()
+            self._end_line()
+            say(f"{_told(progress)}: {time.monotonic() - since:.1f} s")
+        self._step = None
 
     def _show(self, progress: Progress, now: float) -> None:
         what = (progress.stage, progress.script)
@@ -89,7 +109,7 @@ class Shower:
         self._within_line = False
 
     def _draw(self, progress: Progress, seconds: int) -> None:
-        text = told(progress.stage, done=progress.done, total=progress.total, entries=progress.entries, script=progress.script)
+        text = _told(progress)
         passed = f"  {seconds} s" if seconds >= _LONG_SECONDS else ""
         text = fitted(text, columns_of(sys.stderr) - len(passed)) + passed  # a long name does not hide them
         if text == self.shown:
@@ -104,9 +124,18 @@ class Shower:
         self._clear()
         self._end_line()
 
+    def finish(self) -> None:
+        """End the last step as well: the work is done."""
+        self.end()
+        self._tell_step()
+
     def _clear(self) -> None:
         if self.live and self.shown:
             with contextlib.suppress(OSError):
                 sys.stderr.write("\r\x1b[K")
                 sys.stderr.flush()
         self.shown = ""
+
+
+def _told(progress: Progress) -> str:
+    return told(progress.stage, done=progress.done, total=progress.total, entries=progress.entries, script=progress.script)

@@ -66,7 +66,7 @@ def put_together(options: ImageOptions) -> None:
     with as_written():
         check_something(options)
     check_output(options)
-    show = Shower(quiet=options.quiet)
+    show = Shower(quiet=options.quiet, verbose=options.verbose)
     with Spool() as spool, contextlib.ExitStack() as stack:
         wanted = options.platform or Platform.host()
         base = open_image(options.base, wanted, spool) if options.base else Image.empty(wanted)

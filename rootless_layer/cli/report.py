@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rootless_layer.terminal import counted
+from rootless_layer.terminal import sized
 
 from .command import Strict
 from .registries import of_registries
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rootless_layer.image.spool import Spool
 
 _MOST = 2
+_PAGE = "the page of a report"
 
 
 @click.command(cls=Strict)
@@ -41,7 +42,7 @@ def report(subjects: Sequence[str], output: str, *, quiet: bool) -> None:
 
     target = Path(os.path.realpath(output))
     if output != "-":
-        check_file_replaceable(target)
+        check_file_replaceable(target, _PAGE)
     with Spool() as spool:
         found = [(given, one) for given in subjects for one in _looked(given, spool)]
         if len(found) > _MOST:
@@ -51,10 +52,10 @@ def report(subjects: Sequence[str], output: str, *, quiet: bool) -> None:
     if output == "-":
         give([text.removesuffix("\n")])
         return
-    with Temporary() as temporary, file_aside(target, temporary) as file:
+    with Temporary() as temporary, file_aside(target, temporary, _PAGE) as file:
         file.write(text.encode())
     if not quiet:
-        say(f"{output}: {counted(os.path.getsize(output), 'byte')}; a browser shows it")
+        say(f"{output}: {sized(os.path.getsize(output))}; a browser shows it")
 
 
 def _looked(given: str, spool: Spool) -> list[Inspection]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from rootless_layer.check.diff import compare
+from rootless_layer.check.inspect import Inspection
 from rootless_layer.check.inspect import inspect_all as look
+from rootless_layer.check.overview import overview
 from rootless_layer.check.validate import validate as check
 from rootless_layer.errors import InputError, SourceError
 from rootless_layer.image.admission import image_problems
@@ -18,7 +21,7 @@ from rootless_layer.oci.descriptor import Platform
 from rootless_layer.oci.findings import Finding, Findings
 from rootless_layer.oci.reference import path_and_name
 from rootless_layer.system.machine import NOBODYS_FAULT
-from rootless_layer.terminal import counted
+from rootless_layer.terminal import columns_of, counted
 
 from .command import Strict
 from .registries import of_registries
@@ -28,9 +31,8 @@ from .values import PLATFORM
 from .versioned import versioned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from rootless_layer.check.inspect import Inspection
     from rootless_layer.image.read import Other
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -70,8 +72,7 @@ def validate(outputs: Sequence[str], *, as_json: bool, quiet: bool) -> None:
                 say(*(f"{path}: unusual: {unusual}" for unusual in found[path].unusual))
                 say(*(f"{path}: note: {note}" for note in found[path].notes))
     if as_json:
-        rows = [{"path": path} | findings.to_json() for path, findings in found.items()]
-        give_json(rows)
+        give_json([versioned({"path": path, **findings.to_json()}) for path, findings in found.items()])
     elif not quiet:
         give(f"{path}: {_summary(findings)}" for path, findings in found.items() if path not in unread)
     if missing:
@@ -96,13 +97,17 @@ def _summary(findings: Findings) -> str:
 @click.argument("subject", metavar="IMAGE|DIR")
 @_JSON
 @click.option("--list", "listed", is_flag=True, help="List what each layer adds (+), changes (~), repeats (=) and removes (-).")
+@click.option("--waste", is_flag=True, help="List all data that stands twice: its size, and the layer and path of each copy.")
 @of_registries
-def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
+def inspect(subject: str, *, as_json: bool, listed: bool, waste: bool) -> None:
     """Tell what an image or a layer is: its layers, what each does, and what data is in it twice.
 
-    IMAGE is an image layout or an archive, all images of which are told, or PATH#NAME for
-    one; DIR is a layer's directory. Where one of several is damaged, or validate would call
-    its config invalid, that is on stderr, and the exit status is 65.
+    IMAGE is an image layout, an archive or a name in a registry; PATH#NAME is one image of
+    several, else all are told. DIR is a layer's directory. A terminal shows a table; a pipe gets
+    whole digests and sizes in bytes. With --json all is there, the list with --list only.
+
+    Where one of several images is damaged, or validate would call its config invalid, that is on
+    stderr, and the exit status is 65.
     """
     path, name = path_and_name(subject)
     with Spool() as spool:
@@ -113,12 +118,20 @@ def inspect(subject: str, *, as_json: bool, listed: bool) -> None:
     for number, one in enumerate(found if not as_json else ()):
         if number:
             give([""])
-        give(one.lines(listed=listed))
+        give(_lines(one, listed=listed, waste=waste))
     problems = [f"{path}: {problem}" for one in images for problem in image_problems(one.image, ())]
     problems += [problem for one in others if one.kind == "damaged" and (fault := fault_of(one)) for problem in fault.problems]
     if problems:
         say(*problems)
         raise click.exceptions.Exit(INVALID)
+
+
+def _lines(one: Inspection | Other, *, listed: bool, waste: bool) -> Iterable[str]:
+    if not isinstance(one, Inspection):
+        return one.lines()
+    if sys.stdout.isatty():
+        return overview(one, columns_of(sys.stdout), listed=listed, waste=waste)
+    return one.lines(listed=listed, waste=waste)
 
 
 @click.command(

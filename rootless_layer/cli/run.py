@@ -26,6 +26,7 @@ from .registries import of_registries
     "timeout",
     "most-bytes",
     "cache-size",
+    "quiet",
     "command",
 )
 @of_table(ImageOptions, "entrypoint")

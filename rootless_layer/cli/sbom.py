@@ -17,8 +17,10 @@ from rootless_layer.store.read import load_closure
 from rootless_layer.system.files import write_all
 from rootless_layer.system.replace import check_file_replaceable, file_aside
 from rootless_layer.system.temporary import Temporary
+from rootless_layer.terminal import sized
 
 from .command import Strict
+from .made import say_made
 from .registries import of_registries
 from .say import give, say
 from .values import PLATFORM
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rootless_layer.image.format import BillForm
+
+_BILL = "a bill of materials"
 
 
 @click.command(cls=Strict)
@@ -44,23 +48,28 @@ if TYPE_CHECKING:
     help="Which of the images.  [default: this machine's]",
 )  # fmt: skip
 @click.option("-o", "--output", default="-", metavar="FILE", help="Write it there; - is stdout.  [default: -]")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @of_registries
-def sbom(subject: str, *, form: BillForm, closures: Sequence[str], platform: Platform | None, output: str) -> None:
+def sbom(  # noqa: PLR0913 - the options
+    subject: str, *, form: BillForm, closures: Sequence[str], platform: Platform | None, output: str, quiet: bool
+) -> None:
     """Write a bill of materials: the packages and store paths of an image or a layer.
 
     Each says which layer it came with. Packages are read of the databases of dpkg, apk and rpm, store paths by their names.
     """
     target = Path(output)
     if output != "-":
-        check_file_replaceable(target)
+        check_file_replaceable(target, _BILL)
     known = [load_closure(each) for each in closures] or [Closure()]
     with Spool() as spool:
         image = open_image(subject, platform or Platform.host(), spool)
         bill = take_stock(image, image.origin.name, known[0].merge(*known[1:]))
-    say(*(f"{path}: {why}" for path, why in bill.unread.items()))
+    if not quiet:
+        say(*(f"{path}: {why}" for path, why in bill.unread.items()))
     data = to_bytes(bill, form)
     if output == "-":
         give(data.decode().splitlines())
         return
-    with Temporary() as temporary, file_aside(target, temporary) as file:
+    with Temporary() as temporary, file_aside(target, temporary, _BILL) as file:
         write_all(file, memoryview(data))
+    say_made(f"{output}: {sized(len(data))}", quiet=quiet, verbose=False)

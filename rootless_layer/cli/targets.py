@@ -19,19 +19,23 @@ from rootless_layer.make.faults import Faults
 from rootless_layer.make.file import read
 from rootless_layer.make.maker import Maker
 from rootless_layer.make.preflight import Preflight
-from rootless_layer.make.resolve import Recipes
+from rootless_layer.make.resolve import Recipes, format_of
 from rootless_layer.make.screen import Screen
+from rootless_layer.options.image import ImageOptions
+from rootless_layer.registry.name import is_registry
 from rootless_layer.system.fork import abandon, await_children, cores
 from rootless_layer.system.namespaces import adopt_orphans
 
 from .board import Board, Lines
 from .failure import terminal_for_a_shell
+from .made import of_images, say_made
 from .say import give
 from .values import check_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rootless_layer.make.chain import Made
     from rootless_layer.make.graph import Graph, Node
 
 
@@ -65,11 +69,12 @@ def make_targets(file: str, targets: Sequence[str], wanted: Wanted) -> None:
     cache = cache_directory()
     refreshed = graph.above(_refreshed(graph, nodes, wanted))
     record = partial(Targets.within(cache).of, os.path.realpath(file))
+    begun = os.getcwd()
     os.chdir(os.path.dirname(file) or ".")
     outputs = [output for node in graph.nodes.values() if (output := node.options.output)]
     adopt_orphans()  # what tidies up after a child that was killed is waited for
     at_once = wanted.jobs or cores()
-    board = Board.on_stderr(quiet=wanted.quiet, explain=wanted.explain, timed=wanted.verbose)
+    board = Board.on_stderr(quiet=wanted.quiet, explain=wanted.explain, verbose=wanted.verbose)
     lines = Lines(sys.stdout)
     try:
         with contextlib.ExitStack() as stack:
@@ -88,12 +93,23 @@ def make_targets(file: str, targets: Sequence[str], wanted: Wanted) -> None:
         else:
             board.end()
             give(f"{name} {maker.made[name].digest}" for name in targets or graph.nodes if name in maker.made)
+            for name in board.written:
+                _tell_written(graph.nodes[name], maker.made[name], begun, wanted)
     except BrokenPipeError:  # those that still work are ended
         abandon()
         raise
     await_children()
     if status:
         raise click.exceptions.Exit(status)
+
+
+def _tell_written(node: Node, made: Made, begun: str, wanted: Wanted) -> None:
+    """Tell of an output, by its path from where the command was ``begun``."""
+    options, image = node.options, made.image
+    if image is None or not isinstance(options, ImageOptions) or not options.output:
+        return
+    output = options.output if is_registry(options.output) else os.path.relpath(options.output, begun)
+    say_made(of_images([image], output, format_of(options)), quiet=wanted.quiet, verbose=wanted.verbose)
 
 
 def _refreshed(graph: Graph, nodes: Sequence[Node], wanted: Wanted) -> list[str]:

@@ -66,7 +66,7 @@ def pull(reference: str, *, all_platforms: bool, referrers: bool, **given: objec
         raise click.UsageError(message)
     with as_written("--tag"):
         names = tuple(dict.fromkeys(map(tag_of, options.tag))) or ((name.full_name,) if name.full_name else ())
-    show = Shower(quiet=options.quiet)
+    show = Shower(quiet=options.quiet, verbose=options.verbose)
     with Spool() as spool:
         wanted = None if all_platforms else options.platform or Platform.host()
         found = read_all(reference, spool, Fetching(wanted, progress=show, referrers=referrers))
@@ -84,7 +84,7 @@ def pull(reference: str, *, all_platforms: bool, referrers: bool, **given: objec
 @click.argument("image", metavar="IMAGE")
 @click.argument("reference", metavar="REFERENCE")
 @_ATTACH
-@of_table(ImageOptions, "sign-by", "json", "quiet")
+@of_table(ImageOptions, "sign-by", "json", "quiet", "verbose")
 @of_registries
 def push(image: str, reference: str, *, attach: Sequence[str], **given: object) -> None:
     """Push an image to a registry, without what is there already.
@@ -99,7 +99,7 @@ def push(image: str, reference: str, *, attach: Sequence[str], **given: object) 
     options = attrs.evolve(of_command(ImageOptions, given), output=reference)
     check_output(options)
     files = _attachments(attach)
-    show = Shower(quiet=options.quiet)
+    show = Shower(quiet=options.quiet, verbose=options.verbose)
     with Spool() as spool:
         where, name = path_and_name(image)
         there = read_all(where, spool).named(name)
@@ -114,7 +114,7 @@ def push(image: str, reference: str, *, attach: Sequence[str], **given: object) 
 @click.argument("target", metavar="TARGET")
 @click.option("--referrers", is_flag=True, help="Copy what is attached to it, too: signatures, bills of materials.")
 @_ATTACH
-@of_table(ImageOptions, "sign-by", "json", "quiet")
+@of_table(ImageOptions, "sign-by", "json", "quiet", "verbose")
 @of_registries
 def copy(source: str, target: str, *, referrers: bool, attach: Sequence[str], **given: object) -> None:
     """Copy an image of a registry to another name or registry: all platforms, every byte as it is.
@@ -129,13 +129,13 @@ def copy(source: str, target: str, *, referrers: bool, attach: Sequence[str], **
         reference_of(each, argument)
     check_output(options)
     files = _attachments(attach)
-    show = Shower(quiet=options.quiet)
+    show = Shower(quiet=options.quiet, verbose=options.verbose)
     try:
         with Spool() as spool:
             remote = read_remote(source, spool(), Fetching(referrers=referrers))
             push_remote(remote, target, files, show)
     finally:
-        show.end()
+        show.finish()
     if options.sign_by is not None:
         sign(options.sign_by, target, remote.top.digest)
     if options.as_json:

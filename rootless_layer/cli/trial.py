@@ -18,6 +18,7 @@ from rootless_layer.oci.descriptor import Platform
 from rootless_layer.options.layer import LayerOptions
 from rootless_layer.options.option import of_command
 from rootless_layer.plan.spec import LayerSpec, Script
+from rootless_layer.progress import silent
 from rootless_layer.session.attached import Streams, Terminal
 from rootless_layer.system.temporary import Temporary
 
@@ -54,7 +55,7 @@ def try_image(image: str, entrypoint: tuple[str, ...] | None, given: Mapping[str
         )
         attached: Terminal | Streams = Terminal.open("run", trial=True) if os.isatty(0) and os.isatty(1) else Streams.open()
         stack.enter_context(attached)
-        status = try_command(spec, attached, _tell)
+        status = try_command(spec, attached, silent if options.quiet else _tell)
     if status:
         raise click.exceptions.Exit(status)
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMAS = ("layer", "image", "events", "inspect", "diff")
-"""The forms of which ``rootless-layer schema`` has the schemas."""
 VERSION = 1
 
 

@@ -107,7 +107,7 @@ class Other:
         said |= {"digest": self.digest, "what": self.what}
         return said | ({"artifactType": own.artifact_type, "subject": own.subject} if own is not None else {})
 
-    def lines(self, *, listed: bool = False) -> Iterator[str]:  # noqa: ARG002 - as of an image's report
+    def lines(self) -> Iterator[str]:
         """Give what a person reads."""
         about = {"no image": self.kind, "names": ", ".join(self.names) or "none", "platform": self.listed or "none"}
         about |= {"digest": self.digest or "none", "because": printable(self.what)}

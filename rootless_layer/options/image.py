@@ -146,6 +146,9 @@ class ImageOptions:
         FLAG, default=False, name="json", faces=Face.COMMAND, help="Print what was written: digests, names, platforms."
     )  # fmt: skip
     quiet: bool = option(FLAG, default=False, short="q", faces=Face.COMMAND, help="Say nothing but errors.")
+    verbose: bool = option(
+        FLAG, default=False, short="v", faces=Face.COMMAND, help="Say each step with its seconds; a program hears it, too."
+    )  # fmt: skip
 
     @property
     def step(self) -> tuple[str, str] | None:
@@ -168,7 +171,7 @@ class ImageOptions:
         return () if self.base is None else (self.base,)
 
 
-OUTPUT = ("output", "format", "json", "quiet")
+OUTPUT = ("output", "format", "json", "quiet", "verbose")
 """The options of whatever writes images, by the command's words."""
 
 

@@ -197,6 +197,9 @@ class LayerOptions:
         OneOf(OnFailure), faces=Face.COMMAND, help="Open a shell in the view of a script that fails; it needs a terminal."
     )  # fmt: skip
     quiet: bool = option(FLAG, default=False, short="q", faces=Face.COMMAND, help="Say nothing but errors.")
+    verbose: bool = option(
+        FLAG, default=False, short="v", faces=Face.COMMAND, help="Say each step with its seconds; a program hears it, too."
+    )  # fmt: skip
 
     @property
     def bases(self) -> tuple[str, ...]:

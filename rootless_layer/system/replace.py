@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ASIDE = ".rootless-layer-"
 """How the name begins of a directory beside an output, in which the output is made."""
 
+ARCHIVE = "an archive"
 _HINT = "Name another directory with -o, or remove it."
 _NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV})
 """What file systems say that have no exchange (rename(2)): NFS, some of FUSE; an old kernel; and see :func:`_move`."""
@@ -80,16 +81,18 @@ def _check(found: Path, target: Path, made: Recognised) -> None:
         raise OutputError(message, hint="Name another directory with -o, or move what is yours out of it.")
 
 
-def check_file_replaceable(target: Path) -> None:
-    """Refuse to replace anything but a file; a file goes, whatever it holds, as tar(1) has it. Raises :class:`OutputError`.
+def check_file_replaceable(target: Path, noun: str = ARCHIVE) -> None:
+    """Refuse to replace anything but a file by the output, which messages call ``noun``. Raises :class:`OutputError`.
 
-    What /dev/stdout leads to may have no path (a pipe): so it is asked for before it is resolved.
+    A file goes, whatever it holds, as tar(1) has it. What /dev/stdout leads to may have no path (a pipe): so it is asked
+    for before it is resolved.
     """
     if target.is_dir():
-        message = f"{target}: is a directory, and an archive is a file"
-        raise OutputError(message, hint="Name another file with -o, or write an image layout.")
+        message = f"{target}: is a directory, and {noun} is a file"
+        other = ", or write an image layout" if noun == ARCHIVE else ""
+        raise OutputError(message, hint=f"Name another file with -o{other}.")
     if os.path.lexists(target) and not target.is_file():
-        message = f"{target}: is no file, whose place an archive could take"
+        message = f"{target}: is no file, whose place {noun} could take"
         raise OutputError(message, hint="Name another file with -o, or write to stdout with -o -.")
 
 
@@ -115,14 +118,17 @@ def aside(target: Path, temporary: Temporary, made: Recognised) -> Iterator[Path
 
 
 @contextlib.contextmanager
-def file_aside(target: Path, temporary: Temporary) -> Iterator[WritebackFile]:
-    """Give a file beside the target, which takes its place in the end, or goes; raises as :func:`aside`."""
+def file_aside(target: Path, temporary: Temporary, noun: str = ARCHIVE) -> Iterator[WritebackFile]:
+    """Give a file beside the target, which takes its place in the end, or goes; messages call it ``noun``.
+
+    Raises as :func:`aside`.
+    """
     with writing(target):
         made = Path(temporary.make(str(target.parent), ASIDE)) / "made"
         with WritebackFile(made) as file:
             yield file
             file.sync()
-        check_file_replaceable(target)
+        check_file_replaceable(target, noun)
         with placing(target):
             made.replace(target)
         _keep_name(target)

@@ -53,7 +53,8 @@ def unpack_tar(path: str, spool: str, epoch: int, progress: Report = silent) -> 
     added = Added[Entry]()
     lists: Lists = {}
     with Feed(lambda consume: give_plain(path, consume), path) as feed:
-        for entry in _unpacked(feed.reading, path, spool, epoch, lists):
+        for number, entry in enumerate(_unpacked(feed.reading, path, spool, epoch, lists), 1):
+            progress(Progress("plan", done=feed.passed, entries=number))
             added.add(entry.path, entry if entry.link is None else _linked(entry, added.get(entry.link), path))
         feed.drain()
     if not feed.passed:
@@ -151,10 +152,10 @@ def unpack_layer(give: Give, name: str, spool: str, below: Mapping[bytes, Entry]
     with Feed(give, name) as feed:
 
         def entries() -> Iterator[Entry]:
-            for entry in _unpacked(feed.reading, name, spool, _ANY_TIME, lists):
+            for number, entry in enumerate(_unpacked(feed.reading, name, spool, _ANY_TIME, lists), 1):
                 if (entry.source or entry.path) in lists:
                     with_lists.append(entry.path)
-                progress(Progress("unpack", done=feed.passed))
+                progress(Progress("unpack", done=feed.passed, entries=number))
                 yield entry
 
         changes = _changes(entries(), name, below)
