@@ -128,9 +128,7 @@ class Image:
     @property
     def made_by(self) -> tuple[str, ...]:
         """Give the command that made each layer, the lowest first, as the history says; ``""`` where it does not."""
-        history = self.described.get("history")
-        objects = [row for row in history if isinstance(row, dict)] if isinstance(history, list) else []
-        rows = _fitting(objects, len(self.layers))
+        rows = _fitting(self.described.get("history") or [], len(self.layers))
         return tuple(str(row.get("created_by") or "") for row in rows if not row.get("empty_layer"))
 
     def append(self, *layers: LayerBlob, created: str = EPOCH, created_by: str = "rootless-layer build") -> Image:

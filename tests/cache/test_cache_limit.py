@@ -120,13 +120,16 @@ def test_entries_are_removed_by_their_names(users: list[User]) -> None:
 
 
 def test_a_person_sees_what_the_columns_are(user: User) -> None:
-    """On a terminal the list begins with the names of its columns, and for a program it does not."""
+    """On a terminal the list begins with the names of its columns, with sizes for a person; for a program it does not."""
     cached(user, "--script", user.script("touch file\n"))
     listing = shlex.join(map(str, [*COMMAND, "cache", "ls"]))
     shown = user.run(["script", "-qec", listing, "/dev/null"]).out.splitlines()
     listed = tidy(user, "ls").out.splitlines()
     head = next(line for line in shown if line.startswith("kind"))
-    assert shown[shown.index(head) + 1] == listed[0]
+    row, plain = shown[shown.index(head) + 1].split(), listed[0].split()
+    assert row[2] in {"byte", "bytes", "KiB"}
+    assert [row[0], *row[3:]] == [plain[0], *plain[2:]]
+    assert plain[1].isdigit()
     assert head.index("name") == listed[0].index("sha256:")
 
 
@@ -212,7 +215,7 @@ def test_unpacked_bases_keep_within_the_limit(user: User, accounts: Path) -> Non
         assert user.build(*words, output=f"upon-{base}").status == 0
     (kept,) = json.loads(tidy(user, "ls", "--json").out)
     assert kept["digest"] == json.loads((user.home / "two/layer.json").read_bytes())["diffId"]
-    assert_said(tidy(user, "ls"), 0, "the limit is 21474836480 bytes")
+    assert_said(tidy(user, "ls"), 0, "the limit is 20.0 GiB")
     text = "[layer.three]\nbase = 'one'\nrun = 'true'\nview = 'directory'\n"
     (user.home / "make.toml").write_text(text)
     assert user.run([*COMMAND, "make", "make.toml"], env={"ROOTLESS_LAYER_CACHE_SIZE": "1"}).status == 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.schemas import fits
 from helpers.users import COMMAND, User
 
 from rootless_layer.check import permit
@@ -19,7 +19,7 @@ def points(user: User, status: int, **env: str) -> dict[str, Any]:
     """Ask, and give the points by name; each that this machine has not wholly has a cost and a remedy."""
     result = user.run([*COMMAND, "doctor", "--json"], env=env)
     assert result.status == status, result.err
-    said = json.loads(result.out)
+    said = fits(user, "doctor", result)
     assert said["complete"] == (status == 0)
     assert all(point["cost"] and point["remedy"] for point in said["points"] if point["state"] != "has"), result.out
     assert user.leftovers() == []

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from typing import Any
+from pathlib import Path
 
-import jsonschema
 import pytest
+from helpers.command import VERBS
 from helpers.image_commands import skopeo
 from helpers.registries import docker_registry, run
 from helpers.roots import busybox_root
+from helpers.schemas import fits
 from helpers.users import COMMAND, Result, User, good
+
+from rootless_layer.cli.schema import FORMS
 
 SCRIPT = """
 mkdir /srv/a && echo x > /srv/a/file && ln /srv/a/file /srv/a/link && ln -s file /srv/a/symbolic
@@ -33,29 +35,49 @@ output = "{home}/never.tar"
 """
 
 
-@functools.cache
-def schema(user: User, form: str) -> dict[str, Any]:
-    """Give a schema, which is one."""
-    document: dict[str, Any] = json.loads(good(user.run([*COMMAND, "schema", form])).out)
-    jsonschema.Draft202012Validator.check_schema(document)
-    return document
+def test_every_verb_with_json_has_a_form() -> None:
+    """What a verb prints with --json has a published schema, which has the verb's name or is that of a verb which prints the same."""
+    others = {
+        "build": "layer", "merge": "image", "pull": "image", "push": "image", "make": "events", "cache-rm": "cache-gc",
+    }  # fmt: skip
+    verbs = {"-".join(words) for words, verb in VERBS.items() if any("--json" in each.opts for each in verb.params)}
+    assert {others.get(verb, verb) for verb in verbs} - set(FORMS) <= {"copy", "serve"}
+    assert set(FORMS) - {"error"} <= {others.get(verb, verb) for verb in verbs}
 
 
-def closed(part: Any) -> Any:
-    """Give a schema that takes no property which it does not name: what is printed is in the schema, all of it."""
-    if isinstance(part, list):
-        return [closed(each) for each in part]
-    if not isinstance(part, dict):
-        return part
-    more = {"additionalProperties": False} if "required" in part and "additionalProperties" not in part else {}
-    return {name: closed(each) for name, each in part.items()} | more
+def test_what_is_kept_in_the_cache(user: User) -> None:
+    """Layers, bases and mounted caches that are listed, compared, verified and removed."""
+    root, home = busybox_root(), user.home
+    environment = {"ROOTLESS_LAYER_CACHE": str(home / "cache")}
+
+    def tidy(*words: str) -> Result:
+        return good(user.run([*COMMAND, "cache", *words, "--json"], env=environment))
+
+    mounted = ["--mount", "type=cache,id=mine,target=/var/mine"]
+    good(user.build("--rootfs", root, "--cache", output="lower", env=environment))
+    good(user.build("--base", "lower", "--cache", *mounted, "--", "sh", "-c", "echo > /a", output="upper", env=environment))
+    kept = {one["kind"]: one for one in fits(user, "cache-ls", tidy("ls"))}
+    assert set(kept) == {"layer", "snapshot", "mount"}
+    layers = [one["digest"] for one in fits(user, "cache-ls", tidy("ls")) if one["kind"] == "layer"]
+    assert fits(user, "cache-explain", tidy("explain", *layers))
+    assert fits(user, "cache-verify", tidy("verify"))["right"]
+    (Path(kept["layer"]["path"]) / "layer.mtree").write_text("wrong\n")
+    damaged = user.run([*COMMAND, "cache", "verify", "--json"], env=environment)
+    assert (damaged.status, len(fits(user, "cache-verify", damaged)["dropped"])) == (65, 1)
+    assert fits(user, "cache-gc", tidy("rm", "mine"))["removed"]
+    assert fits(user, "cache-gc", tidy("gc", "--keep", "0"))["removed"]
 
 
-def fits(user: User, form: str, result: Result) -> Any:
-    """Check JSON that a command has printed, and give it."""
-    said = json.loads(result.out)
-    jsonschema.Draft202012Validator(closed(schema(user, form))).validate(said)
-    return said
+def test_findings_and_errors(user: User) -> None:
+    """What validate finds, and an error of any verb."""
+    good(user.build("--rootfs", busybox_root(), "--", "sh", "-c", "mkdir -p /srv && ln -s /nowhere /srv/link"))
+    assert fits(user, "validate", good(user.run([*COMMAND, "validate", "layer", "--json"])))[0]["valid"]
+    (user.home / "layer/layer.mtree").write_text("wrong\n")
+    done = user.run([*COMMAND, "validate", "layer", "none", "--json"])
+    assert [one["valid"] for one in fits(user, "validate", done)] == [False, False]
+    for words in (["inspect", "none"], ["build", "--absent"], ["cache", "ls", "--absent"]):
+        failed = user.run([*COMMAND, *words, "--json"])
+        assert fits(user, "error", failed)["error"]["status"] == failed.status
 
 
 def test_layers_and_images(user: User) -> None:
