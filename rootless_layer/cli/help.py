@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from .completed import Word
 from .say import reader_is_gone
 from .statuses import READER_GONE, USAGE, table
+from .variables import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,9 +104,17 @@ class Verb(click.Command):
         _write_end(self, ctx, formatter)
 
 
+def examples(ctx: click.Context) -> tuple[str, ...]:
+    """Give a verb's examples, a command each."""
+    return _EXAMPLES.get(ctx.info_name or "", ())
+
+
 def _write_end(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    examples = _EXAMPLES.get(ctx.info_name or "", ())
-    for title, lines in (("Examples" if len(examples) > 1 else "Example", examples), ("Exit status", table().split("\n"))):
+    shown = examples(ctx)
+    variables = [] if ctx.parent else [f"{name:<34} {meaning}" for name, meaning in VARIABLES.items()]
+    for title, lines in (
+        ("Examples" if len(shown) > 1 else "Example", shown), ("Variables", variables), ("Exit status", table().split("\n")),
+    ):  # fmt: skip
         if lines:
             formatter.write_paragraph()
             formatter.write(f"{title}:\n" + "".join(f"  {line.removeprefix('  ')}\n" for line in lines))

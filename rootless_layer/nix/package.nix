@@ -3,6 +3,7 @@
   lib,
   coreutils,
   fakeroot,
+  installShellFiles,
   pkgs,
   python3,
   runCommand,
@@ -36,6 +37,7 @@ let
       {
         inherit program;
         passAsFile = [ "program" ];
+        nativeBuildInputs = [ installShellFiles ];
         passthru = {
           inherit version;
           tests = import ./checks.nix {
@@ -59,6 +61,13 @@ let
         ln -s ${source} $out/lib/rootless_layer
         sed "s|@home@|$out/lib|" $programPath > $out/bin/rootless-layer
         chmod +x $out/bin/rootless-layer
+
+        PYTHONPATH=$out/lib ${python}/bin/python3 -m rootless_layer.cli.man man
+        installManPage man/*.1
+        for shell in bash zsh fish; do
+          $out/bin/rootless-layer completion $shell > completion
+          installShellCompletion --cmd rootless-layer --$shell completion
+        done
       '';
 in
 package

@@ -63,6 +63,18 @@ let
       ln -s /usr/bin/fakeroot-sysv $out/bin/fakeroot
     '';
 
+    # As much of it as a package with manual pages and a command's completion needs.
+    installShellFiles = pkgs.writeFile "install-shell-files" "nix-support/setup-hook" ''
+      installManPage() { mkdir -p $out/share/man/man1 && cp "$@" $out/share/man/man1/; }
+      installShellCompletion() { # --cmd NAME --SHELL FILE
+        case $3 in
+          --bash) install -Dm644 "$4" $out/share/bash-completion/completions/$2.bash ;;
+          --zsh) install -Dm644 "$4" $out/share/zsh/site-functions/_$2 ;;
+          --fish) install -Dm644 "$4" $out/share/fish/vendor_completions.d/$2.fish ;;
+        esac
+      }
+    '';
+
     stdenv = {
       outPath = "${pkgs.stdenv.setup}";
       buildPlatform = platform;
