@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -61,12 +62,11 @@ def test_a_reader_warns_of_nothing(reader: str, tmp_path: Path) -> None:
     man.write(str(tmp_path))
     options = ["--warnings=w", "-l"] if reader == "man" else ["-T", "lint", "-W", "warning"]
     for page in sorted(tmp_path.iterdir()):
-        environment = {"LC_ALL": "C.UTF-8", "MANWIDTH": "80", "PATH": "/usr/bin:/bin", "TERM": "dumb"}
-        done = subprocess.run(
-            ["/usr/bin/env", reader, *options, page], env=environment, capture_output=True, text=True, check=False
-        )
+        environment = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "TERM": "dumb"}
+        done = subprocess.run([reader, *options, page], env=environment, capture_output=True, text=True, check=False)
         said = done.stdout if reader == "mandoc" else done.stderr
         assert [line for line in said.splitlines() if "missing date" not in line] == []
+        assert "missing date" in said or reader == "man"
         if reader == "man":
             shown = " ".join(done.stdout.split())
             assert "EXIT STATUS" in shown
