@@ -13,7 +13,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command(cls=Strict)
-@click.argument("shell", type=click.Choice(_SHELLS))
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(_SHELLS))
 def completion(shell: str) -> None:
     r"""Print a shell's completion of this command: verbs, options, their values, and files.
 

@@ -87,7 +87,7 @@ def _fail(error: click.ClickException | RootlessLayerError) -> int:
         if is_adrift() and not any("working directory" in problem for problem in problems):
             problems += ("the working directory is gone, from which relative paths lead",)
     else:
-        kind, status, problems = "UsageError", USAGE, (error.format_message(),)
+        kind, status, problems = "UsageError", USAGE, (error.format_message().replace("\n\t", " "),)  # click lists choices so
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "rootless-layer"
         hint = f"`{path} --help` says how it is written."

@@ -17,9 +17,15 @@ from .statuses import READER_GONE, USAGE, table
 from .variables import VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _EXAMPLES = {
+    "rootless-layer": (
+        "rootless-layer doctor",
+        "rootless-layer build --rootfs debian.tar -o layer -- useradd -r redis",
+        "rootless-layer image --layer layer -t redis:1 -o redis.tar",
+        "podman load -i redis.tar",
+    ),
     "build": (
         "rootless-layer build --rootfs debian.tar --script setup.sh -o layer",
         "rootless-layer build --closure graph --copy-to-root ./etc -o layer -- useradd -r redis",
@@ -77,8 +83,9 @@ class Verb(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; an unknown option behind a word that no option takes is one of a command without its mark."""
         given = list(args)
+        ctx.allow_extra_args = True  # they are refused here, in words that say more
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             word = self._word_before(ctx, given, error.option_name)
             if not word:
@@ -86,6 +93,12 @@ class Verb(click.Command):
             advice = f"It stands behind {word}, which no option takes: a command stands behind --, as `-- {word} …`"
             message = f"{error.message} {advice}"
             raise click.UsageError(message, ctx) from error
+        if rest and not ctx.resilient_parsing:
+            message = (
+                f"{rest[0]}: no option takes it, and {ctx.info_name} has no place for it; write the option before it that does"
+            )
+            raise click.UsageError(message, ctx)
+        return rest
 
     def _word_before(self, ctx: click.Context, given: list[str], option: str) -> str:
         """Give the first word before an option that is no option's value, where the verb takes a command; else ``""``."""
@@ -95,6 +108,21 @@ class Verb(click.Command):
                 if isinstance(words, list | tuple) and words:  # click has a mark of its own for none
                     return str(words[0])
         return ""
+
+    def sections(self, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
+        """Give the options as help shows them, by headings: those of the rows of a table, if a whole one is the verb's."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)) is not None:
+                title = getattr(option, "section", "") or ("Other options" if found and "Options" not in found else "Options")
+                found.setdefault(title, []).append(record)
+        return found
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each under its heading."""
+        for title, options in self.sections(ctx).items():
+            with formatter.section(title):
+                formatter.write_dl(options)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write them."""
@@ -156,9 +184,13 @@ class Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what each verb does, as far as its first sentence goes; click would cut that."""
-        verbs = [(name, self.first_sentence(ctx, name)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl(verbs)
+        for title, names in self.grouped(ctx).items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.first_sentence(ctx, name)) for name in names])
+
+    def grouped(self, ctx: click.Context) -> Mapping[str, Sequence[str]]:
+        """Give the verbs' names by headings."""
+        return {"Commands": self.list_commands(ctx)}
 
     def first_sentence(self, ctx: click.Context, name: str) -> str:
         """Give what a verb does, shortly."""
@@ -173,10 +205,17 @@ class Verbs(click.Group):
 class LazyVerbs(Verbs):
     """A group whose verbs are loaded when they are asked for (click, "Lazily Loading Subcommands")."""
 
-    def __init__(self, *args: Any, verbs: Mapping[str, tuple[str, str]], **settings: Any) -> None:  # noqa: ANN401 - click's
-        """Take, by the verbs' names, the module beside this one that has each, and the first sentence of its help."""
-        super().__init__(*args, **settings)
-        self.verbs = verbs
+    def __init__(self, *, verbs: Mapping[str, tuple[str, str]], groups: Mapping[str, Sequence[str]], **settings: Any) -> None:  # noqa: ANN401 - click's
+        """Take, by the verbs' names, the module beside this one that has each, and the first sentence of its help.
+
+        ``groups`` has the names by the headings under which help shows them.
+        """
+        super().__init__(**settings)
+        self.verbs, self.groups = verbs, groups
+
+    def grouped(self, _ctx: click.Context) -> Mapping[str, Sequence[str]]:
+        """Give the verbs' names by headings."""
+        return self.groups
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Give the verbs' names."""

@@ -24,9 +24,9 @@ VERBS = {
     "make": ("make", "Make the layers and images of a file, or of those the targets and what they need."),
     "merge": ("merge", "Put several images with their names into one layout or archive."),
     "nix-archive": ("nix", "Make one archive of images, for `docker load` and `podman load`."),
-    "nix-build": ("nix", "Be the builder of a derivation that is a layer."),
+    "nix-build": ("nix", "Be the builder of a derivation that is a layer: Nix calls it."),
     "nix-export": ("nix", "Write the files that an image's layers come to, as one tar."),
-    "nix-image": ("nix", "Be the builder of a derivation that is a derived image."),
+    "nix-image": ("nix", "Be the builder of a derivation that is a derived image: Nix calls it."),
     "pull": ("transfer", "Pull an image from a registry into a layout or archive."),
     "push": ("transfer", "Push an image to a registry, without what is there already."),
     "report": ("report", "Write a page about an image or a layer: its layers, its files by size, and data that stands twice."),
@@ -37,6 +37,14 @@ VERBS = {
     "validate": ("reports", "Check every claim of an image layout, an archive, a docker-archive, or a layer's directory."),
 }
 """By name, the module of each verb, which has a function of that name, and the first sentence of its help."""
+GROUPS = {
+    "Layers and images": ("build", "image", "make", "merge"),
+    "A look at them": ("inspect", "validate", "diff", "report", "sbom", "run"),
+    "Registries": ("pull", "push", "copy", "serve"),
+    "This machine": ("doctor", "cache", "completion", "schema"),
+    "Nix": ("nix-build", "nix-image", "nix-archive", "nix-export"),
+}
+"""The verbs' names by the headings of help, as one comes to need them."""
 
 _VERBOSE = f"{__name__}.verbose"
 
@@ -62,7 +70,9 @@ def _versions(context: click.Context, _param: click.Parameter, given: bool) -> N
     context.exit()
 
 
-@click.group(cls=LazyVerbs, verbs=VERBS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyVerbs, verbs=VERBS, groups=GROUPS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("-v", "--verbose", is_flag=True, is_eager=True, expose_value=False, callback=_noted, help="With --version.")
 @click.option(
     "--version", is_flag=True, expose_value=False, callback=_versions,

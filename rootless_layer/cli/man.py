@@ -15,7 +15,7 @@ import click
 
 from rootless_layer.version import __version__
 
-from .help import examples
+from .help import Verb, Verbs, examples
 from .main import main
 from .statuses import STATUSES
 from .variables import VARIABLES
@@ -63,15 +63,29 @@ def _page(context: click.Context) -> Iterator[str]:
     for number, paragraph in enumerate((first, *paragraphs, *filter(None, [command.epilog]))):
         yield from [".PP"] if number else []
         yield from _paragraph(paragraph)
-    if isinstance(command, click.Group):
-        yield ".SH COMMANDS"
-        for verb, its in _verbs(context):
-            yield from (".TP", f"{_bold(f'{name}-{verb}')}(1)", _marked(its.get_short_help_str(limit=1000)))
+    if isinstance(command, Verbs):
+        yield from _commands(context, command)
     yield ".SH OPTIONS"
-    for option in command.get_params(context):
-        if isinstance(option, click.Option) and (record := option.get_help_record(context)):
-            yield from (".TP", _marked(record[0]), _marked(record[1]))
+    sections = command.sections(context) if isinstance(command, Verb) else {"": _records(context)}
+    for title, records in sections.items():
+        yield from [f".SS {_text(title)}"] if len(sections) > 1 else []
+        for option, text in records:
+            yield from (".TP", _marked(option), _marked(text))
     yield from _end(context)
+
+
+def _commands(context: click.Context, group: Verbs) -> Iterator[str]:
+    yield ".SH COMMANDS"
+    groups = group.grouped(context)
+    for title, names in groups.items():
+        yield from [f".SS {_text(title)}"] if len(groups) > 1 else []
+        for name in names:
+            yield from (".TP", f"{_bold(f'{_name(context)}-{name}')}(1)", _marked(group.first_sentence(context, name)))
+
+
+def _records(context: click.Context) -> list[tuple[str, str]]:
+    options = (option for option in context.command.get_params(context) if isinstance(option, click.Option))
+    return [record for option in options if (record := option.get_help_record(context))]
 
 
 def _end(context: click.Context) -> Iterator[str]:

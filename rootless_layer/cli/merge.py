@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Strict)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--index", "name", metavar="NAME:TAG", help="They are one image for several platforms, of this name.")
+@click.option("--index", "name", metavar="NAME:TAG", help="Make them one image for several platforms, of this name.")
 @of_table(ImageOptions, "annotation", "sign-by", *OUTPUT)
 @of_registries
 def merge(images: Sequence[str], name: str | None, **given: object) -> None:

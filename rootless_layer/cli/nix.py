@@ -57,7 +57,7 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but error
 @click.option("--rootfs", metavar="DIR|TAR", help="A root filesystem that the build itself has made, to start from.")
 @_quiet
 def nix_build(rootfs: str | None, *, quiet: bool) -> None:
-    """Be the builder of a derivation that is a layer.
+    """Be the builder of a derivation that is a layer: Nix calls it.
 
     What is asked for is read from the derivation's own attributes (structured or not, those
     that begin with `layer`); the layer is put in its output. docs/nix.md lists the attributes.
@@ -84,7 +84,7 @@ def _as_in_build(spec: LayerSpec) -> LayerSpec:
 @click.command("nix-image", cls=Strict)
 @_quiet
 def nix_image(*, quiet: bool) -> None:
-    """Be the builder of a derivation that is a derived image.
+    """Be the builder of a derivation that is a derived image: Nix calls it.
 
     As `nix-build`, by the attributes that begin with `image`. The output says what the image
     is and where its layers are; `image --base` and `nix-archive` make an archive of it.

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class TableOption(click.Option):
     """An option of the command that is a row of a table."""
 
-    def __init__(self, *args: Any, row: Option, **settings: Any) -> None:  # noqa: ANN401 - as click has it
-        """Keep the row."""
+    def __init__(self, *args: Any, row: Option, section: str = "", **settings: Any) -> None:  # noqa: ANN401 - as click has it
+        """Keep the row, and the heading of help, if the verb's help has any."""
         super().__init__(*args, **settings)
-        self.row = row
+        self.row, self.section = row, section
 
 
 class TableArgument(click.Argument):
@@ -40,12 +40,15 @@ class TableArgument(click.Argument):
 
 
 def of_table(table: type, *names: str) -> Callable[[Command], Command]:
-    """Give a command a table's options, or those of them that are named; :func:`.of_command` makes the table again."""
+    """Give a command a table's options, or those of them that are named; :func:`.of_command` makes the table again.
+
+    A whole table is long, so that help has it in sections.
+    """
     wanted = [row for row in rows(table) if Face.COMMAND in row.faces and (not names or row.name in names)]
 
     def add(command: Command) -> Command:
         for row in reversed(wanted):
-            command = _added(row)(command)
+            command = _added(row, "" if names else row.section)(command)
         return command
 
     return add
@@ -64,7 +67,7 @@ def told(table: type) -> Attempt:
     return attempt
 
 
-def _added(row: Option) -> Callable[[Command], Command]:
+def _added(row: Option, section: str) -> Callable[[Command], Command]:
     if row.is_argument:
         return click.argument(row.variable, cls=TableArgument, row=row, nargs=-1, type=click.UNPROCESSED, metavar=row.metavar)
     long = f"--{row.name}" + (f"/--{row.negative}" if row.negative else "")
@@ -84,4 +87,4 @@ def _added(row: Option) -> Callable[[Command], Command]:
         case kind:
             settings["type"] = Value(kind.of_text, kind.name)
     short = [f"-{row.short}"] if row.short else []
-    return click.option(*short, long, row.variable, cls=TableOption, row=row, **settings)
+    return click.option(*short, long, row.variable, cls=TableOption, row=row, section=section, **settings)

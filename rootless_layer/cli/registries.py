@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 import click
 
+from rootless_layer.errors import InputError
 from rootless_layer.registry.access import current_access, set_access
 from rootless_layer.registry.credentials import Credentials
-from rootless_layer.registry.name import RegistryName, is_registry
+from rootless_layer.registry.name import SCHEME, RegistryName, is_registry
 
 from .values import as_written
 
@@ -88,7 +90,11 @@ def bind_credentials(args: Sequence[str]) -> None:
 def reference_of(given: str, argument: str) -> RegistryName:
     """Read the name of an image in a registry; raises :class:`click.UsageError`."""
     if not is_registry(given):
-        message = f"{given}: is no name in a registry: write it as docker://HOST[:PORT]/NAME[:TAG][@DIGEST]"
+        written = "docker://HOST[:PORT]/NAME[:TAG][@DIGEST]"
+        with contextlib.suppress(InputError):
+            RegistryName.parse(SCHEME + given)
+            written = SCHEME + given
+        message = f"{given}: is no name in a registry: write it as {written}"
         raise click.BadParameter(message, param_hint=argument)
     with as_written(argument):
         return RegistryName.parse(given)

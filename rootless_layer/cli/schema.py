@@ -14,8 +14,8 @@ _SUFFIX = ".json"
 FORMS = sorted(file.name.removesuffix(_SUFFIX) for file in _PLACE.iterdir() if file.name.endswith(_SUFFIX))
 
 
-@click.command(cls=Strict)
-@click.argument("form", type=click.Choice(FORMS))
+@click.command(cls=Strict, epilog=f"The forms: {', '.join(FORMS)}.")
+@click.argument("form", metavar="FORM", type=click.Choice(FORMS))
 def schema(form: str) -> None:
     """Print the JSON schema of what a verb prints with --json.
 

@@ -31,7 +31,7 @@ class ImageOptions:
     """
 
     base: str | None = option(
-        TEXT, metavar="IMAGE", reads="image",
+        TEXT, metavar="IMAGE", reads="image", section="What it is made of",
         help="Build upon this: an image layout, an archive or a layer's directory; PATH#NAME for one of several.",
     )  # fmt: skip
     closure: tuple[str, ...] = option(
@@ -80,55 +80,59 @@ class ImageOptions:
         help="Put this layer on top, as `build -o` made it; repeatable.",
     )  # fmt: skip
     tag: tuple[str, ...] = option(
-        TEXTS, default=(), short="t", metavar="NAME:TAG", faces=WRITTEN, each_its_own=True, help="Name the image; repeatable."
+        TEXTS, default=(), short="t", metavar="NAME:TAG", faces=WRITTEN, each_its_own=True, section="What it says of itself",
+        help="Name the image; repeatable."
     )  # fmt: skip
     documents: tuple[Document, ...] = option(
         DOCUMENTS, default=(), name="config", metavar="JSON|FILE", reads="file",
-        help="Properties of the image-spec's config; repeatable.",
+        help="Properties of the image-spec's config, as {\"Healthcheck\": …}; repeatable.",
     )  # fmt: skip
     env: Pairs = option(
-        PAIRS, default={}, metavar="NAME=VALUE", faces=WRITTEN, config="Env", help="Set a variable; repeatable."
+        PAIRS, default={}, metavar="NAME=VALUE", faces=WRITTEN, config="Env", help="A variable of the container; repeatable."
     )  # fmt: skip
     entrypoint: tuple[str, ...] | None = option(
-        WORDS, metavar="JSON|WORD", faces=WRITTEN, config="Entrypoint", help="A JSON list, or the one word of it, without blanks."
+        WORDS, metavar="JSON|WORD", faces=WRITTEN, config="Entrypoint",
+        help="The program that the container runs: a JSON list, or one word without blanks.",
     )  # fmt: skip
     cmd: tuple[str, ...] | None = option(
-        WORDS, metavar="JSON|WORD", faces=WRITTEN, config="Cmd", help="A JSON list, or the one word of it, without blanks."
+        WORDS, metavar="JSON|WORD", faces=WRITTEN, config="Cmd",
+        help="Its arguments, or the program where there is no entrypoint: a JSON list, or one word without blanks.",
     )  # fmt: skip
     user: str | None = option(
-        TEXT, metavar="USER[:GROUP]", faces=WRITTEN, config="User", may_be_empty=True, help="Whom the container runs as."
+        TEXT, metavar="USER[:GROUP]", faces=WRITTEN, config="User", may_be_empty=True, help="The user that the container runs as."
     )  # fmt: skip
     workdir: str | None = option(
-        TEXT, metavar="DIR", faces=WRITTEN, config="WorkingDir", may_be_empty=True, help="Where it runs."
+        TEXT, metavar="DIR", faces=WRITTEN, config="WorkingDir", may_be_empty=True, help="The directory that it starts in."
     )  # fmt: skip
     expose: tuple[str, ...] = option(
         PORTS, default=(), metavar="PORT[-PORT][/PROTOCOL]", faces=WRITTEN, config="ExposedPorts",
         help="A port that it listens on; repeatable.",
     )  # fmt: skip
     volume: tuple[str, ...] = option(
-        TEXTS, default=(), metavar="DIR", faces=WRITTEN, config="Volumes", help="Where data is kept; repeatable."
+        TEXTS, default=(), metavar="DIR", faces=WRITTEN, config="Volumes", help="A directory in which it keeps data; repeatable."
     )  # fmt: skip
     label: Pairs = option(PAIRS, default={}, metavar="NAME=VALUE", faces=WRITTEN, config="Labels", help="A label; repeatable.")
     annotation: Pairs = option(
         VARIABLES, default={}, metavar="KEY=VALUE", help="An annotation of the manifest; repeatable."
     )  # fmt: skip
-    stop_signal: str | None = option(TEXT, metavar="SIGNAL", faces=WRITTEN, config="StopSignal", help="What ends it.")
+    stop_signal: str | None = option(TEXT, metavar="SIGNAL", faces=WRITTEN, config="StopSignal", help="The signal that ends it.")
     author: str = option(
         TEXT, default="", metavar="TEXT", faces=WRITTEN, may_be_empty=True, help="Who is responsible for the image."
     )  # fmt: skip
     created_by: str = option(
         TEXT, default="", metavar="TEXT", faces=WRITTEN, help="What the history says made the image of its layers."
     )  # fmt: skip
-    comment: str = option(TEXT, default="", metavar="TEXT", faces=WRITTEN, help="What the history says of that besides.")
+    comment: str = option(TEXT, default="", metavar="TEXT", faces=WRITTEN, help="A comment beside that, in the history.")
     created: str | None = option(
         TIME, metavar="TIME", shown="SOURCE_DATE_EPOCH, else 1 second after 1970", nix_default="1970-01-01T00:00:01Z",
         help="RFC 3339, seconds since 1970, or `now`.",
     )  # fmt: skip
     platform: Platform | None = option(
-        PLATFORM, metavar="OS/ARCH[/VARIANT]", shown="the base's, else this machine's", faces=WRITTEN, help="What it is for."
+        PLATFORM, metavar="OS/ARCH[/VARIANT]", shown="the base's, else this machine's", faces=WRITTEN,
+        help="The platform that it is for.",
     )  # fmt: skip
     output: str | None = option(
-        TEXT, short="o", metavar="OUT", faces=WRITTEN, required=True, each_its_own=True,
+        TEXT, short="o", metavar="OUT", faces=WRITTEN, required=True, each_its_own=True, section="Output",
         help="Write it there; - is stdout. A layout replaces a layout, an archive any file.",
     )  # fmt: skip
     format: Format | None = option(
@@ -147,7 +151,7 @@ class ImageOptions:
     )  # fmt: skip
     quiet: bool = option(FLAG, default=False, short="q", faces=Face.COMMAND, help="Say nothing but errors.")
     verbose: bool = option(
-        FLAG, default=False, short="v", faces=Face.COMMAND, help="Say each step with its seconds; a program hears it, too."
+        FLAG, default=False, short="v", faces=Face.COMMAND, help="Say each step with its seconds, on a terminal or not."
     )  # fmt: skip
 
     @property

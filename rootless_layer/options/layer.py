@@ -41,7 +41,7 @@ class LayerOptions:
         help="Run this command, after the scripts.",
     )  # fmt: skip
     closure: tuple[str, ...] = option(
-        TEXTS, default=(), metavar="FILE|DIR", reads="file",
+        TEXTS, default=(), metavar="FILE|DIR", reads="file", section="Store paths",
         help="Store paths with their references: an exportReferencesGraph file, JSON of structured attributes or"
         " `nix path-info --json -r`, closureInfo's directory, or a list of store paths.",
     )  # fmt: skip
@@ -56,7 +56,7 @@ class LayerOptions:
         TEXT, default="/", metavar="DIR", faces=WRITTEN, help="Where the store lies, as in `nix --store DIR`."
     )  # fmt: skip
     copy_to_root: tuple[str, ...] = option(
-        TEXTS, default=(), metavar="PATH", attribute="Contents", field="copy_to_root",
+        TEXTS, default=(), metavar="PATH", attribute="Contents", field="copy_to_root", section="Trees and files",
         help="Merge this tree into the root; repeatable."
     )  # fmt: skip
     copies: tuple[Copy, ...] = option(
@@ -78,29 +78,35 @@ class LayerOptions:
         FLAG, default=False, field="follow_dirlinks",
         help="A tree's link to a directory becomes a directory of what is in that one."
     )  # fmt: skip
-    conflict: Conflict = option(OneOf(Conflict), default="error", field="conflict", help="Which of two trees' files counts.")
+    conflict: Conflict = option(
+        OneOf(Conflict), default="error", shown="error", field="conflict",
+        help="Which file counts where two trees have one at the same path.",
+    )  # fmt: skip
     keep_dirlinks: bool = option(
         FLAG, default=False, field="keep_dirlinks", help="A directory goes where another tree has a link to a directory."
     )  # fmt: skip
     base: tuple[str, ...] = option(
-        TEXTS, default=(), metavar="IMAGE", attribute="Bases", reads="image",
+        TEXTS, default=(), metavar="IMAGE", attribute="Bases", reads="image", section="Base and root filesystem",
         help="Build upon this image (PATH#NAME for one of several) or layer's directory; repeatable, lowest first.",
     )  # fmt: skip
     platform: Platform | None = option(
         PLATFORM, metavar="OS/ARCH[/VARIANT]", shown="this machine's", field="platform",
-        help="Which of the base's, and what the scripts' programs are for.",
+        help="Which image of a base that has several, and for which machine the scripts' programs are.",
     )  # fmt: skip
     most_bytes: int = option(
         SIZE, default=MOST_BYTES, metavar="SIZE", shown="16G", faces=WRITTEN,
         help="What a base's layer may unpack to, as 20G.",
     )  # fmt: skip
-    rootfs: str | None = option(TEXT, metavar="DIR|TAR", field="rootfs", help="Start from this root filesystem.")
+    rootfs: str | None = option(
+        TEXT, metavar="DIR|TAR", field="rootfs", help="Start from this root filesystem, all of which is in the layer."
+    )  # fmt: skip
     rootfs_listing: str | None = option(
         TEXT, metavar="MTREE", field="rootfs_listing", reads="file",
         help="Owners, modes and devices of a --rootfs DIR, as an mtree file.",
     )  # fmt: skip
     script: tuple[str | Script, ...] = option(
-        SCRIPTS, default=(), metavar="FILE", attribute="Scripts", reads="file", help="Run this script; repeatable, in order."
+        SCRIPTS, default=(), metavar="FILE", attribute="Scripts", reads="file", section="Scripts",
+        help="Run this script; repeatable, in order. A command behind -- is run last.",
     )  # fmt: skip
     run: str | None = option(
         TEXT, faces=Face.TOML | Face.NIX, attribute="Script", may_be_empty=True,
@@ -140,7 +146,8 @@ class LayerOptions:
     )  # fmt: skip
     timeout: float | None = option(SECONDS, metavar="SECONDS", field="timeout", help="Kill a script that takes longer.")
     allow_sparse: bool = option(
-        FLAG, default=False, field="allow_sparse", help="Write files with more than 1 GiB of holes, every byte of them."
+        FLAG, default=False, field="allow_sparse", section="The layer",
+        help="Write files with more than 1 GiB of holes, every byte of them."
     )  # fmt: skip
     tidy: bool = option(
         FLAG, default=False, field="tidy",
@@ -151,18 +158,20 @@ class LayerOptions:
         help="Make hard links of the closure's files that are one another's bytes once more.",
     )  # fmt: skip
     closure_writable: bool = option(
-        FLAG, default=False, field="closure_writable", help="Give the scripts copies of the store paths, to change."
+        FLAG, default=False, field="closure_writable", section="Scripts",
+        help="Give the scripts copies of the store paths, to change."
     )  # fmt: skip
     stage: Stage = option(
         OneOf(Stage), default="auto", shown="auto",
         help="How store paths get in front of a script; hardlink is for trusted scripts only.",
     )  # fmt: skip
     compression: Compression = option(
-        COMPRESSION, default=Compression(), shown="none", metavar="KIND[:LEVEL]", field="compression",
+        COMPRESSION, default=Compression(), shown="none", metavar="KIND[:LEVEL]", field="compression", section="The layer",
         help="none, gzip (0 to 3) or zstd (1 to 19).",
     )  # fmt: skip
     blob: Blob = option(
-        OneOf(Blob), default="stored", shown="stored", nix_default="derived", help="Write the blob, or only what makes it again."
+        OneOf(Blob), default="stored", shown="stored", nix_default="derived",
+        help="Write the blob, or only what makes it again of the files: these have to stay where they are.",
     )  # fmt: skip
     source_date_epoch: int | None = option(
         EPOCH, metavar="SECONDS", shown="the variable, else 1", attribute="Epoch", nix_default=1, field="source_date_epoch",
@@ -178,7 +187,7 @@ class LayerOptions:
         TEXT, default="", metavar="TEXT", faces=WRITTEN, field="comment", help="What the history says of the layer besides."
     )  # fmt: skip
     cache: bool = option(
-        FLAG, default=False, negative="no-cache", shown="no-cache", faces=Face.COMMAND,
+        FLAG, default=False, negative="no-cache", shown="no-cache", faces=Face.COMMAND, section="Output",
         help="Take the layer from the cache where nothing changed, else keep it there.",
     )  # fmt: skip
     cache_size: str | None = option(
@@ -191,14 +200,14 @@ class LayerOptions:
     )  # fmt: skip
     as_json: bool = option(FLAG, default=False, name="json", faces=Face.COMMAND, help="Print layer.json.")
     as_list: bool = option(
-        FLAG, default=False, name="list", faces=Face.COMMAND, help="Print the layer's listing, with owners."
+        FLAG, default=False, name="list", faces=Face.COMMAND, help="Print the layer's paths, with owners and modes."
     )  # fmt: skip
     on_failure: OnFailure | None = option(
         OneOf(OnFailure), faces=Face.COMMAND, help="Open a shell in the view of a script that fails; it needs a terminal."
     )  # fmt: skip
     quiet: bool = option(FLAG, default=False, short="q", faces=Face.COMMAND, help="Say nothing but errors.")
     verbose: bool = option(
-        FLAG, default=False, short="v", faces=Face.COMMAND, help="Say each step with its seconds; a program hears it, too."
+        FLAG, default=False, short="v", faces=Face.COMMAND, help="Say each step with its seconds, on a terminal or not."
     )  # fmt: skip
 
     @property

@@ -45,7 +45,8 @@ class Option:
     derivation's. ``shown`` is the default as help tells it, where it does. ``field`` is that of :class:`LayerSpec` which
     it sets, ``config`` the property of an image's config. What it names is read as a whole, where ``reads`` says so: an
     output may not lie there. ``with_closure`` is set where it goes with an image's ``closure`` and nothing else,
-    ``each_its_own`` where no two of a kind may share it.
+    ``each_its_own`` where no two of a kind may share it. ``section`` is the heading of help that it is under: what has none
+    is under that of the row before.
     """
 
     kind: Kind[Any]
@@ -69,6 +70,7 @@ class Option:
     is_argument: bool = False
     with_closure: bool = False
     each_its_own: bool = False
+    section: str = ""
 
 
 def option(kind: Kind[Any], **row: Any) -> Any:  # noqa: ANN401 - a field, of whatever type its class says
@@ -84,7 +86,12 @@ def rows(table: type) -> tuple[Option, ...]:
 
 @functools.cache
 def _rows(table: type) -> tuple[Option, ...]:
-    return tuple(_whole(field) for field in attrs.fields(table) if _ROW in field.metadata)
+    found: list[Option] = []
+    for field in attrs.fields(table):
+        if _ROW in field.metadata:
+            row = _whole(field)
+            found.append(row if row.section or not found else attrs.evolve(row, section=found[-1].section))
+    return tuple(found)
 
 
 def _whole(field: attrs.Attribute[Any]) -> Option:

@@ -73,7 +73,7 @@ def _not_started(script: Script, end: NotStarted, variables: Environment) -> tup
         case "too long":
             return f"its arguments and its environment are too long for Linux: {about}", "Give what is long in a file."
     named = "" if about == script.name else f"{about}: "
-    hint = "Give its absolute path, --env PATH=DIRECTORIES, or the package that has it with --copy-to-root."
+    hint = "Give its absolute path, --env PATH=DIRECTORIES, or what has it: a package with --copy-to-root, an image with --base."
     if any(map(str.isspace, about)):
         hint = "A command is given word by word; a line for the shell is one word of it: -- sh -c 'LINE'."
     return f"{named}not found in the view of the script ({variables.searched})", hint

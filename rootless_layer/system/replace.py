@@ -89,8 +89,9 @@ def check_file_replaceable(target: Path, noun: str = ARCHIVE) -> None:
     """
     if target.is_dir():
         message = f"{target}: is a directory, and {noun} is a file"
-        other = ", or write an image layout" if noun == ARCHIVE else ""
-        raise OutputError(message, hint=f"Name another file with -o{other}.")
+        if noun == ARCHIVE:
+            raise OutputError(message, hint="Name another file with -o, or write an image layout.")
+        raise OutputError(message, hint="Name another file with -o.")
     if os.path.lexists(target) and not target.is_file():
         message = f"{target}: is no file, whose place {noun} could take"
         raise OutputError(message, hint="Name another file with -o, or write to stdout with -o -.")
@@ -148,8 +149,11 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        busy = error.errno == errno.EBUSY
-        hint = "Is it a mount point? Name a directory in it with -o." if busy else "Name another place with -o."
+        hint = "Name another place with -o."
+        if error.errno == errno.EBUSY:
+            hint = "Is it a mount point? Name a directory in it with -o."
+        elif error.errno == errno.ENOENT and not target.parent.exists():
+            hint = "Its directory does not exist: make it first, or name another place with -o."
         told = unwritable(error, str(target), hint=hint)
         raise type(told)(*told.problems, hint=f"Nothing was kept. {told.hint}") from error
 
