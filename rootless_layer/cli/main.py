@@ -32,7 +32,7 @@ VERBS = {
     "report": ("report", "Write a page about an image or a layer: its layers, its files by size, and data that stands twice."),
     "run": ("run", "Run a command in an image, or in a layer's directory, and keep nothing of what it changes."),
     "sbom": ("sbom", "Write a bill of materials: the packages and store paths of an image or a layer."),
-    "schema": ("schema", "Print the JSON schema of what the command prints with --json."),
+    "schema": ("schema", "Print the JSON schema of what a verb prints with --json."),
     "serve": ("serve", "Serve images as a registry that can only be read, until the command or its caller ends."),
     "validate": ("reports", "Check every claim of an image layout, an archive, a docker-archive, or a layer's directory."),
 }

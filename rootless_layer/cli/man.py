@@ -32,14 +32,14 @@ _BOLD, _PLAIN = "\x02", "\x03"
 
 def pages() -> Iterator[tuple[str, str]]:
     """Give each page: the name of its file, and its text."""
-    return _pages(click.Context(main, info_name=_PROGRAM))
+    return _pages(click.Context(main, info_name=_PROGRAM, **main.context_settings))
 
 
 def _pages(context: click.Context) -> Iterator[tuple[str, str]]:
     yield f"{_name(context)}.1", "".join(f"{line}\n" for line in _page(context))
     if isinstance(context.command, click.Group):
         for name, verb in _verbs(context):
-            yield from _pages(click.Context(verb, info_name=name, parent=context))
+            yield from _pages(click.Context(verb, info_name=name, parent=context, **verb.context_settings))
 
 
 def _verbs(context: click.Context) -> list[tuple[str, click.Command]]:

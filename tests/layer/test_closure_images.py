@@ -144,7 +144,10 @@ def test_a_source_that_changes_while_it_streams(users: list[User]) -> None:
 
 @pytest.mark.parametrize("words", [[], ["--cache"], ["-f", "archive"], ["-f", "docker-archive"], ["-q"]])
 def test_a_terminal_shows_how_far_it_is(users: list[User], store: Store, words: list[str]) -> None:
-    """On a terminal one line says how much of the layers is made, then of the image written, and goes; quietly there is none."""
+    """On a terminal one line says how much of the layers is made, then of the image written, and goes; the last line stays.
+
+    Quietly there is none.
+    """
     user = users[-1]
     master, slave = pty.openpty()
     command = [*COMMAND, "image", *store.options, "--max-layers", "3", *words, "-o", user.home / "image"]
@@ -161,6 +164,8 @@ def test_a_terminal_shows_how_far_it_is(users: list[User], store: Store, words: 
         assert (said, printed) == (b"", b"")
         return
     lines = said.decode().split("\r\x1b[K")
+    last = lines.pop()
+    assert re.fullmatch(r"rootless-layer: \S+/image: [0-9.]+ MiB, 3 layers; next: podman (pull|load) .*/image\r\n", last)
     assert (lines[0], lines[-1]) == ("", "")
     stages = [line.split()[0].rstrip("…") for line in lines[1:-1]]
     assert [name for number, name in enumerate(stages) if stages[:number][-1:] != [name]] == ["layers", "write"]
