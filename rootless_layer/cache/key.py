@@ -231,7 +231,7 @@ def _rootfs(spec: LayerSpec, progress: Report, listed: Listed, *, derived: bool)
     path = os.path.realpath(spec.rootfs)
     listing = _file(os.fsencode(spec.rootfs_listing)) if spec.rootfs_listing else None
     if os.path.isdir(path):
-        entries = read_directory(spec.rootfs, spec)
+        entries = read_directory(spec.rootfs, spec, progress=progress)
         if not spec.allow_sparse:
             check_holes(entries)
         return ["tree", _digest(entries, progress, listed), listing, *([path] if derived else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -37,13 +38,18 @@ def of_layer(layer: Layer, output: str, below: Sequence[str]) -> str:
     return f"{output}: {size}{plain}, {counted(layer.entries, 'entry')}; next: {following}"
 
 
-def of_images(images: Sequence[Image], output: str, kind: Format) -> str:
-    """Tell of images that were written to ``output``, a path or a name in a registry: the next step is to load or pull them."""
+def of_images(images: Sequence[Image], output: str, kind: Format, told: str = "") -> str:
+    """Tell of images that were written to ``output``, a path or a name in a registry: the next step is to load or pull them.
+
+    ``told`` is the path as it is told, where that is another one.
+    """
     layers = {layer.descriptor.digest: layer.descriptor.size for image in images for layer in image.layers}
     whole = not is_registry(output) and kind != "layout"
-    size = os.path.getsize(output) if whole else sum(layers.values())
+    size = sum(layers.values())
+    with contextlib.suppress(OSError):  # somebody was quick to take it away
+        size = os.path.getsize(output) if whole else size
     several = f"{counted(len(images), 'image')}, " if len(images) > 1 else ""
-    return f"{output}: {several}{sized(size)}, {counted(len(layers), 'layer')}; next: {_next(output, kind)}"
+    return f"{told or output}: {several}{sized(size)}, {counted(len(layers), 'layer')}; next: {_next(told or output, kind)}"
 
 
 def _next(output: str, kind: Format) -> str:

@@ -108,8 +108,9 @@ def _tell_written(node: Node, made: Made, begun: str, wanted: Wanted) -> None:
     options, image = node.options, made.image
     if image is None or not isinstance(options, ImageOptions) or not options.output:
         return
-    output = options.output if is_registry(options.output) else os.path.relpath(options.output, begun)
-    say_made(of_images([image], output, format_of(options)), quiet=wanted.quiet, verbose=wanted.verbose)
+    output = options.output
+    told = output if is_registry(output) else os.path.relpath(output, begun)
+    say_made(of_images([image], output, format_of(options), told), quiet=wanted.quiet, verbose=wanted.verbose)
 
 
 def _refreshed(graph: Graph, nodes: Sequence[Node], wanted: Wanted) -> list[str]:

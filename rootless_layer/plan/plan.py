@@ -82,6 +82,8 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silen
     merge = _Merge(spec)
     for entry in rootfs:
         merge.add(entry, merge.rootfs)
+    if len(merge):
+        progress(Progress("plan", entries=len(merge)))
     if spec.closure is not None:
         spec.closure.check()
     own = tuple(location for location in store_locations(spec.closure) if location.path not in merge.base)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer.errors import InputError, SourceError
+from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.machine import unreadable
 from rootless_layer.tree.walk import entry_of, walk, xattrs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from rootless_layer.progress import Report
     from rootless_layer.tar.listing import Listed
     from rootless_layer.tree.tree import Entry
 
@@ -42,7 +42,7 @@ def read_rootfs(spec: LayerSpec, spool: str, progress: Report) -> list[Entry]:
         from rootless_layer.tar.listing import read_listing  # noqa: PLC0415 - needed by few
 
         owners = read_listing(spec.rootfs_listing) if spec.rootfs_listing else None
-        return read_directory(spec.rootfs, spec, owners)
+        return read_directory(spec.rootfs, spec, owners, progress)
     from rootless_layer.tar.unpack import unpack_tar  # noqa: PLC0415 - as above
 
     entries = unpack_tar(spec.rootfs, spool, spec.source_date_epoch, progress)
@@ -77,7 +77,9 @@ def check_no_image(rootfs: str, names: Iterable[bytes]) -> None:
         raise InputError(message, hint="Build upon it with --base (`base` in a file of make).")
 
 
-def read_directory(top: str, spec: LayerSpec, owners: Mapping[bytes, Listed] | None = None) -> list[Entry]:
+def read_directory(
+    top: str, spec: LayerSpec, owners: Mapping[bytes, Listed] | None = None, progress: Report = silent
+) -> list[Entry]:
     """Read a directory as a root filesystem, hard links and extended attributes kept.
 
     Real root sees the owners on disk; for anybody else they are whoever unpacked it, so
@@ -104,6 +106,7 @@ def read_directory(top: str, spec: LayerSpec, owners: Mapping[bytes, Listed] | N
             first.setdefault(inode, path)
         listed = (owners or {}).get(path)
         entries.append(entry if listed is None else listed.over(entry))
+        progress(Progress("plan", entries=len(entries)))
     if not entries or not entries[0].is_dir:
         message = f"{top}: a root filesystem is a directory or a tar archive"
         raise InputError(message)

@@ -165,7 +165,7 @@ def test_a_terminal_shows_how_far_it_is(users: list[User], store: Store, words: 
         return
     lines = said.decode().split("\r\x1b[K")
     last = lines.pop()
-    assert re.fullmatch(r"rootless-layer: \S+/image: [0-9.]+ MiB, 3 layers; next: podman (pull|load) .*/image\r\n", last)
+    assert re.fullmatch(r"rootless-layer: \S+/image: [0-9.]+ MiB, 3 layers; next: (podman|docker) (pull|load) .*/image\r\n", last)
     assert (lines[0], lines[-1]) == ("", "")
     stages = [line.split()[0].rstrip("…") for line in lines[1:-1]]
     assert [name for number, name in enumerate(stages) if stages[:number][-1:] != [name]] == ["layers", "write"]

@@ -20,6 +20,7 @@ from rootless_layer.layer.soundness import Soundness
 from rootless_layer.oci.findings import Finder
 from rootless_layer.plan.rootfs import read_directory
 from rootless_layer.plan.spec import LayerSpec
+from rootless_layer.progress import Progress
 from rootless_layer.tar.listing import read_listing
 from rootless_layer.tar.unpack import unpack_layer, unpack_tar
 from rootless_layer.tree.mtree import read
@@ -182,6 +183,14 @@ def test_a_link_to_nothing(tmp_path: Path, reader: Reader, kind: bytes, magic: b
     (tmp_path / "x.tar").write_bytes(member((TYPE, kind), (MAGIC, magic), data=b"", pax=pax))
     with pytest.raises(InputError, match="/x: it is a link to nothing"):
         reader(tmp_path / "x.tar")
+
+
+def test_members_are_counted(tmp_path: Path) -> None:
+    """Whoever waits for a root filesystem sees how many members were read."""
+    (tmp_path / "x.tar").write_bytes(member()[:-1024] + member())
+    told: list[Progress] = []
+    unpack_tar(str(tmp_path / "x.tar"), str(tmp_path / "spool"), 1, told.append)
+    assert [step.entries for step in told] == [1, 2, 3, 4]
 
 
 @READERS
