@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import defaultdict
+from itertools import product
 from typing import TYPE_CHECKING
 
 import attrs
@@ -37,6 +37,8 @@ _MOST_BYTES = 512 << 20
 _RELEASES = (b"etc/os-release", b"usr/lib/os-release")
 _VERSION = re.compile(r"(.+?)-([0-9].*)", re.DOTALL)
 _NO_CLOSURE = Closure()
+_ANY = "*"
+"""The architecture of a package that stands for those of all."""
 
 
 def take_stock(image: Image, name: str = "", closure: Closure = _NO_CLOSURE) -> Bill:
@@ -185,18 +187,33 @@ def _known(package: Package, closure: Closure) -> Package:
 
 
 def _dependencies(packages: Sequence[Package], closure: Closure) -> Mapping[int, tuple[int, ...]]:
-    """Say which packages each depends on, by their numbers: of alternatives, those that are there."""
-    providers: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-    for number, package in enumerate(packages):
-        for name in (package.path or package.name, *package.provides):
-            providers[package.kind, name].add(number)
+    """Say which packages each depends on, by their numbers: of alternatives, those that are there.
+
+    A name leads to one package, however many have it, so that a bill grows with what the packages say and no faster: to the
+    package itself, else to one that is called so, of its own architecture where there is one.
+    """
+    providers: dict[tuple[str, str, str], int] = {}
+    for names_of in (_own_names, _further_names):
+        for number, package in enumerate(packages):
+            for name, architecture in product(names_of(package), (package.architecture, _ANY)):
+                providers.setdefault((package.kind, name, architecture), number)
     found: dict[int, tuple[int, ...]] = {}
     for number, package in enumerate(packages):
         if package.kind == "nix":
             references = closure.references.get(StorePath(package.path), frozenset())
-            wanted: Iterable[tuple[str, ...]] = [(other.path,) for other in references]
+            wanted: Iterable[str] = [other.path for other in references]
         else:
-            wanted = package.needs
-        those = {other for names in wanted for name in names for other in providers.get((package.kind, name), ())}
+            own = {*_own_names(package), *_further_names(package)}
+            wanted = [name for names in package.needs if own.isdisjoint(names) for name in names]
+        keys = (((package.kind, name, architecture) for architecture in (package.architecture, _ANY)) for name in wanted)
+        those = {next((providers[key] for key in each if key in providers), number) for each in keys}
         found[number] = tuple(sorted(those - {number}))
     return found
+
+
+def _own_names(package: Package) -> tuple[str, ...]:
+    return (package.path or package.name,)
+
+
+def _further_names(package: Package) -> tuple[str, ...]:
+    return package.provides

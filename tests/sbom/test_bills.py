@@ -147,6 +147,16 @@ def test_packages_of_dpkg_come_with_the_layers_that_bring_them(user: User) -> No
     assert spdx["packages"][0]["versionInfo"] == cyclonedx["metadata"]["component"]["version"]
 
 
+def test_a_name_of_many_packages_leads_to_one(user: User) -> None:
+    """Of packages that all provide a name whoever needs it depends on one: itself, else one of its own architecture."""
+    stanza = "Package: {}\nStatus: install ok installed\nArchitecture: {}\nVersion: 1\nProvides: {}\nDepends: {}\n\n"
+    providers = [stanza.format(f"a{number}", "amd64", "thing", "thing") for number in range(20)]
+    needing = [stanza.format(f"b{number}", "i386" if number else "amd64", "nothing", "thing | other") for number in range(20)]
+    status = "".join([*providers, stanza.format("c", "i386", "thing", "thing, b1"), *needing])
+    spdx, _ = bill(user, layout_of(user.home / "image", CONFIG, [tar_of(**{"var/lib/dpkg/status": status.encode()})]))
+    assert needs(spdx) == {("b0", "a0"), ("c", "b1"), *((f"b{number}", "c") for number in range(1, 20))}
+
+
 def test_packages_that_are_gone_are_not_told(user: User) -> None:
     """What counts is the tree that the layers come to: a database that is replaced or removed has none of its packages."""
     layers = [
