@@ -13,6 +13,7 @@ from .progress import Shower
 from .registries import of_registries
 from .say import give, give_json, say
 from .values import as_written
+from .versioned import versioned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +50,8 @@ def serve(images: Sequence[str], *, listen: str, as_json: bool, quiet: bool) -> 
         server.meanwhile = _ending_with(os.getppid())
         served = [(f"docker://{server.host}/{name}", digest) for name, digest in offer.images()]
         if as_json:
-            give_json({"address": server.host, "images": [{"name": name, "digest": digest} for name, digest in served]})
+            images_served = [{"name": name, "digest": digest} for name, digest in served]
+            give_json(versioned({"address": server.host, "images": images_served}))
         else:
             give(name for name, _ in served)
         server.serve_forever(0.25)

@@ -32,12 +32,13 @@ class Answer:
 
 @attrs.frozen
 class Serving:
-    """A registry of ``serve``: its host and port, the digests of its images by their names, and its process."""
+    """A registry of ``serve``: its host and port, the digests of its images by their names, its process, and what it printed."""
 
     host: str
     images: Mapping[str, str]
     process: subprocess.Popen[bytes]
     said: Path
+    printed: str
 
     def name(self, text: str) -> str:
         """Give the whole name of an image in it."""
@@ -76,7 +77,9 @@ def serving(user: User, *words: str | Path, **more: Any) -> Iterator[Serving]:
                 break
         assert told, said.read_text()
         document = json.loads(told)
-        yield Serving(document["address"], {one["name"]: one["digest"] for one in document["images"]}, process, said)
+        yield Serving(
+            document["address"], {one["name"]: one["digest"] for one in document["images"]}, process, said, told.decode()
+        )
     finally:
         process.terminate()
         process.wait(HANG)
