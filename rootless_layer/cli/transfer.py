@@ -10,7 +10,7 @@ import click
 from rootless_layer.errors import InputError
 from rootless_layer.image.bring import Fetching
 from rootless_layer.image.choose import choose
-from rootless_layer.image.index import OfIndex
+from rootless_layer.image.index import OfIndex, is_index
 from rootless_layer.image.index import referrers as attached_to
 from rootless_layer.image.read import read_all
 from rootless_layer.image.referrers import read_attachment
@@ -30,6 +30,7 @@ from .progress import Shower
 from .registries import of_registries, reference_of
 from .say import give, give_json
 from .values import as_written
+from .versioned import versioned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +77,9 @@ def pull(reference: str, *, all_platforms: bool, referrers: bool, **given: objec
             images = [attrs.evolve(there, image=image, names=names, of_index=OfIndex())]
         else:
             images = [attrs.evolve(stored, names=names) for stored in _images(found, reference)]
-        _tell_left_out(found, images, show)
-        write(images, options, show, several_platforms=len(images) > 1)
+        several = len(images) > 1 or (all_platforms and options.format != "docker-archive" and is_index(images))
+        _tell_left_out(found, images, show, several_platforms=several)
+        write(images, options, show, several_platforms=several)
 
 
 @click.command(cls=Strict)
@@ -105,8 +107,9 @@ def push(image: str, reference: str, *, attach: Sequence[str], **given: object) 
         there = read_all(where, spool).named(name)
         found = _images(there, image)
         found[0] = attrs.evolve(found[0], attached=(*found[0].attached, *files))
-        _tell_left_out(there, found, show)
-        write(found, options, show, several_platforms=len(found) > 1)
+        several = is_index(found, pushed=True)
+        _tell_left_out(there, found, show, several_platforms=several)
+        write(found, options, show, several_platforms=several)
 
 
 @click.command(cls=Strict)
@@ -139,7 +142,7 @@ def copy(source: str, target: str, *, referrers: bool, attach: Sequence[str], **
     if options.sign_by is not None:
         sign(options.sign_by, target, remote.top.digest)
     if options.as_json:
-        give_json([{"manifestDigest": remote.top.digest, "names": [target]}])
+        give_json([versioned({"manifestDigest": remote.top.digest, "names": [target]})])
     elif not options.quiet:
         give([remote.top.digest])
 
@@ -150,9 +153,9 @@ def _attachments(given: Sequence[str]) -> tuple[Attachment, ...]:
         return tuple(map(read_attachment, given))
 
 
-def _tell_left_out(found: Found, images: list[NamedImage], show: Shower) -> None:
+def _tell_left_out(found: Found, images: list[NamedImage], show: Shower, *, several_platforms: bool) -> None:
     """Say of what is attached that it is left out, where the images are others as they are written."""
-    kept = {each.digest for each in attached_to(images, several_platforms=len(images) > 1)}
+    kept = {each.digest for each in attached_to(images, several_platforms=several_platforms)}
     for other in found.others:
         if other.referrer is not None and other.digest not in kept:
             show(Progress("check", note=f"{other.digest} is left out: it is attached to {other.referrer.subject}"))
@@ -160,7 +163,7 @@ def _tell_left_out(found: Found, images: list[NamedImage], show: Shower) -> None
 
 def _images(found: Found, where: str) -> list[NamedImage]:
     """Give each image once, as engines take it; raises :class:`InputError` where there is none."""
-    different = {stored.image.content: stored for stored in found.whole().images}
+    different = {stored.image.identity: stored for stored in found.whole().images}
     if not different:
         message = f"{where}: holds no image"
         raise InputError(message, hint="`rootless-layer inspect` says what there is.")

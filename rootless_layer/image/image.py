@@ -259,6 +259,11 @@ class Image:
         """Give what two images have in common that differ in their manifests only."""
         return sha256(self._made({}))
 
+    @property
+    def identity(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Give what tells the image from others of one name: its content, and its annotations."""
+        return self.content, tuple(self.annotations.items())
+
     def _made(self, annotations: Mapping[str, str]) -> bytes:
         return canonical(
             {

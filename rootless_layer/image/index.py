@@ -12,10 +12,12 @@ from rootless_layer.oci.documents import INDEXES
 from rootless_layer.oci.reference import FULL_NAME, REF_NAME, full_name, is_reference
 from rootless_layer.registry.manifest import Manifest
 
+from .referrers import read_listed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rootless_layer.layer.blob import LayerBlob
+    from rootless_layer.layer.blob import LayerBlob, Piece
 
     from .read import NamedImage
     from .referrers import Referrer
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen(slots=True)
 class OfIndex:
-    """What an index says of itself: its annotations, and, where it is stored, its digest and the document."""
+    """What an index says of itself: its annotations, and, where it is stored, its digest and the document.
+
+    ``find`` finds what it lists, and the blobs of that, by their digests.
+    """
 
     annotations: Mapping[str, str] = attrs.field(factory=dict)
     digest: str = ""
     kept: Manifest | None = attrs.field(default=None, repr=False)
+    find: Callable[[str], Piece | None] = attrs.field(default=lambda _digest: None, eq=False, repr=False)
 
 
 NO_INDEX = OfIndex()
@@ -54,26 +60,51 @@ def index(images: Sequence[NamedImage], *, several_platforms: bool) -> tuple[byt
     if several_platforms:
         inner = inner_index(images)
         row = _described(inner).to_json()
-        return _index([*_named(row, images[0].names), *attached]), [inner.data, *documents]
+        beside = (document for each in listed_beside(images) for document in each.documents())
+        return _index([*_named(row, images[0].names), *attached]), [inner.data, *beside, *documents]
     named = [each for row, stored in zip(rows, images, strict=True) for each in _named(row, stored.names)]
     return _index([*named, *attached]), documents
 
 
+def is_index(images: Sequence[NamedImage], *, pushed: bool = False) -> bool:
+    """Say whether images are one for several platforms: several are, and one is that an index lists alone, as it is stored."""
+    return len(images) > 1 or _kept(images, pushed=pushed) is not None
+
+
 def inner_index(images: Sequence[NamedImage], *, pushed: bool = False) -> Manifest:
-    """Give the index that is one image for several platforms: the one by which it is stored, where that lists them alone.
+    """Give the index that is one image for several platforms: the one by which it is stored, where that lists no other image.
 
     What is ``pushed`` goes to a registry, which takes docker's own kinds as well.
     """
+    if (kept := _kept(images, pushed=pushed)) is not None:
+        return kept[0]
     own = images[0].of_index
     same = all(stored.of_index.annotations == own.annotations for stored in images)
-    kept = own.kept
-    if kept is not None and kept.media_type in (INDEXES if pushed else (INDEX,)):
-        listed = {row.get("digest") for row in json.loads(kept.data)["manifests"] if isinstance(row, dict)}
-        if same and listed == {_manifest(stored, pushed=pushed).digest for stored in images}:
-            return kept
     said = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [_row(stored, pushed=pushed) for stored in images]}
     data = canonical(said | ({"annotations": dict(own.annotations)} if own.annotations and same else {}))
     return Manifest(data, INDEX, sha256(data))
+
+
+def listed_beside(images: Sequence[NamedImage], *, pushed: bool = False) -> Sequence[Referrer]:
+    """Give what :func:`inner_index` lists beside the images, such as attestations: they go with it."""
+    kept = _kept(images, pushed=pushed)
+    return () if kept is None else kept[1]
+
+
+def _kept(images: Sequence[NamedImage], *, pushed: bool) -> tuple[Manifest, Sequence[Referrer]] | None:
+    """Give the index by which the images are stored, with what it lists beside them, where all of that can go with them."""
+    own = images[0].of_index
+    if own.kept is None or own.kept.media_type not in (INDEXES if pushed else (INDEX,)):
+        return None
+    if any(stored.of_index.annotations != own.annotations for stored in images):
+        return None
+    rows = {row.get("digest"): row for row in json.loads(own.kept.data)["manifests"] if isinstance(row, dict)}
+    manifests = {_manifest(stored, pushed=pushed).digest for stored in images}
+    if not manifests <= rows.keys():
+        return None
+    beside = [read_listed(row, own.find) for digest, row in rows.items() if digest not in manifests]
+    found = [each for each in beside if each is not None]
+    return (own.kept, found) if len(found) == len(beside) else None
 
 
 def top_digest(images: Sequence[NamedImage], *, several_platforms: bool) -> str:

@@ -2,87 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
+from itertools import compress, starmap
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from rootless_layer.errors import InputError
-from rootless_layer.layer.blob import LayerBlob, Piece, ahead
 from rootless_layer.oci.descriptor import Descriptor, sha256
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.registry.client import Client, connect
+from rootless_layer.registry.manifest import Manifest
 from rootless_layer.registry.name import RegistryName
 from rootless_layer.registry.referrers import put_referrer
 from rootless_layer.registry.upload import mount, upload
 from rootless_layer.system.fork import Tally, for_each_forked
 
+from .blobs import OfBytes, OfFile, OfLayer, of_digest
 from .bring import bring_pieces
-from .index import inner_index, referrers
+from .index import inner_index, listed_beside, referrers
 from .remote import RemoteBlob, RemoteImage, media_type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from rootless_layer.registry.manifest import Manifest
-
+    from .blobs import ImageBlob
+    from .image import Image
     from .read import NamedImage
-    from .referrers import Attachment
+    from .referrers import Attachment, Referrer
 
 _AT_A_TIME = 8
 
 
 @attrs.frozen(slots=True)
-class _Layer:
-    """A layer to push: its bytes are read, made or pulled when the registry lacks them."""
+class _Document:
+    """A manifest or an index, and the blobs that it refers to; a ``row`` lists what is attached to the ``subject``, a digest."""
 
-    layer: LayerBlob
-
-    @property
-    def digest(self) -> str:
-        return self.layer.descriptor.digest
-
-    @property
-    def size(self) -> int:
-        return self.layer.descriptor.size
-
-    @property
-    def piece(self) -> Piece | None:
-        return self.layer.piece
-
-    @property
-    def file(self) -> tuple[str, int] | None:
-        return None if self.layer.piece is None else (self.layer.piece.path, self.layer.piece.offset)
-
-    def copy(self, consume: Callable[[memoryview], object]) -> None:
-        with ahead([self.layer], processes=0) as stream:
-            self.layer.copy(consume, stream)
-
-
-@attrs.frozen(slots=True)
-class _Stored:
-    """A blob to push that is no layer of ours: a config's bytes, or what another registry has."""
-
-    digest: str
-    size: int
-    data: bytes = attrs.field(default=b"", repr=False)
-    piece: Piece | None = None
-
-    @property
-    def file(self) -> tuple[str, int] | None:
-        return None if self.piece is None else (self.piece.path, 0)
-
-    def copy(self, consume: Callable[[memoryview], object]) -> None:
-        if self.piece is None:
-            consume(memoryview(self.data))
-        else:
-            self.piece.copy(consume)
-
-
-_Blob = _Layer | _Stored
-_Attached = tuple[Mapping[str, Any], bytes, str]
-"""A manifest's descriptor, its bytes, and the digest of what it is attached to."""
+    manifest: Manifest
+    blobs: tuple[ImageBlob, ...] = ()
+    row: Mapping[str, Any] = attrs.field(factory=dict)
+    subject: str = ""
 
 
 def push_images(images: Sequence[NamedImage], output: str, *, several_platforms: bool = False, progress: Report = silent) -> None:
@@ -91,23 +50,25 @@ def push_images(images: Sequence[NamedImage], output: str, *, several_platforms:
     A blob that the registry has costs one request, and is neither read nor made. Raises :class:`InputError` for several
     images that are not one, :class:`OutputError` where the registry does not take it.
     """
-    target = RegistryName.parse(output)
-    different = list({stored.image.content: stored for stored in images}.values())
+    different = list({stored.image.identity: stored for stored in images}.values())
     if len(different) != 1 and not several_platforms:
         message = f"{output}: names one image, and {len(different)} are to be pushed there"
         raise InputError(message, hint="Say which one as PATH#NAME, or make them one for several platforms by `merge --index`.")
-    documents = [stored.image.pushed for stored in different]
+    documents = [_of_image(stored.image) for stored in different]
     if several_platforms:
-        documents.append(inner_index(different, pushed=True))
+        documents += map(_of_referrer, listed_beside(different, pushed=True))
+        documents.append(_Document(inner_index(different, pushed=True)))
     attached = referrers(different, several_platforms=several_platforms, pushed=True)
-    layers = {layer.descriptor.digest: _Layer(layer) for stored in different for layer in stored.image.layers}
-    configs = {sha256(stored.image.config): stored.image.config for stored in different}
-    for each in attached:
-        configs |= {digest: blob.read() if isinstance(blob, Piece) else blob for digest, blob in each.blobs.items()}
-    stored = (_Stored(digest, len(data), data) for digest, data in configs.items())
-    _push(
-        target, [*layers.values(), *stored], documents, [(each.row, each.manifest, each.subject) for each in attached], progress
-    )
+    _push(RegistryName.parse(output), documents, [_of_referrer(each) for each in attached], progress)
+
+
+def _of_image(image: Image) -> _Document:
+    return _Document(image.pushed, (*map(OfLayer, image.layers), OfBytes(sha256(image.config), image.config)))
+
+
+def _of_referrer(each: Referrer) -> _Document:
+    manifest = Manifest(each.manifest, each.media_type, each.digest)
+    return _Document(manifest, tuple(starmap(of_digest, each.blobs.items())), each.row, each.subject)
 
 
 def push_remote(source: RemoteImage, output: str, files: Sequence[Attachment] = (), progress: Report = silent) -> None:
@@ -115,31 +76,41 @@ def push_remote(source: RemoteImage, output: str, files: Sequence[Attachment] = 
 
     Raises as :func:`push_images` does.
     """
-    configs = [_Stored(digest, len(data), data) for digest, data in source.configs.items()]
-    blobs = [_Stored(blob.digest, blob.size, b"", source.find(name)) for name, blob in source.blobs.items()]
-    documents = [attrs.evolve(each, media_type=media_type_of(each)) for each in source.manifests]
-    attached: list[_Attached] = [(each.row, each.manifest.data, each.subject) for each in source.referrers]
-    for made in (file.to(Descriptor(documents[-1].media_type, source.top.digest, len(source.top.data))) for file in files):
-        configs += [_Stored(sha256(data), len(data), data) for data in made.documents()[:-1]]
-        attached.append((made.row, made.manifest, made.subject))
-    _push(RegistryName.parse(output), [*blobs, *configs], documents, attached, progress)
+    blobs: dict[str, ImageBlob] = {digest: OfBytes(digest, data) for digest, data in source.configs.items()}
+    blobs |= {blob.digest: OfFile(blob.digest, source.piece(blob)) for blob in source.blobs.values()}
+
+    def of(manifest: Manifest, row: Mapping[str, Any], subject: str = "") -> _Document:
+        own = tuple(blobs[digest] for digest in source.parts[manifest.digest])
+        return _Document(attrs.evolve(manifest, media_type=media_type_of(manifest)), own, row, subject)
+
+    documents = [of(each, {}) for each in source.manifests]
+    attached = [of(each.manifest, each.row, each.subject) for each in source.referrers]
+    top = Descriptor(documents[-1].manifest.media_type, source.top.digest, len(source.top.data))
+    attached += [_of_referrer(file.to(top)) for file in files]
+    _push(RegistryName.parse(output), documents, attached, progress)
 
 
-def _push(
-    target: RegistryName,
-    blobs: Sequence[_Blob],
-    documents: Sequence[Manifest],
-    attached: Sequence[_Attached],
-    progress: Report,
-) -> None:
-    top = documents[-1]
-    if target.digest and target.digest != top.digest:
-        message = f"{target}: the image to push is {top.digest}"
+def _push(target: RegistryName, documents: Sequence[_Document], attached: Sequence[_Document], progress: Report) -> None:
+    *below, top = documents
+    if target.digest and target.digest != top.manifest.digest:
+        message = f"{target}: the image to push is {top.manifest.digest}"
         raise InputError(message, hint="Leave the digest out: it follows from the image.")
-    blobs = list({blob.digest: blob for blob in blobs}.values())
     client = connect(target)
-    mounts = _Mounts(client)
-    missing = [(blob, begun) for blob in _missing(client, blobs) if (begun := mounts.mounted(blob)) is not None]
+    there = _known(client, [each.manifest.digest for each in (*documents, *attached)], manifests=True)
+    new = [each for each in (*documents, *attached) if each.manifest.digest not in there]
+    _send(client, list({blob.digest: blob for each in new for blob in each.blobs}.values()), progress)
+    for each in (one.manifest for one in below if one.manifest.digest not in there):
+        client.put_manifest(each.digest, each.media_type, each.data)
+    client.put_manifest(target.tag or top.manifest.digest, top.manifest.media_type, top.manifest.data)
+    for one in attached:
+        put_referrer(client, one.row, one.manifest.data, one.subject)
+
+
+def _send(client: Client, blobs: Sequence[ImageBlob], progress: Report) -> None:
+    """Bring the registry those of the blobs that it lacks."""
+    there, mounts = _known(client, [blob.digest for blob in blobs]), _Mounts(client)
+    lacking = (blob for blob in blobs if blob.digest not in there)
+    missing = [(blob, begun) for blob in lacking if (begun := mounts.mounted(blob)) is not None]
     missing.sort(key=lambda pair: -pair[0].size)
     bring_pieces((blob.piece for blob, _ in missing if blob.piece is not None), progress)
     done, total = Tally(len(missing)), sum(blob.size for blob, _ in missing)
@@ -149,24 +120,20 @@ def _push(
         upload(client, blob, partial(done.add, number), begun)
 
     for_each_forked(range(len(missing)), send, lambda: progress(Progress("write", done.total, total)))
-    for each in documents[:-1]:
-        client.put_manifest(each.digest, each.media_type, each.data)
-    client.put_manifest(target.tag or top.digest, top.media_type, top.data)
-    for row, manifest, subject in attached:
-        put_referrer(client, row, manifest, subject)
 
 
-def _missing(client: Client, blobs: Sequence[_Blob]) -> list[_Blob]:
-    """Give those that the registry does not have: one HEAD each, several at a time."""
-    if not blobs:
-        return []
-    there = [client.has(blobs[0].digest)]  # alone: it finds out how the registry wants to be asked
-    if len(blobs) > 1:
+def _known(client: Client, digests: Sequence[str], *, manifests: bool = False) -> set[str]:
+    """Give the digests of which the registry has the blob, or the manifest: one HEAD each, several at a time."""
+    if not digests:
+        return set()
+    has = partial(client.has, manifest=manifests)
+    there = [has(digests[0])]  # alone: it finds out how the registry wants to be asked
+    if len(digests) > 1:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - takes a while
 
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            there += pool.map(client.has, (blob.digest for blob in blobs[1:]))
-    return [blob for blob, known in zip(blobs, there, strict=True) if not known]
+            there += pool.map(has, digests[1:])
+    return set(compress(digests, there))
 
 
 @attrs.frozen(slots=True)
@@ -176,7 +143,7 @@ class _Mounts:
     client: Client
     _clients: dict[str, Client] = attrs.field(factory=dict)
 
-    def mounted(self, blob: _Blob) -> str | None:
+    def mounted(self, blob: ImageBlob) -> str | None:
         """Have it take a blob that is from there: ``None`` where it did, else the upload that begins, ``""`` where none does."""
         remote, own = blob.piece.remote if blob.piece is not None else None, self.client.name
         if not isinstance(remote, RemoteBlob) or remote.is_here or remote.client.name.host != own.host:

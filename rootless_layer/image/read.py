@@ -268,7 +268,7 @@ class _Reader:
         rows: list[object] = index.get("manifests", list) or []
         self.files.refuse(what, finder)
         kept = kept_document(self.files.piece(blob_name(digest)).read(), media_type) if digest else None
-        return IndexRows(rows, OfIndex(index.given.get("annotations") or {}, digest, kept))
+        return IndexRows(rows, OfIndex(index.given.get("annotations") or {}, digest, kept, self.files.blob))
 
     def _index(self, said: IndexRows, names: tuple[str, ...], depth: int) -> Iterator[NamedImage]:
         self.listed += len(said.rows)
@@ -324,7 +324,7 @@ class _Reader:
     def _referrer(self, digest: str, media_type: str) -> Referrer | None:
         """Give what is attached to something by a manifest that is no image's."""
         data = self.files.piece(blob_name(digest)).read()
-        return read_referrer(data, self.files.json(blob_name(digest)), media_type, lambda each: self.files.find(blob_name(each)))
+        return read_referrer(data, self.files.json(blob_name(digest)), media_type, self.files.blob)
 
     def _manifest(self, said: object, media_type: str, digest: str) -> Image | str:
         manifest = Document(said, "", Finder())

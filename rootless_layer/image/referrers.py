@@ -12,8 +12,11 @@ import attrs
 from rootless_layer import given
 from rootless_layer.errors import InputError
 from rootless_layer.layer.blob import Piece
+from rootless_layer.oci.config import read_json
 from rootless_layer.oci.descriptor import ALGORITHMS, EMPTY, EMPTY_CONFIG, MANIFEST, Descriptor, canonical, sha256
-from rootless_layer.oci.documents import is_digest
+from rootless_layer.oci.documents import MANIFESTS, Document, is_digest
+from rootless_layer.oci.findings import Finder
+from rootless_layer.oci.kinds import UNKNOWN, listed_platform, other_than_image
 from rootless_layer.system.machine import unreadable
 from rootless_layer.terminal import quoted
 
@@ -144,8 +147,33 @@ def artifact_type_of(said: Mapping[str, Any]) -> str:
 
 def read_referrer(data: bytes, said: object, media_type: str, find: Callable[[str], Piece | None]) -> Referrer | None:
     """Read the manifest of an artifact, whose files ``find`` finds by their digests; nothing of one that is not whole."""
-    subject = subject_of(said)
-    if not subject or not isinstance(said, dict):
+    return _read(data, said, media_type, find) if subject_of(said) else None
+
+
+def read_listed(row: Mapping[str, Any], find: Callable[[str], Piece | None]) -> Referrer | None:
+    """Read what a ``row`` of an index lists beside images, such as an attestation: nothing of an image, or where it is not whole.
+
+    ``find`` is as of :func:`read_referrer`; the ``subject`` is ``""`` where it has none.
+    """
+    digest, media_type = str(row.get("digest")), row.get("mediaType")
+    piece = find(digest) if is_digest(digest) else None
+    if piece is None or media_type not in MANIFESTS or sha256(data := piece.read()) != digest:
+        return None
+    try:
+        said = read_json(data)
+    except ValueError:
+        return None
+    platform, manifest = listed_platform(Document(row, "", Finder())), Document(said, "", Finder())
+    config = manifest.given.get("config")
+    kind = config.get("mediaType") if isinstance(config, dict) else ""
+    is_image = platform is None or UNKNOWN not in {platform.os, platform.architecture}
+    if is_image and not other_than_image(manifest, kind if isinstance(kind, str) else ""):
+        return None
+    return _read(data, said, media_type, find)
+
+
+def _read(data: bytes, said: object, media_type: str, find: Callable[[str], Piece | None]) -> Referrer | None:
+    if not isinstance(said, dict):
         return None
     layers, annotations = said.get("layers"), said.get("annotations")
     blobs: dict[str, bytes | Piece] = {}
@@ -156,4 +184,4 @@ def read_referrer(data: bytes, said: object, media_type: str, find: Callable[[st
             return None
         blobs[digest] = piece
     texts = {key: value for key, value in (annotations or {}).items() if isinstance(value, str)}
-    return Referrer(data, media_type or MANIFEST, artifact_type_of(said), subject, texts, blobs)
+    return Referrer(data, media_type or MANIFEST, artifact_type_of(said), subject_of(said), texts, blobs)

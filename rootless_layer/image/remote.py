@@ -26,7 +26,7 @@ from .files import in_directory
 from .stored import StoredFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rootless_layer.registry.manifest import Manifest
 
@@ -88,8 +88,8 @@ class RemoteImage:
     """The documents of a registry's image in a directory, as a layout, and its blobs by the names of their files.
 
     ``top`` is what the name stands for; ``manifests`` has all that were read, each after what it refers to, and
-    ``configs`` the documents beside them, by their digests. ``referrers`` are what is attached, where that was asked for;
-    ``apart`` has the names of blobs that only these have.
+    ``configs`` the documents beside them, by their digests. ``parts`` are the digests of what each manifest refers to.
+    ``referrers`` are what is attached, where that was asked for; ``apart`` has the names of blobs that only these have.
     """
 
     name: RegistryName
@@ -98,19 +98,22 @@ class RemoteImage:
     manifests: tuple[Manifest, ...]
     configs: Mapping[str, bytes]
     blobs: Mapping[str, RemoteBlob]
+    parts: Mapping[str, Sequence[str]]
     referrers: tuple[RemoteReferrer, ...] = ()
     apart: frozenset[str] = frozenset()
 
     def find(self, name: str) -> Piece | None:
         """Find a file of the layout by its name."""
         known = self.blobs.get(name)
-        if known is not None:
-            return Piece(known.target, known.size, name=str(self.name), remote=known)
-        return in_directory(self.folder)(name)
+        return in_directory(self.folder)(name) if known is None else self.piece(known)
+
+    def piece(self, blob: RemoteBlob) -> Piece:
+        """Give the bytes of a blob."""
+        return Piece(blob.target, blob.size, name=str(self.name), remote=blob)
 
     def pieces(self) -> Iterator[Piece]:
         """Give every blob of images that may still be to be brought here; what is attached comes when somebody reads it."""
-        return (piece for name in self.blobs if name not in self.apart and (piece := self.find(name)) is not None)
+        return (self.piece(blob) for name, blob in self.blobs.items() if name not in self.apart)
 
 
 def read_remote(given: str, folder: str, fetching: Fetching = EVERYTHING) -> RemoteImage:
@@ -132,7 +135,8 @@ def read_remote(given: str, folder: str, fetching: Fetching = EVERYTHING) -> Rem
     listed = [row | ({"annotations": names} if names else {}), *(each.row for each in attached)]
     reader.write(INDEX_JSON, canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}))
     reader.write(OCI_LAYOUT, _LAYOUT)
-    return RemoteImage(name, folder, top, manifests, reader.configs, reader.blobs, attached, frozenset(reader.blobs) - own)
+    apart = frozenset(reader.blobs) - own
+    return RemoteImage(name, folder, top, manifests, reader.configs, reader.blobs, reader.parts, attached, apart)
 
 
 def remote_files(given: str, spool: Callable[[], str], fetching: Fetching) -> StoredFiles:
@@ -180,6 +184,7 @@ class _Reader:
         self.seen: set[str] = set()
         self.configs: dict[str, bytes] = {}
         self.blobs: dict[str, RemoteBlob] = {}
+        self.parts: dict[str, list[str]] = {}
 
     def write(self, name: str, data: bytes) -> str:
         path = os.path.join(self.folder, name)
@@ -191,16 +196,19 @@ class _Reader:
     def add(self, found: Manifest, depth: int) -> None:
         """Keep a document, and get what it refers to."""
         self.write(_file(found.digest), found.data)
-        said = _parsed(found.data)
+        said, parts = _parsed(found.data), list[str]()
         if media_type_of(found) in INDEXES:
             for row in self._rows(said.get("manifests")):
                 if self._is_wanted(row):
                     self._follow(row["digest"], depth + 1)
         else:
-            for row in self._rows([said.get("config")]):
+            configs, layers = self._rows([said.get("config")]), self._rows(said.get("layers"))
+            for row in configs:
                 self._config(row["digest"], row["size"])
-            for row in self._rows(said.get("layers")):
+            for row in layers:
                 self._layer(row)
+            parts = [row["digest"] for row in (*configs, *layers)]
+        self.parts[found.digest] = parts
         self.manifests.append(found)
 
     def referrers(self) -> tuple[RemoteReferrer, ...]:

@@ -2,135 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from rootless_layer.errors import InputError, SourceError
-from rootless_layer.layer.blob import LayerBlob, Piece, ahead
+from rootless_layer.errors import InputError
 from rootless_layer.oci.descriptor import sha256
 from rootless_layer.oci.reference import has_tag, is_reference, path_and_name, tag_of
 from rootless_layer.registry.manifest import Manifest
 from rootless_layer.registry.offer import Offer, Repository, tag
-from rootless_layer.system.machine import unreadable
-from rootless_layer.tree.tree import shown
 
 from .admission import image_problems
+from .blobs import OfBytes, OfLayer, of_digest
 from .bring import Fetching
-from .index import inner_index, referrers
+from .index import inner_index, is_index, listed_beside, referrers
 from .read import NamedImage, read_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rootless_layer.progress import Report
-    from rootless_layer.registry.offer import Blob, Give
-
-_CHANGED = "A source changed since the layer was built: build it again."
-
-
-@attrs.frozen(slots=True)
-class _Layer:
-    """A layer that is served: read where it is stored, and made of its sources where it is derived."""
-
-    layer: LayerBlob
-
-    @property
-    def digest(self) -> str:
-        return self.layer.descriptor.digest
-
-    @property
-    def size(self) -> int:
-        return self.layer.descriptor.size
-
-    @property
-    def file(self) -> tuple[str, int] | None:
-        return None if self.layer.piece is None else (self.layer.piece.path, self.layer.piece.offset)
-
-    def open(self) -> Give:
-        if self.layer.piece is not None:
-            _check_file(self.layer.piece.path, self.layer.piece.offset + self.layer.piece.size, whole=False)
-            return self.layer.copy
-        tree = self.layer.read_tree()
-        for entry in tree:
-            if entry.source is not None and entry.link is None:
-                _check_file(entry.source, entry.size, whole=True)
-        return partial(_made, attrs.evolve(self.layer, tree=tree))
-
-
-def _made(layer: LayerBlob, consume: Callable[[memoryview], object]) -> None:
-    with ahead([layer], processes=0) as stream:
-        layer.copy(consume, stream)
-
-
-def _check_file(path: str | bytes, size: int, *, whole: bool) -> None:
-    """See that a file is there with so many bytes, before anybody is promised them; raises :class:`SourceError`."""
-    name = shown(path) if isinstance(path, bytes) else path
-    try:
-        there = os.stat(path).st_size
-    except OSError as error:
-        raise unreadable(error, name, hint=_CHANGED) from error
-    if there != size if whole else there < size:
-        message = f"{name}: has {there} bytes, and should have {size}"
-        raise SourceError(message, hint=_CHANGED)
-
-
-@attrs.frozen(slots=True)
-class _Document:
-    """A config that is served, or a file that is attached to an image."""
-
-    digest: str
-    data: bytes = attrs.field(repr=False)
-    file: None = None
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def open(self) -> Give:
-        return self._give
-
-    def _give(self, consume: Callable[[memoryview], object]) -> None:
-        consume(memoryview(self.data))
-
-
-@attrs.frozen(slots=True)
-class _File:
-    """A file that is attached to an image, read from where it is stored."""
-
-    digest: str
-    piece: Piece
-
-    @property
-    def size(self) -> int:
-        return self.piece.size
-
-    @property
-    def file(self) -> tuple[str, int]:
-        return self.piece.path, self.piece.offset
-
-    def open(self) -> Give:
-        _check_file(self.piece.path, self.piece.offset + self.piece.size, whole=False)
-        return self._give
-
-    def _give(self, consume: Callable[[memoryview], object]) -> None:
-        found = hashlib.sha256()
-
-        def take(part: memoryview) -> None:
-            found.update(part)
-            consume(part)
-
-        self.piece.copy(take)
-        if f"sha256:{found.hexdigest()}" != self.digest:
-            message = f"{self.piece.name}: the blob is sha256:{found.hexdigest()}, and should be {self.digest}"
-            raise InputError(message, hint="It is damaged: get it again.")
-
-
-def _of(digest: str, blob: bytes | Piece) -> Blob:
-    return _Document(digest, blob) if isinstance(blob, bytes) else _File(digest, blob)
+    from rootless_layer.registry.blob import Blob
 
 
 def read_served(given: Iterable[str], spool: Callable[[], str], progress: Report) -> Iterator[NamedImage]:
@@ -196,16 +89,16 @@ def _place(name: str) -> tuple[str, str]:
 
 def _put(repository: Repository, name: str, group: Sequence[NamedImage]) -> str:
     """Put the images of a name into a repository; give the digest of the image, or of their index."""
-    different = list({stored.image.content: stored for stored in group}.values())
-    for stored in different:
-        image = stored.image
+    different = list({stored.image.identity: stored for stored in group}.values())
+    several = is_index(different, pushed=True)
+    for image in (stored.image for stored in different):
         repository.manifests[image.pushed.digest] = image.pushed
-        blobs: list[Blob] = [*map(_Layer, image.layers), _Document(sha256(image.config), image.config)]
+        blobs: list[Blob] = [*map(OfLayer, image.layers), OfBytes(sha256(image.config), image.config)]
         repository.blobs.update((blob.digest, blob) for blob in blobs)
-    several = len(different) > 1
-    for each in referrers(different, several_platforms=several, pushed=True):
+    attached = referrers(different, several_platforms=several, pushed=True)
+    for each in (*attached, *(listed_beside(different, pushed=True) if several else ())):
         repository.manifests[each.digest] = Manifest(each.manifest, each.media_type, each.digest)
-        repository.blobs.update((digest, _of(digest, blob)) for digest, blob in each.blobs.items())
+        repository.blobs.update((digest, of_digest(digest, blob)) for digest, blob in each.blobs.items())
     if not several:
         return different[0].image.pushed.digest
     platforms = {str(stored.platform) for stored in different}

@@ -73,6 +73,10 @@ class StoredFiles:
             raise AbsentError(message, hint=DAMAGED)
         return piece
 
+    def blob(self, digest: str) -> Piece | None:
+        """Find a blob by its digest."""
+        return self.find(blob_name(digest))
+
     def json(self, name: str) -> object:
         """Read a document by its name; raises :class:`InputError` for what is no JSON."""
         data = self.piece(name).read()

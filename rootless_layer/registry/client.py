@@ -139,14 +139,15 @@ class Client:
     # --- blobs ---
 
     def has(self, digest: str, *, manifest: bool = False) -> bool:
-        """Say whether a blob, or a manifest, is there, by one HEAD."""
+        """Say whether a blob, or a manifest, is there by its digest, or its tag: by one HEAD."""
         what = f"{'manifests' if manifest else 'blobs'}/{digest}"
         answer = self.request("HEAD", what, {"Accept": _ACCEPT} if manifest else {})
         close(answer)
         if answer.status == _ABSENT:
             return False
         self.check(answer, (_OK,), f"{self.where}: {digest}")
-        return True
+        said = answer.headers.get("Docker-Content-Digest") or digest
+        return said == digest or ":" not in digest
 
     # --- requests ---
 

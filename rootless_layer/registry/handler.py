@@ -21,7 +21,8 @@ from .ranges import Range, Window, parse_range, send_file, state_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .offer import Blob, Give, Repository
+    from .blob import Blob
+    from .offer import Repository
     from .server import Server
 
 _ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<reference>[^/]+)")
@@ -166,15 +167,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             self._head(status, wanted.size, headers)
             return
-        give = blob.open()
+        blob = blob.checked()
         self._head(status, wanted.size, headers)
         try:
-            self._bytes(blob, wanted, give)
+            self._bytes(blob, wanted)
         except RootlessLayerError as error:
             self.close_connection = True  # without the last byte
             self._tell(error)
 
-    def _bytes(self, blob: Blob, wanted: Range, give: Give) -> None:
+    def _bytes(self, blob: Blob, wanted: Range) -> None:
         """Send a range of a blob: straight from a file that was compared with the digest, else as all of the blob is read."""
         file = blob.file
         try:
@@ -188,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             message = f"{file[0] if file else blob.digest}: cannot be read: {error.strerror}"
             raise InputError(message) from error
         window = Window(wanted, self._write)
-        give(window.take)
+        blob.copy(window.take)
         if file is not None:
             self.server.known[blob.digest] = before
         window.finish()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,29 +13,8 @@ from rootless_layer.oci.descriptor import INDEX, canonical
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .blob import Blob
     from .manifest import Manifest
-
-Give = Callable[[Callable[[memoryview], object]], None]
-"""Gives all bytes of a blob to a function, a part at a time, and raises an error where they are not those of its digest."""
-
-
-class Blob(Protocol):
-    """A blob that is served: its bytes are read or made for each request."""
-
-    @property
-    def digest(self) -> str:
-        """Give its digest."""
-
-    @property
-    def size(self) -> int:
-        """Give its size in bytes."""
-
-    @property
-    def file(self) -> tuple[str, int] | None:
-        """Give the file that holds it, and the offset there; ``None`` where it is made of other files."""
-
-    def open(self) -> Give:
-        """See that its sources are there, and give what gives its bytes; raises :class:`RootlessLayerError`."""
 
 
 @attrs.frozen(slots=True)

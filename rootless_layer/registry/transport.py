@@ -7,7 +7,7 @@ import ssl
 import time
 import urllib.request
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from urllib3.response import BaseHTTPResponse as Response
 
-    Body = bytes | Callable[[], BinaryIO] | None
+    Body = bytes | bytearray | memoryview | Callable[[], BinaryIO] | None
 
 BROKEN = (
     urllib3.exceptions.ProtocolError,
@@ -44,6 +44,8 @@ _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 10
 _POOL = 16
+_BLOCK_BYTES = 256 << 10
+"""So much of a file is sent at once: 16 KiB, as http.client has it, cost a third more processor time."""
 
 
 def is_certificate_fault(error: BaseException) -> bool:
@@ -114,8 +116,9 @@ class Transport:
 
     def _once(self, method: str, address: str, headers: Mapping[str, str], body: Body) -> Response:
         given = {"User-Agent": f"rootless-layer/{__version__}", "Accept-Encoding": "identity", **headers}
+        sent = cast("bytes | BinaryIO | None", body() if callable(body) else body)
         return self._pool(address).request(
-            method, address, headers=given, body=body() if callable(body) else body, preload_content=False, redirect=False,
+            method, address, headers=given, body=sent, preload_content=False, redirect=False,
             retries=False, timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
         )  # fmt: skip
 
@@ -124,7 +127,7 @@ class Transport:
         proxy = "" if urllib.request.proxy_bypass(parts.hostname or "") else urllib.request.getproxies().get(parts.scheme, "")
         key = os.getpid(), parts.scheme, proxy
         if key not in self._pools:
-            settings: dict[str, Any] = {"maxsize": _POOL}
+            settings: dict[str, Any] = {"maxsize": _POOL, "blocksize": _BLOCK_BYTES}
             if "https" in {parts.scheme, urlsplit(proxy).scheme}:
                 # The machine's certificates take 20 ms to read, which each forked child would take again.
                 self._trusted = self._trusted or self._context()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from rootless_layer.errors import OutputError, RootlessLayerError
@@ -16,33 +16,13 @@ if TYPE_CHECKING:
 
     from urllib3.response import BaseHTTPResponse as Response
 
+    from .blob import Blob
     from .client import Client
-
-    Consume = Callable[[memoryview], object]
 
 CHUNK_BYTES = 16 << 20
 _CREATED, _ACCEPTED, _NO_CONTENT, _BAD = 201, 202, 204, 400
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _HINT = "Try again later, or ask whoever runs the registry."
-
-
-class Bytes(Protocol):
-    """A blob to bring to a registry: it gives its bytes as often as it is asked for them."""
-
-    @property
-    def digest(self) -> str:
-        """Give its digest."""
-
-    @property
-    def size(self) -> int:
-        """Give its size in bytes."""
-
-    @property
-    def file(self) -> tuple[str, int] | None:
-        """Give the file that holds them, and the offset there; ``None`` where they are made as they are asked for."""
-
-    def copy(self, consume: Consume) -> None:
-        """Give them to ``consume``, a part at a time, and raise an error where they are not what they should be."""
 
 
 def mount(client: Client, digest: str) -> str | None:
@@ -55,7 +35,7 @@ def mount(client: Client, digest: str) -> str | None:
     return _begun(client, answer, digest)
 
 
-def upload(client: Client, given: Bytes, count: Callable[[int], object], begun: str = "") -> None:
+def upload(client: Client, given: Blob, count: Callable[[int], object], begun: str = "") -> None:
     """Bring a blob to the registry; ``begun`` is the address of an upload that :func:`mount` came to, if any.
 
     What a file holds, and what is small, is put at once; what is made as it goes is sent in chunks, so that little of it
@@ -91,12 +71,11 @@ def _finishing(address: str, digest: str) -> str:
     return f"{address}{'&' if '?' in address else '?'}{urlencode({'digest': digest})}"
 
 
-def _put(client: Client, digest: str, size: int, address: str, given: Bytes) -> None:
+def _put(client: Client, digest: str, size: int, address: str, given: Blob) -> None:
     headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
     if given.file is None:
-        parts: list[bytes] = []
-        given.copy(lambda part: parts.append(bytes(part)))
-        data = b"".join(parts)
+        data = bytearray()
+        given.copy(data.extend)
         answer = client.request("PUT", _finishing(address, digest), headers, data, again=False)
     else:
         path, offset = given.file
@@ -129,10 +108,11 @@ class _Chunks:
 
     def __init__(self, client: Client, digest: str, size: int, address: str, count: Callable[[int], object]) -> None:
         self.client, self.digest, self.size, self.address, self.count = client, digest, size, address, count
-        self.sent = 0
-        self.held = bytearray()
+        self.sent = self.held = 0
+        self.buffer = memoryview(bytearray(min(CHUNK_BYTES, size)))
+        """What the next chunk is of; so many of its bytes are ``held``."""
 
-    def send(self, given: Bytes) -> None:
+    def send(self, given: Blob) -> None:
         given.copy(self._take)
         self._flush()
         answer = self.client.request("PUT", _finishing(self.address, self.digest), {"Content-Length": "0"}, again=False)
@@ -140,9 +120,13 @@ class _Chunks:
         close(answer)
 
     def _take(self, part: memoryview) -> None:
-        self.held += part
-        if len(self.held) >= CHUNK_BYTES:
-            self._flush()
+        while part:
+            taken = part[: len(self.buffer) - self.held]
+            self.buffer[self.held : self.held + len(taken)] = taken
+            self.held += len(taken)
+            part = part[len(taken) :]
+            if self.held == len(self.buffer):
+                self._flush()
 
     def _flush(self) -> None:
         failures = 0
@@ -157,13 +141,12 @@ class _Chunks:
                 self._look()
 
     def _patch(self) -> None:
-        end = self.sent + len(self.held) - 1
-        headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{self.sent}-{end}"}
-        answer = self.client.request("PATCH", self.address, headers, bytes(self.held), again=False)
+        headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{self.sent}-{self.sent + self.held - 1}"}
+        answer = self.client.request("PATCH", self.address, headers, self.buffer[: self.held], again=False)
         self.client.check(answer, (_ACCEPTED, _NO_CONTENT), f"{self.client.where}: a part of the blob {self.digest}")
         close(answer)
         self.address = self.client.location(answer)
-        self._gone(len(self.held))
+        self._gone(self.held)
 
     def _look(self) -> None:
         """Ask how far the upload has come (distribution-spec, "Resuming a push")."""
@@ -174,12 +157,13 @@ class _Chunks:
         come = int(found[1]) + 1 if found is not None and found[1] != "0" else 0
         if answer.headers.get("Location"):
             self.address = self.client.location(answer)
-        if not self.sent <= come <= self.sent + len(self.held):
+        if not self.sent <= come <= self.sent + self.held:
             message = f"{self.client.where}: the upload of {self.digest} came to {come} bytes of {self.size}, not {self.sent}"
             raise OutputError(message, hint=_HINT)
         self._gone(come - self.sent)
 
     def _gone(self, length: int) -> None:
-        del self.held[:length]
+        self.buffer[: self.held - length] = self.buffer[length : self.held]
+        self.held -= length
         self.sent += length
         self.count(length)

@@ -90,14 +90,14 @@ class Handler(BaseHTTPRequestHandler):
             pass
         elif self.path == "/v2/":
             self.answer(200, b"{}")
+        elif self.command == "HEAD" and "empty" in FAULTS:
+            self.answer(200 if {reference, self.path} & TAKEN.keys() else 404)
         elif kind.endswith("/manifests"):
             self.answer(404) if reference.startswith("sha256-") else self.manifest(reference)  # nothing is attached
         elif kind.endswith("/referrers"):
             self.answer(404)
         elif self.path in UPLOADS:
             self.answer(204, headers=[("Range", f"0-{len(UPLOADS[self.path]) - 1}"), ("Location", self.path)])
-        elif self.command == "HEAD" and "empty" in FAULTS:
-            self.answer(200 if reference in TAKEN else 404)
         else:
             self.blob(reference)
 

@@ -22,13 +22,17 @@ OCI, DOCKER = "application/vnd.oci.image.", "application/vnd.docker."
 PLATFORMS = ("amd64", "arm64")
 
 
-def foreign(folder: Path, *platforms: str, docker: bool = False) -> tuple[Path, bytes]:
-    """Write a layout as another tool might, with one image for each platform; give it, and the document that its name is for."""
+def foreign(folder: Path, *platforms: str, docker: bool = False, attested: bool = False) -> tuple[Path, bytes]:
+    """Write a layout as another tool might, with one image for each platform; give it, and the document that its name is for.
+
+    Of each that is ``attested`` the index lists an attestation, as buildx writes it.
+    """
     tar = tar_of(file=b"data")
     layout_of(folder, BASE | {"history": []}, [tar])
     for old in (folder / "blobs/sha256").iterdir():
         old.unlink()
     rows = [_manifest(folder, tar, platform, docker=docker) for platform in platforms]
+    rows += [_attestation(folder, row) for row in rows if attested]
     top = rows[0]
     if len(rows) > 1:
         kind = f"{DOCKER}distribution.manifest.list.v2+json" if docker else f"{OCI}index.v1+json"
@@ -60,6 +64,16 @@ def _manifest(folder: Path, tar: bytes, platform: str, *, docker: bool) -> dict[
     if not docker:
         said["annotations"] = {"by": "another tool"}
     return _put(folder, said, kinds[0]) | {"platform": {"os": "linux", "architecture": platform}}
+
+
+def _attestation(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+    config = {"architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": [sha256(b"{}")]}, "config": {}}
+    statement = put(folder, json.dumps({"of": row["digest"]}).encode(), "x") | {"mediaType": "application/vnd.in-toto+json"}
+    config_row = _put(folder, config, f"{OCI}config.v1+json")
+    said = {"schemaVersion": 2, "mediaType": f"{OCI}manifest.v1+json", "config": config_row, "layers": [statement]}
+    about = {"vnd.docker.reference.digest": row["digest"], "vnd.docker.reference.type": "attestation-manifest"}
+    unknown = {"architecture": "unknown", "os": "unknown"}
+    return _put(folder, said, f"{OCI}manifest.v1+json") | {"annotations": about, "platform": unknown}
 
 
 def raw(user: User, name: str) -> bytes:
@@ -98,6 +112,35 @@ def test_it_comes_back_as_it_is(user: User, registry: Registry, folder: Path, pl
         assert [row["digest"] for row in json.loads((user.home / "pulled/index.json").read_bytes())["manifests"]] == [
             sha256(document)
         ]
+
+
+@pytest.mark.parametrize("platforms", [PLATFORMS[:1], PLATFORMS], ids=["one", "two"])
+def test_an_index_keeps_its_attestations(user: User, registry: Registry, folder: Path, platforms: list[str]) -> None:
+    """What an index lists beside images goes with it, to a registry and into a file: the digest stays, and all can be had."""
+    layout, document = foreign(folder / "foreign", *platforms, attested=True)
+    good(run(user, "push", layout, registry.name("app:1")))
+    assert raw(user, registry.name("app:1")) == document
+    good(run(user, "pull", "--all-platforms", registry.name("app:1"), "-o", user.home / "pulled"))
+    assert good(run(user, "validate", user.home / "pulled")).status == 0
+    good(run(user, "push", user.home / "pulled", registry.name("again:1")))
+    with serving(user, layout) as served:
+        for number, name in enumerate((registry.name("app:1"), registry.name("again:1"), served.name("app:1"))):
+            copied = user.home / f"copied{number}"
+            good(skopeo(user, "copy", "--all", "--preserve-digests", "--src-tls-verify=false", name, f"oci:{copied}:app:1"))
+            assert blob_of(copied, sha256(document)).read_bytes() == document
+            assert {path.name for path in (copied / "blobs/sha256").iterdir()} == {
+                path.name for path in (layout / "blobs/sha256").iterdir()
+            }
+
+
+def test_an_attestation_that_is_not_there_is_left_out(user: User, registry: Registry, folder: Path) -> None:
+    """Where a blob of it is missing, the index is made anew, and lists what is there."""
+    layout, document = foreign(folder / "foreign", *PLATFORMS, attested=True)
+    attestation = json.loads(blob_of(layout, json.loads(document)["manifests"][-1]["digest"]).read_bytes())
+    blob_of(layout, attestation["layers"][0]["digest"]).unlink()
+    good(run(user, "push", layout, registry.name("app:1")))
+    listed = json.loads(raw(user, registry.name("app:1")))["manifests"]
+    assert [row["platform"]["architecture"] for row in listed] == [*PLATFORMS]
 
 
 def test_one_of_two_keeps_its_manifest(user: User, registry: Registry, folder: Path) -> None:

@@ -39,7 +39,10 @@ def test_it_comes_back_as_it_was(user: User, registry: Registry, layout: Path) -
 
 
 def test_what_is_there_is_not_sent(user: User, registry: Registry, small: list[str]) -> None:
-    """A second push asks for each blob by one HEAD: the layer is not read, so that its sources need not be there."""
+    """A second push asks for the manifest alone; of another image, by one HEAD for each blob.
+
+    The layer is not read, so that its sources need not be there.
+    """
     shutil.copytree(small[0], user.home / "layer")
     good(run(user, "image", "--layer", user.home / "layer", "--layer", small[1], "-o", registry.name("app:1")))
     assert registry.asked("PUT", below="/blobs/")
@@ -47,7 +50,12 @@ def test_what_is_there_is_not_sent(user: User, registry: Registry, small: list[s
     good(run(user, "image", "--layer", user.home / "layer", "--layer", small[1], "-o", registry.name("app:2")))
     later = registry.requests()[before:]
     assert [each for each in later if each.startswith(("PUT", "POST", "PATCH"))] == ["PUT /v2/app/manifests/2"]
+    assert not [each for each in later if "/blobs/" in each or each.startswith("GET /v2/app")]
+    before = len(registry.requests())
+    good(run(user, "image", "--layer", user.home / "layer", "--layer", small[1], "--label", "a=b", "-o", registry.name("app:2")))
+    later = registry.requests()[before:]
     assert len([each for each in later if each.startswith("HEAD /v2/app/blobs/")]) == 3
+    assert len([each for each in later if each.startswith("PUT") and "/blobs/" in each]) == 1  # the config
     assert not [each for each in later if each.startswith("GET /v2/app")]
 
 

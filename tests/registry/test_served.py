@@ -251,6 +251,18 @@ def test_several_platforms(user: User, small: list[str]) -> None:
     assert manifest_of(user.home / "one") == manifest_of(both[1])
 
 
+def test_images_that_differ_in_annotations_are_two(user: User, small: list[str]) -> None:
+    """Neither stands for the other: one name for both is refused, and under two names each has its own manifest."""
+    for value in ("one", "two"):
+        good(image(user, "--layer", small[1], "-t", "app:1", "--annotation", f"key={value}", output=value))
+    one, two = user.home / "one", user.home / "two"
+    done = run(user, "serve", f"x={one}", f"x={two}")
+    assert (done.status, "several images" in done.err) == (65, True), done.err
+    with serving(user, f"x={one}", f"x={one}", f"y={two}") as served:
+        said = {name: json.loads(served.ask(f"/v2/{name}/manifests/latest").body)["annotations"]["key"] for name in "xy"}
+    assert said == {"x": "one", "y": "two"}
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
