@@ -88,7 +88,7 @@ def _looked_through(image: Image) -> list[str]:
 
     Nothing is brought here for it: of an image that is pushed with layers that a registry has, nothing is said.
     """
-    if not all(layer.piece is None or layer.piece.is_here for layer in image.layers):
+    if _is_passed_on(image) or not all(layer.piece is None or layer.piece.is_here for layer in image.layers):
         return []
     own = len(image.layers) - max(image.below, 1)  # the lowest one hides nothing
     tops = [contents_of(layer) for layer in image.layers[len(image.layers) - own :]]
@@ -165,7 +165,15 @@ def called(layer: LayerBlob) -> str:
 
 def _is_foreign(layer: LayerBlob) -> bool:
     """Say whether a layer's bytes are from elsewhere: nobody here has compared them with the diff ID."""
-    return layer.piece is not None and not layer.listing and not layer.trusted and layer.uncompressed_size is None
+    hashed = layer.trusted and (layer.piece is None or layer.piece.remote is None)
+    return layer.piece is not None and not layer.listing and not hashed and layer.uncompressed_size is None
+
+
+def _is_passed_on(image: Image) -> bool:
+    """Say whether an image stays as a registry has it: its bytes were compared with its digests, and nothing is built upon it."""
+    return image.pushed is image.kept and all(
+        layer.piece is not None and layer.piece.remote is not None for layer in image.layers
+    )
 
 
 def _is_of_closure(contents: Contents) -> bool:
@@ -200,10 +208,11 @@ def _outside_store(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Leave out of a listing what is in the store, with the lines that go before it."""
     before: list[bytes] = []
     for line in lines:
-        if line.startswith(b"#"):
+        if line.startswith(b"./nix/store/"):  # nearly all of them
+            before = []
+        elif line.startswith(b"#"):
             before.append(line)
-            continue
-        if not line.startswith(b"./nix/store/"):
+        else:
             yield from before
             yield line
-        before.clear()
+            before = []

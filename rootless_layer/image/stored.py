@@ -205,7 +205,7 @@ class StoredFiles:
             raise InputError(message, hint="Unpack the layer, or get the image again.")
         known = bool(digest)
         digest = digest or (diff_id if kind == "none" else self._digest(piece, "sha256"))
-        layer = LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece)
+        layer = LayerBlob(Descriptor(MEDIA_TYPES[kind], digest, piece.size), diff_id, piece, trusted=piece.remote is not None)
         if not known and kind != "none":  # nothing else here says what the blob should be
             layer.verify_plain()
         return layer

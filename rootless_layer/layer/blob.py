@@ -110,7 +110,7 @@ class LayerBlob:
     ``piece`` holds a *stored* blob; a *derived* one's bytes are made again from the files
     that ``listing``, a path, names, or those of its ``tree``, compressed at ``level``. A stored
     one of ours has a listing as well. ``uncompressed_size`` is in bytes, ``None`` where nobody said
-    it. A ``trusted`` blob's bytes need not be checked: this process wrote and hashed them, to
+    it. A ``trusted`` blob's bytes need not be compared with its digest: this process wrote and hashed them, to
     where nobody else writes, or the cache answers for them. A ``pending`` one's digests only stand for those that it will
     have once its ``tree`` is written: :meth:`make_plain` gives it with these. ``upon`` is the chain ID of the base
     that the layer was built upon, ``""`` where there was none or nobody said it. ``created_by`` and ``comment``

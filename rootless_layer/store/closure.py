@@ -191,9 +191,11 @@ class Closure:
     def only(self, paths: Collection[StorePath]) -> Closure:
         """Give the part that ``paths`` are, with the references among them; a path that is not here is left out."""
         kept = frozenset(given.items("paths", paths, StorePath, "a StorePath"))
-        graph = {path: references & kept for path, references in self.references.items() if path in kept}
-        sizes = {path: size for path, size in self.sizes.items() if path in kept}
-        return Closure(graph, self.store_root, sizes, {path: found for path, found in self.hashes.items() if path in kept})
+        ordered = sorted(kept, key=lambda path: path.path)
+        graph = {path: self.references[path] & kept for path in ordered if path in self.references}
+        sizes = {path: self.sizes[path] for path in ordered if path in self.sizes}
+        hashes = {path: self.hashes[path] for path in ordered if path in self.hashes}
+        return Closure(graph, self.store_root, sizes, hashes)
 
     def check(self) -> None:
         """Raise one ClosureError for all paths not there (a MissingClosureError then) and references not given."""
