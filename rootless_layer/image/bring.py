@@ -11,7 +11,7 @@ from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.system.fork import Tally, for_each_forked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rootless_layer.layer.blob import LayerBlob, Piece
     from rootless_layer.oci.descriptor import Platform
@@ -32,6 +32,8 @@ class Fetching:
 
 
 EVERYTHING = Fetching()
+_BATCH_BYTES = 8 << 20
+"""To send or get so much takes several times as long as to start a process."""
 
 
 def bring(layers: Iterable[LayerBlob], progress: Report = silent) -> None:
@@ -49,9 +51,21 @@ def bring_pieces(pieces: Iterable[Piece], progress: Report = silent) -> None:
         return
     done, total = Tally(len(missing)), sum(piece.size for piece in missing)
 
-    def get(number: int) -> None:
-        remote = missing[number].remote
-        if remote is not None:
-            remote.bring(partial(done.add, number))
+    def get(numbers: range) -> None:
+        for number in numbers:
+            remote = missing[number].remote
+            if remote is not None:
+                remote.bring(partial(done.add, number))
 
-    for_each_forked(range(len(missing)), get, lambda: progress(Progress("fetch", done.total, total)))
+    for_each_forked(batches([piece.size for piece in missing]), get, lambda: progress(Progress("fetch", done.total, total)))
+
+
+def batches(sizes: Sequence[int]) -> list[range]:
+    """Give the numbers of blobs in runs, of which each is a process's: small ones go together, over one connection."""
+    found, begin, volume = [], 0, 0
+    for number, size in enumerate(sizes, 1):
+        volume += size
+        if volume >= _BATCH_BYTES or number == len(sizes):
+            found.append(range(begin, number))
+            begin, volume = number, 0
+    return found

@@ -19,7 +19,7 @@ from rootless_layer.registry.upload import mount, upload
 from rootless_layer.system.fork import Tally, for_each_forked
 
 from .blobs import OfBytes, OfFile, OfLayer, of_digest
-from .bring import bring_pieces
+from .bring import batches, bring_pieces
 from .index import inner_index, listed_beside, referrers
 from .remote import RemoteBlob, RemoteImage, media_type_of
 
@@ -115,11 +115,12 @@ def _send(client: Client, blobs: Sequence[ImageBlob], progress: Report) -> None:
     bring_pieces((blob.piece for blob, _ in missing if blob.piece is not None), progress)
     done, total = Tally(len(missing)), sum(blob.size for blob, _ in missing)
 
-    def send(number: int) -> None:
-        blob, begun = missing[number]
-        upload(client, blob, partial(done.add, number), begun)
+    def send(numbers: range) -> None:
+        for number in numbers:
+            blob, begun = missing[number]
+            upload(client, blob, partial(done.add, number), begun)
 
-    for_each_forked(range(len(missing)), send, lambda: progress(Progress("write", done.total, total)))
+    for_each_forked(batches([blob.size for blob, _ in missing]), send, lambda: progress(Progress("write", done.total, total)))
 
 
 def _known(client: Client, digests: Sequence[str], *, manifests: bool = False) -> set[str]:

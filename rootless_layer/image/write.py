@@ -69,14 +69,16 @@ def write_layout(
     blobs = folder / BLOBS
     make_folder(blobs)
     (folder / OCI_LAYOUT).write_bytes(_LAYOUT)
-    largest_first = sorted(layers_of(images), key=lambda layer: -layer.descriptor.size)
-    done, total = Tally(len(largest_first)), sum(layer.descriptor.size for layer in largest_first)
+    places = {layer: blobs / layer.descriptor.digest.removeprefix("sha256:") for layer in layers_of(images)}
+    others = [layer for layer, target in places.items() if not (layer.trusted and _link(layer, target))]
+    others.sort(key=lambda layer: -layer.descriptor.size)
+    done, total = Tally(len(others)), sum(layer.descriptor.size for layer in others)
 
     def place(number: int) -> None:
-        layer = largest_first[number]
-        _place(layer, blobs / layer.descriptor.digest.removeprefix("sha256:"), partial(done.add, number))
+        layer = others[number]
+        _place(layer, places[layer], partial(done.add, number))
 
-    for_each_forked(range(len(largest_first)), place, lambda: progress(Progress("write", done.total, total)))
+    for_each_forked(range(len(others)), place, lambda: progress(Progress("write", done.total, total)))
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
         target = blobs / sha256(document).removeprefix("sha256:")
@@ -86,19 +88,9 @@ def write_layout(
 
 
 def _place(layer: LayerBlob, target: Path, count: Callable[[int], object]) -> None:
-    piece = layer.piece
-    if piece is not None and piece.offset == 0 and _may_be_linked(layer, piece):
-        try:
-            os.link(piece.path, target)
-        except OSError as error:
-            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT}:
-                raise
-        else:
-            if layer.trusted:
-                count(layer.descriptor.size)
-            else:
-                layer.copy(lambda part: count(len(part)))  # somebody may have changed it
-            return
+    if not layer.trusted and _link(layer, target):
+        layer.copy(lambda part: count(len(part)))  # somebody may have changed it
+        return
     with WritebackFile(target) as file, ahead([layer], processes=0) as stream:
 
         def write(part: memoryview) -> None:
@@ -107,6 +99,20 @@ def _place(layer: LayerBlob, target: Path, count: Callable[[int], object]) -> No
 
         layer.copy(write, stream)
         file.sync()
+
+
+def _link(layer: LayerBlob, target: Path) -> bool:
+    """Link a blob that is a whole file; say whether that is possible."""
+    piece = layer.piece
+    if piece is None or piece.offset or not _may_be_linked(layer, piece):
+        return False
+    try:
+        os.link(piece.path, target)
+    except OSError as error:
+        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT}:
+            raise
+        return False
+    return True
 
 
 def _may_be_linked(layer: LayerBlob, piece: Piece) -> bool:
