@@ -19,72 +19,95 @@ import attrs
 
 from rootless_layer.errors import RootlessLayerError
 from rootless_layer.layer.blob import open_layer
+from rootless_layer.layer.description import LISTING
 from rootless_layer.layer.made import BLOBS
 from rootless_layer.layer.segments import Beginning
 from rootless_layer.system.lease import Lease
 from rootless_layer.tar.known import KEY_BYTES, Known, Mark, chain_keys
 from rootless_layer.tar.sha256 import BLOCK_BYTES, WORDS_BYTES, Sha256, State
 from rootless_layer.tree.places import LAYERS
+from rootless_layer.tree.sealed import Sealed
 
 from .key import written_by
 from .own import is_entry, listed
 from .whole import is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from rootless_layer.plan.spec import LayerSpec
+    from rootless_layer.layer.segments import Runs, Segment
+    from rootless_layer.plan.spec import Blob, LayerSpec
 
 SEGMENTS = "segments"
-_MAGIC = b"rootless-layer segments 1\n"
-_RECORD = struct.Struct(f">{KEY_BYTES}s{KEY_BYTES}sQ{WORDS_BYTES}sQ{WORDS_BYTES}sB{BLOCK_BYTES}s")
+_MAGIC = b"rootless-layer segments 2\n"
+_MARK = f"Q{WORDS_BYTES}sQ{WORDS_BYTES}sB{BLOCK_BYTES}s"
+_RECORD = struct.Struct(f">{4 * f'{KEY_BYTES}s'}4Q{_MARK}")
 _PART_BYTES = 1 << 20
 _MOST_BLOBS = 64  # each takes two of a thousand descriptors, and a process needs others
+_UNNAMED = bytes(KEY_BYTES)
 
 
 @attrs.frozen(slots=True)
 class _Record:
-    """A segment: the key of all that the layer has up to its end, its own, and what stands behind it."""
+    """A segment: the key of all that the layer has up to its end, its own, its part of the listing, and what stands behind it.
+
+    ``run`` is from where to where in the entry's listing its lines are, ``lines`` a digest of them. What is not to be sealed has
+    no ``name``.
+    """
 
     chain: bytes
     key: bytes
+    name: bytes
+    lines: bytes
+    entries: int
+    size: int
+    run: tuple[int, int]
     mark: Mark
 
     def pack(self) -> bytes:
         plain, stored = self.mark.plain, self.mark.stored
         return _RECORD.pack(
-            self.chain, self.key, plain.size, plain.words, stored.size, stored.words, len(stored.rest), stored.rest
-        )
+            self.chain, self.key, self.name, self.lines, self.entries, self.size, *self.run,
+            plain.size, plain.words, stored.size, stored.words, len(stored.rest), stored.rest,
+        )  # fmt: skip
 
     @classmethod
     def unpack(cls, data: bytes) -> _Record:
-        chain, key, plain_size, plain_words, size, words, count, rest = _RECORD.unpack(data)
-        return cls(chain, key, Mark(State(plain_size, plain_words), State(size, words, rest[:count])))
+        chain, key, name, lines, entries, size, begin, end, *states = _RECORD.unpack(data)
+        plain_size, plain_words, stored_size, words, count, rest = states
+        mark = Mark(State(plain_size, plain_words), State(stored_size, words, rest[:count]))
+        return cls(chain, key, name, lines, entries, size, (begin, end), mark)
 
 
-def read_records(folder: Path) -> list[_Record]:
-    """Read what an entry has of its segments; nothing where it has nothing, or that is damaged."""
-    try:
-        data = (folder / SEGMENTS).read_bytes()
-    except OSError:
-        return []
-    begin = len(_MAGIC) + KEY_BYTES
-    body = data[begin:]
-    if data[:begin] != _MAGIC + hashlib.sha256(body).digest() or len(body) % _RECORD.size:
-        return []
-    return [_Record.unpack(body[place : place + _RECORD.size]) for place in range(0, len(body), _RECORD.size)]
+@attrs.frozen(slots=True)
+class Records:
+    """The segments of an entry, and the ``beginning`` of their keys: a digest of what decides the bytes besides."""
+
+    beginning: bytes = b""
+    each: tuple[_Record, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Records:
+        """Read them; there are none where the entry has none, or they are damaged."""
+        with contextlib.suppress(OSError):
+            data = (folder / SEGMENTS).read_bytes()
+            begin = len(_MAGIC) + KEY_BYTES
+            body = data[begin:]
+            if data[:begin] == _MAGIC + hashlib.sha256(body).digest() and len(body) % _RECORD.size == KEY_BYTES:
+                places = range(KEY_BYTES, len(body), _RECORD.size)
+                return cls(body[:KEY_BYTES], tuple(_Record.unpack(body[place : place + _RECORD.size]) for place in places))
+        return cls()
+
+    def write(self, folder: Path) -> None:
+        """Write what :meth:`read` reads; raises :class:`OSError`."""
+        body = self.beginning + b"".join(record.pack() for record in self.each)
+        (folder / SEGMENTS).write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
 
 
 def are_damaged(folder: Path) -> bool:
     """Say whether an entry has something of its segments that cannot be believed."""
-    return os.path.lexists(folder / SEGMENTS) and not read_records(folder)
-
-
-def write_records(folder: Path, records: Sequence[_Record]) -> None:
-    """Write what :func:`read_records` reads; raises :class:`OSError`."""
-    body = b"".join(record.pack() for record in records)
-    (folder / SEGMENTS).write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
+    return os.path.lexists(folder / SEGMENTS) and not Records.read(folder).each
 
 
 @attrs.frozen(slots=True)
@@ -115,26 +138,49 @@ class CachedSegments:
         _ = self.known
 
     @cached_property
+    def entries(self) -> Mapping[Path, Records]:
+        """Give what each layer has, the last those that have bytes; read once."""
+        folders = () if self.anew else filter(is_entry, listed(self.place))
+        ordered = sorted(folders, key=lambda folder: os.path.isdir(folder / BLOBS))
+        return {folder: found for folder in ordered if (found := Records.read(folder)).each}
+
+    @cached_property
     def known(self) -> tuple[Mapping[bytes, _Place], Mapping[bytes, _Place]]:
-        """Give the segments of all layers by the keys of all up to their ends, and by their own; read once."""
+        """Give the last layers' segments by the keys of all up to their ends, and by their own behind their beginnings."""
         chains: dict[bytes, _Place] = {}
         keys: dict[bytes, _Place] = {}
-        folders = () if self.anew else filter(is_entry, listed(self.place))
-        for folder in sorted(folders, key=lambda folder: os.path.isdir(folder / BLOBS)):  # the last count: those with bytes
+        for folder, found in self.entries.items():
             before = State()
-            for number, record in enumerate(read_records(folder)):
+            for number, record in enumerate(found.each):
                 place = _Place(folder, number, before, record)
-                chains[record.chain] = keys[record.key] = place
+                chains[record.chain] = keys[found.beginning + record.key] = place
                 before = record.mark.stored
         return chains, keys
 
+    def sealed(self, spec: LayerSpec, names: Mapping[bytes, bytes], blob: Blob) -> Mapping[bytes, Sealed]:
+        """Say what is known of the first store paths of a layer, which have these names; as :class:`.Segments` has it.
+
+        An entry of the same kind has their lines. Those that do not have their digest count for nothing, nor do those behind.
+        """
+        beginning = _beginning(spec)
+        counts = {
+            folder: _alike(found.each[1:], names.values())
+            for folder, found in self.entries.items()
+            if found.beginning == beginning
+        }
+        for folder in sorted(filter(counts.__getitem__, counts), key=lambda folder: -counts[folder]):
+            with contextlib.suppress(OSError, RootlessLayerError), _leased(folder) as there:
+                if there and is_whole(folder) and (open_layer(folder).piece is None) == (blob == "derived"):
+                    listing = (folder / LISTING).read_bytes()
+                    return dict(_sealed(listing, list(names)[: counts[folder]], self.entries[folder].each[1:]))
+        return {}
+
     @contextlib.contextmanager
-    def find(self, spec: LayerSpec, keys: Sequence[bytes], *, stored: bool) -> Iterator[Beginning]:
-        """Say what is known of a layer's first segments, which have these keys; as :class:`.Segments` has it."""
-        beginning = hashlib.sha256(repr([os.uname().machine, *written_by(spec.compression)]).encode()).digest()
-        own = chain_keys([hashlib.sha256(key).digest() for key in keys], beginning)
-        mine = tuple(hashlib.sha256(beginning + key).digest() for key in keys)
-        chains, segments = self.known
+    def find(self, spec: LayerSpec, segments: Sequence[Segment], *, stored: bool) -> Iterator[Beginning]:
+        """Say what is known of a layer's first segments; as :class:`.Segments` has it."""
+        beginning = _beginning(spec)
+        own = chain_keys([segment.key for segment in segments], beginning)
+        chains, keys = self.known
         with contextlib.ExitStack() as stack:
             open_blob = _Blobs(stack, stored=stored)
             for count in range(len(own), 0, -1):
@@ -146,22 +192,62 @@ class CachedSegments:
                 count, start, prefix = 0, None, -1
             frames = {}
             if spec.compression.kind != "none":
-                for number, key in enumerate(mine[count:]):
-                    found = segments.get(key)
+                for number, segment in enumerate(segments[count:]):
+                    found = keys.get(beginning + segment.key)
                     if found is not None and (blob := open_blob(found, needed=True)) is not None and _is_right(blob, found):
                         frames[number] = _frame(blob, found.before.size, found.record.mark.stored.size)
-            yield Beginning(tuple(map(bytes.__add__, own, mine)), Known(start, frames), count, prefix)
+            yield Beginning(tuple(segments), Known(start, frames), count, prefix)
 
-    def keep(self, _spec: LayerSpec, beginning: Beginning, folder: Path) -> None:
+    def keep(self, spec: LayerSpec, beginning: Beginning, folder: Path, runs: Runs) -> None:
         """Write down what stands behind the segments of a layer, with those that were known."""
-        split = [(key[:KEY_BYTES], key[KEY_BYTES:]) for key in beginning.keys]
         chains, _ = self.known
-        records = [chains[chain].record for chain, _ in split[: beginning.count] if chain in chains]
-        if len(records) < beginning.count:
+        own = chain_keys([segment.key for segment in beginning.segments], _beginning(spec))
+        marks = [chains[chain].record.mark for chain in own[: beginning.count] if chain in chains]
+        if len(marks) < beginning.count:
             return
-        written = zip(split[beginning.count :], beginning.known.marks, strict=False)
-        records += [_Record(chain, key, mark) for (chain, key), mark in written if not mark.plain.rest]
-        write_records(folder, records)
+        listing = (folder / LISTING).read_bytes()
+        records = []
+        for chain, segment, mark in zip(own, beginning.segments, marks + beginning.known.marks, strict=False):
+            begin, end = runs.get(segment.path, (0, 0))
+            name = segment.name if segment.name and begin < end else _UNNAMED
+            lines = hashlib.sha256(listing[begin:end]).digest()
+            records.append(_Record(chain, segment.key, name, lines, segment.entries, segment.size, (begin, end), mark))
+        Records(_beginning(spec), tuple(record for record in records if not record.mark.plain.rest)).write(folder)
+
+
+def _beginning(spec: LayerSpec) -> bytes:
+    """Give a digest of what decides the bytes of a layer beside its segments."""
+    return hashlib.sha256(repr([os.uname().machine, *written_by(spec.compression)]).encode()).digest()
+
+
+def _alike(records: Sequence[_Record], names: Iterable[bytes]) -> int:
+    """Count the first records that have these names."""
+    count = 0
+    for record, name in zip(records, names, strict=False):
+        if record.name != name:
+            break
+        count += 1
+    return count
+
+
+def _sealed(listing: bytes, paths: Sequence[bytes], records: Sequence[_Record]) -> Iterator[tuple[bytes, Sealed]]:
+    """Give store paths whose lines are what they were when they were written."""
+    for path, record in zip(paths, records, strict=False):
+        lines = listing[slice(*record.run)]
+        if hashlib.sha256(lines).digest() != record.lines:
+            break
+        yield path, Sealed(record.key, record.entries, record.size, lines)
+
+
+@contextlib.contextmanager
+def _leased(folder: Path) -> Iterator[bool]:
+    """Keep an entry from being removed; say whether it is there."""
+    lease = Lease.shared(folder)
+    try:
+        yield lease is not None
+    finally:
+        if lease is not None:
+            lease.release()
 
 
 class _Blobs:
@@ -169,7 +255,7 @@ class _Blobs:
 
     def __init__(self, stack: contextlib.ExitStack, *, stored: bool) -> None:
         self._stack, self._stored = stack, stored
-        self._open: dict[Path, tuple[int, list[_Record]] | None] = {}
+        self._open: dict[Path, tuple[int, tuple[_Record, ...]] | None] = {}
 
     def __call__(self, place: _Place, *, needed: bool = False) -> int | None:
         """Give the descriptor of a blob, or -1 where it is not ``needed``; nothing where the entry is not what it was.
@@ -181,9 +267,9 @@ class _Blobs:
         if place.folder not in self._open:
             self._open[place.folder] = self._opened(place.folder) if len(self._open) < _MOST_BLOBS else None
         found = self._open[place.folder]
-        return None if found is None or found[1][place.number : place.number + 1] != [place.record] else found[0]
+        return None if found is None or found[1][place.number : place.number + 1] != (place.record,) else found[0]
 
-    def _opened(self, folder: Path) -> tuple[int, list[_Record]] | None:
+    def _opened(self, folder: Path) -> tuple[int, tuple[_Record, ...]] | None:
         with contextlib.suppress(OSError, RootlessLayerError):
             lease = Lease.shared(folder)
             if lease is not None:
@@ -191,7 +277,7 @@ class _Blobs:
                 if is_whole(folder) and (piece := open_layer(folder).piece) is not None:
                     descriptor = os.open(piece.path, os.O_RDONLY | os.O_CLOEXEC)
                     self._stack.callback(os.close, descriptor)
-                    return descriptor, read_records(folder)
+                    return descriptor, Records.read(folder).each
         return None
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -25,7 +23,7 @@ from rootless_layer.session.scaffold import Scaffold
 from rootless_layer.session.scan import check_sources, scan, scan_above
 from rootless_layer.session.session import Session
 from rootless_layer.session.stage import stage as stage_tree
-from rootless_layer.system.replace import aside, check_replaceable, make_folder, writing
+from rootless_layer.system.replace import aside, check_replaceable, writing
 from rootless_layer.system.temporary import Temporary
 from rootless_layer.tar import libarchive
 from rootless_layer.tree.base import Delta
@@ -37,8 +35,9 @@ from rootless_layer.tree.tree import overlay_note, shown, without_overlay
 
 from .changeset import changeset, difference
 from .layer import Layer, write_layer
-from .made import FILES, LAYER
-from .work import work_directory
+from .made import LAYER
+from .segments import from_outset
+from .work import keep_own_files, work_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,9 +47,10 @@ if TYPE_CHECKING:
     from rootless_layer.session.attached import Attached, Terminal
     from rootless_layer.session.stage import Method, Staged
     from rootless_layer.tree.base import Base
+    from rootless_layer.tree.sealed import Sealed
     from rootless_layer.tree.tree import Entry, Tree
 
-    from .segments import Segments
+    from .segments import Outset, Segments
 
 
 _STAGED = {"bind": "mounted", "hardlink": "hard-linked", "copy": "copied"}
@@ -105,13 +105,18 @@ def build_layer(  # noqa: PLR0913 - all but the first two by name
         aside(target, temporary, LAYER) as folder,
         _Build(spec, stage, temporary, tell, on_output, cache, on_failure) as build,
     ):
-        tree = build.tree()
-        if not spec.allow_sparse:
-            check_holes(tree.larger(MOST_HOLES))
-        with writing(target):
-            if blob == "derived":
-                tree = _keep_own_files(tree, build.passing(), folder)
-            layer = attrs.evolve(write_layer(spec, tree, folder, blob, tell, segments=segments), directory=target)
+
+        def write(outset: Outset | None) -> Layer:
+            build.sealed = {} if outset is None else outset.sealed
+            tree = build.tree()
+            if not spec.allow_sparse:
+                check_holes(tree.larger(MOST_HOLES))
+            with writing(target):
+                if blob == "derived":
+                    tree = keep_own_files(tree, build.passing(), folder)
+                return write_layer(spec, tree, folder, blob, tell, outset=outset)
+
+        layer = attrs.evolve(from_outset(segments, spec, blob, write), directory=target)
         tell(Progress("publish", layer.uncompressed_size, layer.uncompressed_size))
     tell(Progress("done", layer.uncompressed_size, layer.uncompressed_size))
     return layer
@@ -149,6 +154,8 @@ class _Build:
     session: Session | None = None
     extras: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack)
     """What the session mounts beside the tree, which outlives it."""
+    sealed: Mapping[bytes, Sealed] = attrs.field(factory=dict)
+    """Store paths that need not be read."""
 
     def __enter__(self) -> Self:
         """Give the build itself."""
@@ -251,7 +258,7 @@ class _Build:
     def _plan(self) -> Plan:
         """Lay out what is put in."""
         rootfs = {entry.path: entry for entry in read_rootfs(self.spec, f"{self.work}/rootfs", self.tell)}
-        planned = plan(self.spec, (rootfs | self._cleaned(rootfs.values())).values(), self.tell)
+        planned = plan(self.spec, (rootfs | self._cleaned(rootfs.values())).values(), self.tell, self.sealed)
         if self.spec.below is not None:
             self._warn("plan", hidden_by_plan(self.spec.below, planned.tree))
         return planned
@@ -328,22 +335,3 @@ def _shared(refused: Mapping[str, str]) -> str:
     """Say what of this machine scripts reach, as it refuses them namespaces of their own."""
     reasons = ", ".join(dict.fromkeys(refused.values()))
     return f"scripts share this machine's {', '.join(_SHARED[name] for name in refused)}: it refuses them their own ({reasons})"
-
-
-def _keep_own_files(tree: Tree, passing: Iterable[bytes], folder: Path) -> Tree:
-    """Keep the bytes that are in directories of ours, by digest: what the scripts made, or a snapshot has."""
-    prefixes = tuple(place + b"/" for place in passing)
-    if not prefixes:
-        return tree
-    files = folder / FILES
-    kept = {}
-    for entry in [entry for entry in tree if entry.source and entry.source.startswith(prefixes) and entry.link is None]:
-        make_folder(files)
-        with open(entry.source or b"", "rb") as source:
-            digest = hashlib.file_digest(source, "sha256").hexdigest()
-        path = os.fsencode(files / digest)
-        if not os.path.exists(path):
-            shutil.copyfile(entry.source or b"", path)
-            os.chmod(path, os.stat(path).st_mode | 0o600)  # whatever the umask is
-        kept[entry.path] = attrs.evolve(entry, source=path, stamp=None)
-    return tree.replacing(kept)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
+import struct
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,13 +21,13 @@ from rootless_layer.system.fork import Child, may_fork, uninterrupted
 from rootless_layer.system.replace import make_folder
 from rootless_layer.tar.compression import BlobWriter
 from rootless_layer.tar.parallel import serialise
+from rootless_layer.tree import mtree
 from rootless_layer.tree.archive import Archive
-from rootless_layer.tree.mtree import lines
+from rootless_layer.tree.compact import CompactTree
 
 from .blob import open_layer
 from .description import LAYER_JSON, LISTING, Description
 from .made import BLOBS
-from .segments import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
     from rootless_layer.plan.spec import Blob, LayerSpec
     from rootless_layer.tree.tree import Tree
 
-    from .segments import Segments
+    from .segments import Outset, Runs
 
+_RUN = struct.Struct("=QQ")
 _FEW = 1000  # entries are listed in less time than a fork takes
 
 
@@ -106,22 +109,25 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
     tell: Callable[[Progress], object],
     *,
     processes: int | None = None,
-    segments: Segments | None = None,
+    outset: Outset | None = None,
 ) -> Layer:
     """Write a layer of which all that it is for is known into a directory: blob, listing and ``layer.json``.
 
-    ``processes`` is as of :func:`serialise`; with 0 the listing has none of its own either. What ``segments`` know
-    of the layer is not computed again, and what they learn lies beside it then.
+    ``processes`` is as of :func:`serialise`; with 0 the listing has none of its own either. What is known of the layer at
+    the ``outset`` is not computed again, and what is learnt lies beside it then. Raises :class:`.UnsealedError` where that does
+    not hold any more.
     """
     tree = in_order(tree, spec)
     archive = Archive.of(tree)
-    total = sum(archive.table.sizes)
+    sealed = tree.sealed if isinstance(tree, CompactTree) else {}
+    total = sum(archive.table.sizes) + sum(each.size for each in sealed.values())
     with contextlib.ExitStack() as stack:
+        beginning = None if outset is None else stack.enter_context(outset.begun(spec, tree, archive, stored=blob == "stored"))
         file = None
         if blob == "stored":
             make_folder(folder / BLOBS)
             file = stack.enter_context(WritebackFile(folder / BLOBS / "blob"))
-        beginning = stack.enter_context(begun(segments, spec, archive, stored=file is not None))
+        listed = stack.enter_context(_listing(tree, folder, relative=blob == "derived", fork=processes != 0))
         if beginning is not None and file is not None:
             beginning.copy(file)
         known = None if beginning is None else beginning.known
@@ -129,15 +135,14 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
 
         def consume(part: memoryview) -> None:
             writer.write(part)
-            tell(Progress("write", writer.uncompressed_size, total, entries=len(archive)))
+            tell(Progress("write", writer.uncompressed_size, total, entries=len(tree)))
 
-        listed = stack.enter_context(_listing(tree, folder, relative=blob == "derived", fork=processes != 0))
         unknown = archive if beginning is None else archive.behind(beginning.count)
         serialise(unknown, consume, writer.cut, processes=processes)
         writer.finish()
-        if beginning is not None and segments is not None:
-            segments.keep(spec, beginning, folder)
-        listed()
+        runs = listed()
+        if beginning is not None and outset is not None:
+            outset.segments.keep(spec, beginning, folder, runs)
         if file is not None:
             file.sync()
     if blob == "stored":
@@ -148,25 +153,34 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
         blob=blob, made_from=made_from(spec),
     )  # fmt: skip
     said.write(folder)
-    return Layer(descriptor, said.diff_id, said.uncompressed_size, said.entries, folder, blob, said.made_from, tree)
+    there = None if sealed else tree  # else whoever asks for it reads the listing
+    return Layer(descriptor, said.diff_id, said.uncompressed_size, said.entries, folder, blob, said.made_from, there)
 
 
 @contextlib.contextmanager
-def _listing(tree: Tree, folder: Path, *, relative: bool, fork: bool) -> Iterator[Callable[[], None]]:
-    """Write the listing, in a process of its own where there may be one; give what waits for it."""
+def _listing(tree: Tree, folder: Path, *, relative: bool, fork: bool) -> Iterator[Callable[[], Runs]]:
+    """Write the listing, in a process of its own where there may be one; give what waits for it, and gives its runs."""
+    runs = mmap.mmap(-1, _RUN.size * max(len(tree.stored), 1))  # shared with that process
 
     def write() -> None:
         with open(folder / LISTING, "wb") as file:
-            file.writelines(lines(tree, files=os.fsencode(folder) + b"/" if relative else None))
+            found = mtree.write(tree, file, files=os.fsencode(folder) + b"/" if relative else None)
+        for number, path in enumerate(tree.stored):
+            _RUN.pack_into(runs, _RUN.size * number, *found.get(path, (0, 0)))
 
-    if not fork or len(tree) < _FEW or not may_fork():
-        yield write
-        return
+    def written() -> Runs:
+        return {path: _RUN.unpack_from(runs, _RUN.size * number) for number, path in enumerate(tree.stored)}
+
+    def join() -> Runs:
+        (write if child is None else child.join)()
+        return written()
+
     child: Child | None = None
     try:
-        with uninterrupted():
-            child = Child(write)
-        yield child.join
+        if fork and len(tree.entries) >= _FEW and may_fork():
+            with uninterrupted():
+                child = Child(write)
+        yield join
     finally:
         if child is not None:
             child.stop()

@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import struct
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ from .blob import LayerBlob, Piece, open_layer
 from .contents import store_paths
 from .layer import in_order, write_layer
 from .made import CLOSURE_LAYERS, LAYERS_JSON
+from .segments import from_outset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from rootless_layer.store.layering import Strategy
     from rootless_layer.tree.tree import Entry, Tree
 
-    from .segments import Segments
+    from .segments import Outset, Segments
 
 _LARGE_BYTES = 64 << 20
 _SIZED: Mapping[str, Callable[[Mapping[StorePath, int]], Strategy]] = {"size": BySize, "balanced": Balanced}
@@ -174,7 +176,7 @@ def write_layers(  # noqa: PLR0913 - which, where to, and how
 ) -> list[str]:
     """Write layers of store paths into a directory of their own each, in processes of their own; give their names there.
 
-    ``segments`` are as of :func:`.write_layer`.
+    Of what ``segments`` know of the layers no file is read.
 
     Raises what :func:`build_layers` raises, and :class:`OSError`.
     """
@@ -185,12 +187,16 @@ def write_layers(  # noqa: PLR0913 - which, where to, and how
         spec, place = specs[number], folder / names[number]
         place.mkdir()
         place.chmod(0o700)  # whatever the umask is
-        tree = plan(spec).tree
+        from_outset(None if set_times else segments, spec, blob, partial(write, number, place))
+        settle(place)
+
+    def write(number: int, place: Path, outset: Outset | None) -> None:
+        spec = specs[number]
+        tree = plan(spec, sealed=None if outset is None else outset.sealed).tree
         if set_times:
             tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=spec.source_date_epoch) for entry in tree if entry.path})
         processes = _producers(tree.archived())
-        write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=processes, segments=segments)
-        settle(place)
+        write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=processes, outset=outset)
 
     libarchive.load()  # here, and not in each child
     for_each_forked(_heaviest_first(specs), make, lambda: progress(Progress("layers", done.total)))

@@ -1,33 +1,64 @@
-"""The segments of a layer that are known before it is written, because an earlier layer has them."""
+"""The segments of a layer that are known before it is written, because an earlier layer has them.
+
+A store path is known again by its *name*: a digest of its path, of the place, the inode and the time of change of its top, and of
+what the layer makes of it. What such a name was found to stand for is believed, as it is for a layer in the cache. So a path
+that stands where it stood is sealed: it is neither listed nor read.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import attrs
 
-from rootless_layer.tar.known import Known, segment_keys
+from rootless_layer.plan.plan import collects
+from rootless_layer.store.order import needed_first
+from rootless_layer.tar.known import Known, segment_key
 from rootless_layer.tar.sha256 import is_resumable
+from rootless_layer.tree.compact import CompactTree
+from rootless_layer.tree.sealed import UnsealedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from rootless_layer.plan.spec import LayerSpec
+    from rootless_layer.plan.spec import Blob, LayerSpec
     from rootless_layer.system.files import WritebackFile
     from rootless_layer.tree.archive import Archive
+    from rootless_layer.tree.sealed import Sealed
+    from rootless_layer.tree.tree import Tree
+
+T = TypeVar("T")
+Runs = dict[bytes, tuple[int, int]]
+"""From where to where in a listing each store path stands."""
+
+
+@attrs.frozen(slots=True)
+class Segment:
+    """A segment that depends on nothing but store paths, by a digest of all that decides its bytes.
+
+    ``path`` and ``name`` are those of the store path that it is; nothing where it is none, or has more than the path's own
+    entries. ``size`` is that of its data, in bytes.
+    """
+
+    key: bytes
+    path: bytes = b""
+    name: bytes = b""
+    entries: int = 0
+    size: int = 0
 
 
 @attrs.frozen(slots=True)
 class Beginning:
-    """Where the writing of a layer begins: behind so many segments, of which ``known`` has the state.
+    """Where the writing of a layer begins: behind so many ``segments``, of which ``known`` has the state.
 
-    ``keys`` are of those segments, from the first on, that depend on nothing but store paths.
+    The segments are those, from the first on, that depend on nothing but store paths.
     """
 
-    keys: tuple[bytes, ...]
+    segments: tuple[Segment, ...]
     known: Known
     count: int = 0
     prefix: int = -1
@@ -42,45 +73,101 @@ class Beginning:
 class Segments(Protocol):
     """What keeps segments from one layer to another."""
 
-    def find(self, spec: LayerSpec, keys: Sequence[bytes], *, stored: bool) -> contextlib.AbstractContextManager[Beginning]:
-        """Say what is known of the segments with these keys; of a ``stored`` layer the bytes are needed as well."""
+    def sealed(self, spec: LayerSpec, names: Mapping[bytes, bytes], blob: Blob) -> Mapping[bytes, Sealed]:
+        """Say what is known of the first of some store paths, which have these names and this order."""
 
-    def keep(self, spec: LayerSpec, beginning: Beginning, folder: Path) -> None:
+    def find(self, spec: LayerSpec, segments: Sequence[Segment], *, stored: bool) -> contextlib.AbstractContextManager[Beginning]:
+        """Say what is known of these segments; of a ``stored`` layer the bytes are needed as well."""
+
+    def keep(self, spec: LayerSpec, beginning: Beginning, folder: Path, runs: Runs) -> None:
         """Write beside a layer what was learnt of its segments; raises :class:`OSError`."""
 
 
-@contextlib.contextmanager
-def begun(segments: Segments | None, spec: LayerSpec, archive: Archive, *, stored: bool) -> Iterator[Beginning | None]:
-    """Give where the writing of a layer begins; nothing where no segments are kept or none can be."""
-    keys = _keys(spec, archive) if segments is not None and is_resumable() else []
-    if segments is None or not keys:
-        yield None
-        return
-    with segments.find(spec, keys, stored=stored) as beginning:
-        yield beginning
+@attrs.frozen(slots=True)
+class Outset:
+    """What is known of a layer before anything of it is read: the names of its store paths, and those that are ``sealed``."""
+
+    segments: Segments
+    names: Mapping[bytes, bytes]
+    sealed: Mapping[bytes, Sealed]
+
+    @contextlib.contextmanager
+    def begun(self, spec: LayerSpec, tree: Tree, archive: Archive, *, stored: bool) -> Iterator[Beginning | None]:
+        """Give where the writing of a layer begins; nothing where no segment can be known.
+
+        Raises :class:`.UnsealedError` where a path is sealed and not known any more.
+        """
+        whole = tree.whole if isinstance(tree, CompactTree) else frozenset()
+        found = _segments(spec, archive, self.sealed, {path: name for path, name in self.names.items() if path in whole})
+        with self.segments.find(spec, found, stored=stored) if found else contextlib.nullcontext() as beginning:
+            count = 0 if beginning is None else beginning.count
+            if not self.sealed.keys().isdisjoint(archive.names[count:]):
+                raise UnsealedError
+            yield beginning
 
 
-def _keys(spec: LayerSpec, archive: Archive) -> list[bytes]:
-    """Give the keys of the first segments, as many as depend on nothing but store paths: what a script may change does not count.
+def from_outset(segments: Segments | None, spec: LayerSpec, blob: Blob, work: Callable[[Outset | None], T]) -> T:
+    """Do the work upon what is known of a layer; once more where something is sealed that has to be read.
+
+    Nothing is known where no ``segments`` are kept, or none can be.
+    """
+    if segments is None or spec.closure is None or not is_resumable():
+        return work(None)
+    sealable = collects(spec) and not spec.link_identical and spec.link != "hard"  # else others look into the store paths
+    names = _names(spec) if sealable else {}
+    outset = Outset(segments, names, segments.sealed(spec, names, blob) if sealable else {})
+    try:
+        return work(outset)
+    except UnsealedError:
+        return work(attrs.evolve(outset, sealed={}))
+
+
+def _names(spec: LayerSpec) -> dict[bytes, bytes]:
+    """Give the names of a layer's store paths in the order of its segments; of what is not there it has none."""
+    names: dict[bytes, bytes] = {}
+    if spec.closure is None:
+        return names
+    for path in needed_first(spec.closure):
+        place = spec.closure.location(path)
+        with contextlib.suppress(OSError):
+            status = os.lstat(place)
+            top = status.st_dev, status.st_ino, status.st_ctime_ns
+            made = spec.uid, spec.gid, spec.source_date_epoch, spec.tidy, spec.allow_sparse
+            said = repr((path.path, place, *top, *made)).encode("utf-8", "surrogateescape")
+            names[os.fsencode(path.path).lstrip(b"/")] = hashlib.sha256(said).digest()
+    return names
+
+
+def _segments(spec: LayerSpec, archive: Archive, sealed: Mapping[bytes, Sealed], names: Mapping[bytes, bytes]) -> list[Segment]:
+    """Give the first segments, as many as depend on nothing but store paths: what a script may change does not count.
 
     A store path that went and was built again may be different by a bit, in the same inodes: so the key has when it got there.
+    A name is given only where the path has it still, after all of it was listed.
     """
     if spec.closure is None or (spec.scripts and spec.closure_writable):
         return []
     places = {os.fsencode(path.path).lstrip(b"/"): os.fsencode(spec.closure.location(path)) for path in spec.closure.paths}
-    keys = []
+    now = _names(spec) if names else {}
+    found = []
     begin = 0
-    for key, name, end in zip(segment_keys(archive), archive.names[:-1], archive.ends, strict=False):
-        place = places.get(name, b"")
-        if not _is_of(archive, begin, end, place):
-            break
-        try:
-            status = os.lstat(place) if place else None
-        except OSError:
-            break
-        keys.append(key if status is None else key + repr((name, status.st_ino, status.st_ctime_ns)).encode())
+    for path, end in zip(archive.names[:-1], archive.ends, strict=False):
+        name = names[path] if path in names and names[path] == now.get(path) else b""
+        if (known := sealed.get(path)) is not None:
+            found.append(Segment(known.key, path, name, known.entries, known.size))
+        else:
+            place = places.get(path, b"")
+            if not _is_of(archive, begin, end, place):
+                break
+            try:
+                status = os.lstat(place) if place else None
+            except OSError:
+                break
+            key = segment_key(archive.table, begin, end)
+            key += b"" if status is None else repr((path, status.st_ino, status.st_ctime_ns)).encode()
+            size = sum(archive.table.sizes[begin:end])
+            found.append(Segment(hashlib.sha256(key).digest(), path if name else b"", name, end - begin, size))
         begin = end
-    return keys
+    return found
 
 
 def _is_of(archive: Archive, begin: int, end: int, place: bytes) -> bool:

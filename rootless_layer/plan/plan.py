@@ -26,6 +26,7 @@ from .start import AS_ROOT, Start, start_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from rootless_layer.tree.sealed import Sealed
     from rootless_layer.tree.walk import Part
 
     from .locate import Place, StoreLocation
@@ -68,18 +69,27 @@ def _in_store(path: bytes, store: frozenset[bytes]) -> bool:
     return b"/".join(path.split(b"/", depth)[:depth]) in store
 
 
-def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silent) -> Plan:
+def collects(spec: LayerSpec) -> bool:
+    """Say whether trees are collected as rows; scripts, a base or a root filesystem need each entry for itself."""
+    return not spec.scripts and spec.below is None and spec.rootfs is None
+
+
+def plan(
+    spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silent, sealed: Mapping[bytes, Sealed] | None = None
+) -> Plan:
     """Lay out the root filesystem's entries, the closure, the contents and the copies, above the base where there is one.
 
     What comes later takes the place of the base's, but a directory that both have stays
     the base's. Store paths that the base has are not laid out again.
 
-    ``progress`` is called after each store path and each content.
+    ``progress`` is called after each store path and each content. Of store paths that are ``sealed``
+    only the tops are laid out; :class:`.UnsealedError` is raised where somebody needs more.
 
     Raises :class:`ClosureError` and :class:`SourceError` for inputs that are not there or
     cannot be read, :class:`ConflictError` where two give the same path differently.
     """
-    merge = _Merge(spec)
+    sealed = sealed or {}
+    merge = _Merge(spec, sealed)
     for entry in rootfs:
         merge.add(entry, merge.rootfs)
     if len(merge):
@@ -87,9 +97,10 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silen
     if spec.closure is not None:
         spec.closure.check()
     own = tuple(location for location in store_locations(spec.closure) if location.path not in merge.base)
-    read = read_ahead([partial(below, location.source) for location in own]) if merge.collects else repeat(iter(()))
-    for parts, location in zip(read, own, strict=False):
-        merge.add_store(location, parts)
+    wanted = [location for location in own if location.path not in sealed]
+    read = read_ahead([partial(below, location.source) for location in wanted]) if merge.collects else repeat(iter(()))
+    for location in own:
+        merge.add_store(location, iter(()) if location.path in sealed else next(read))
         progress(Progress("plan", entries=len(merge)))
     for content in spec.copy_to_root:
         merge.add_tree(merge.locator.find(content))
@@ -103,7 +114,7 @@ def plan(spec: LayerSpec, rootfs: Iterable[Entry] = (), progress: Report = silen
         merge.put(folder, "the working directory")
     if merge.problems:
         raise ConflictError(*merge.problems, hint="Leave one of the two out, or keep them under different paths.")
-    tree = merge.tree()
+    tree = merge.tree(own)
     if not spec.allow_sparse:
         check_holes(tree.larger(MOST_HOLES))
     planned = Plan(tree, own, start)
@@ -125,7 +136,7 @@ _CLOSURE = _Origin("the closure", is_content=False)
 class _Merge:
     """The entries so far, and who gave them; those of the closure are not noted."""
 
-    def __init__(self, spec: LayerSpec) -> None:
+    def __init__(self, spec: LayerSpec, sealed: Mapping[bytes, Sealed]) -> None:
         self.spec = spec
         self.locator = Locator(spec)
         self.base: Mapping[bytes, Entry] = {} if spec.below is None else spec.below.entries
@@ -138,9 +149,8 @@ class _Merge:
         self.problems: list[str] = []
         self.store: frozenset[bytes] = frozenset()
         """The closure's store paths, once they are laid out."""
-        # Where scripts, a base or a root filesystem need each entry for itself, they are made at once.
-        self.collected = Collected(spec.source_date_epoch, (spec.uid, spec.gid))
-        self.collects = not spec.scripts and spec.below is None and spec.rootfs is None
+        self.collected = Collected(spec.source_date_epoch, (spec.uid, spec.gid), sealed)
+        self.collects = collects(spec)
         self.collected_by = _CLOSURE
 
     def __len__(self) -> int:
@@ -214,9 +224,14 @@ class _Merge:
             return False
         return True
 
-    def tree(self) -> Tree:
-        """Order and check the entries; raises as :meth:`.Tree.of`."""
-        return CompactTree.of_table(self.collected.with_(self.entries)) if len(self.collected) else Tree.of(self._complete())
+    def tree(self, store: Iterable[StoreLocation]) -> Tree:
+        """Order and check the entries, those of the store paths among them; raises as :meth:`.Tree.of`."""
+        if not len(self.collected):
+            return Tree.of(self._complete())
+        paths = frozenset(location.path for location in store)
+        depth = next(iter(paths), b"").count(b"/") + 1
+        whole = paths.difference(b"/".join(path.split(b"/", depth)[:depth]) for path in self.entries if paths)
+        return CompactTree.of_table(self.collected.with_(self.entries)).sealing(self.collected.sealed, whole)
 
     def _complete(self) -> list[Entry]:
         """Give the entries, and the base's that they are in."""

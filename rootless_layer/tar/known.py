@@ -10,7 +10,6 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rootless_layer.tree.archive import Archive
     from rootless_layer.tree.table import Table
     from rootless_layer.tree.tree import Entry
 
@@ -55,33 +54,17 @@ class Known:
         self.marks.append(mark)
 
 
-def segment_keys(archive: Archive) -> list[bytes]:
-    """Give a digest for each segment, of all that decides its bytes but the bytes of files.
+def segment_key(table: Table, begin: int, end: int) -> bytes:
+    """Give a digest for the segment between two places, of all that decides its bytes but the bytes of files.
 
     For those stand the device, the inode, the size and the time of each, and its place: whoever uses this must know that the
     files are store paths', which nobody changes.
     """
-    begin, keys = 0, []
-    for end in archive.ends:
-        keys.append(_key(archive.table, begin, end))
-        begin = end
-    return keys
-
-
-def chain_keys(keys: Sequence[bytes], beginning: bytes) -> list[bytes]:
-    """Give a digest for each segment, of it and all before it; the ``beginning`` is of what decides the bytes besides."""
-    chain, above = [], beginning
-    for key in keys:
-        above = hashlib.sha256(above + key).digest()
-        chain.append(above)
-    return chain
-
-
-def _key(table: Table, begin: int, end: int) -> bytes:
     rows = table[begin:end]
-    shapes = [(shape.mode, shape.uid, shape.gid, shape.epoch, shape.top, shape.cut, shape.device) for shape in rows.shapes]
     used = sorted({kind for kind in rows.kinds if kind >= 0})
-    digest = hashlib.sha256(repr([shapes[kind] for kind in used]).encode())
+    shapes = [rows.shapes[kind] for kind in used]
+    said = [(shape.mode, shape.uid, shape.gid, shape.epoch, shape.top, shape.cut, shape.device) for shape in shapes]
+    digest = hashlib.sha256(repr(said).encode())
     places = {kind: place for place, kind in enumerate(used)}
     singles = [rows.singles[~kind] for kind in rows.kinds if kind < 0]
     digest.update(repr([places.get(kind, -1) for kind in rows.kinds]).encode())
@@ -93,6 +76,15 @@ def _key(table: Table, begin: int, end: int) -> bytes:
         digest.update(column.tobytes())
     digest.update(repr(list(map(_said, singles))).encode())
     return digest.digest()
+
+
+def chain_keys(keys: Sequence[bytes], beginning: bytes) -> list[bytes]:
+    """Give a digest for each segment, of it and all before it; the ``beginning`` is of what decides the bytes besides."""
+    chain, above = [], beginning
+    for key in keys:
+        above = hashlib.sha256(above + key).digest()
+        chain.append(above)
+    return chain
 
 
 def _said(entry: Entry) -> tuple[object, ...]:

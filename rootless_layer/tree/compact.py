@@ -11,23 +11,29 @@ import attrs
 
 from rootless_layer.errors import UnrepresentableError
 
+from .sealed import Sealed, UnsealedError
 from .table import Rows, Shape, Table
 from .tree import MOST_NAME, ROOT, Entry, Tree, dangling_links, faults, is_plain_root, is_usual, missing_parents, reserved_names
 from .walk import entry_of, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from .walk import Listing, Part
 
 
 @attrs.frozen(slots=True)
 class CompactTree(Tree):
-    """A tree whose ``entries`` are :class:`.Rows`: they take a tenth of the memory, and each is made when it is asked for."""
+    """A tree whose ``entries`` are :class:`.Rows`: they take a tenth of the memory, and each is made when it is asked for.
+
+    What is below the top of a ``sealed`` path is not among them. Store paths are ``whole`` that have their own entries alone.
+    """
 
     entries: Rows
     root_stands: bool = False
     stored: tuple[bytes, ...] = ()
+    sealed: Mapping[bytes, Sealed] = attrs.field(factory=dict)
+    whole: frozenset[bytes] = frozenset()
 
     @classmethod
     def of_table(cls, table: Table) -> Self:
@@ -47,9 +53,25 @@ class CompactTree(Tree):
             raise UnrepresentableError(*problems)
         return cls(rows)
 
+    def sealing(self, sealed: Mapping[bytes, Sealed], whole: frozenset[bytes]) -> Self:
+        """Say which of its store paths are sealed, and which whole; raises :class:`.UnsealedError` where more is below a top."""
+        if any(path not in whole or self.entries.run(path) is None for path in sealed):
+            raise UnsealedError
+        return attrs.evolve(self, sealed=sealed, whole=whole)
+
     def replacing(self, changed: Mapping[bytes, Entry]) -> Tree:
         """Give a tree that has the entries ``changed`` at some of its paths, of the same types."""
-        return CompactTree(Rows(self.entries.table.replacing(changed)), self.root_stands, self.stored) if changed else self
+        return attrs.evolve(self, entries=Rows(self.entries.table.replacing(changed))) if changed else self
+
+    def without(self, paths: Collection[bytes]) -> Tree:
+        """Give a tree that lacks ``paths``, as :meth:`.Tree.without` does, which knows nothing of sealed ones."""
+        if paths and self.sealed:
+            raise UnsealedError
+        return super().without(paths)
+
+    def __len__(self) -> int:
+        """Count the entries, those of sealed paths among them."""
+        return len(self.entries) + sum(each.entries - 1 for each in self.sealed.values())
 
     def archived(self) -> Sequence[Entry]:
         """Give the entries in the order of the archive, as :meth:`.Tree.archived` does: a table."""
@@ -97,11 +119,13 @@ class _Place:
 class Collected:
     """Directories as they are read, each at its place in a tree; no two have a path in common.
 
-    Times are not later than ``epoch``, in seconds, and all is of the ``owner``, a user and a group.
+    Times are not later than ``epoch``, in seconds, and all is of the ``owner``, a user and a group. Of store paths that are
+    ``sealed`` nothing is read; whoever asks for an entry in one gets :class:`.UnsealedError`.
     """
 
     epoch: int
     owner: tuple[int, int]
+    sealed: Mapping[bytes, Sealed] = attrs.field(factory=dict)
     table: Table = attrs.field(factory=Table)
     _shapes: dict[tuple[int, int, _Place], int] = attrs.field(factory=dict)
     _ranges: dict[bytes, tuple[int, int]] = attrs.field(factory=dict)
@@ -117,7 +141,7 @@ class Collected:
         with reading(source):
             status = os.lstat(source)
             self.table.extend([entry_of(path, source, status, self.epoch, self.owner)])
-        if stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(status.st_mode) and path not in self.sealed:
             self.add_below(path, source, parts)
         self._ranges[path] = begin, len(self.table)
 
@@ -142,6 +166,8 @@ class Collected:
                 return self.table[place]
             if not above:
                 return None
+            if above in self.sealed:
+                raise UnsealedError
             above = above.rpartition(b"/")[0]
 
     def with_(self, entries: Mapping[bytes, Entry]) -> Table:

@@ -13,13 +13,16 @@ import stat
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+import attrs
+
 from rootless_layer.errors import InputError
 
+from .compact import CompactTree
 from .table import NANOSECONDS, Rows
 from .tree import Entry, shown, unrepresentable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO
 
     from .table import Shape, Table
@@ -70,15 +73,43 @@ def lines(tree: Tree, *, files: bytes | None) -> Iterator[bytes]:
     Where ``files`` is given, each regular file's line names the file that holds its bytes,
     relative to the listing where that is below the path ``files``.
     """
+    yield from _head(tree)
+    if isinstance(tree.entries, Rows):
+        yield from _of_table(tree.entries.table, _Words.of(tree.entries.table, files))
+        return
+    for entry in tree:
+        yield from _of_entry(entry, files)
+
+
+def write(tree: Tree, file: BinaryIO, *, files: bytes | None) -> dict[bytes, tuple[int, int]]:
+    """Write the lines of a tree to a file; of sealed paths they are known.
+
+    Gives from where to where in the file each store path stands that is whole; the rest is as of :func:`lines`.
+    """
+    runs: dict[bytes, tuple[int, int]] = {}
+    if not isinstance(tree, CompactTree):
+        file.writelines(lines(tree, files=files))
+        return runs
+    file.writelines(_head(tree))
+    table, begin = tree.entries.table, 0
+    words = _Words.of(table, files)
+    for path in sorted(tree.whole):
+        if (found := tree.entries.run(path)) is None:
+            continue
+        place, end = found
+        file.writelines(_of_table(table[begin:place], words))
+        first, known = file.tell(), tree.sealed.get(path)
+        file.writelines(_of_table(table[place:end], words) if known is None else [known.lines])
+        runs[path], begin = (first, file.tell()), end
+    file.writelines(_of_table(table[begin:], words))
+    return runs
+
+
+def _head(tree: Tree) -> Iterator[bytes]:
     yield _HEAD
     if tree.root_stands:
         yield _ROOT_STANDS
     yield from (b"%s%s\n" % (_STORED, _name(path)) for path in tree.stored)
-    if isinstance(tree.entries, Rows):
-        yield from _of_table(tree.entries.table, files)
-        return
-    for entry in tree:
-        yield from _of_entry(entry, files)
 
 
 def _of_entry(entry: Entry, files: bytes | None) -> Iterator[bytes]:
@@ -89,9 +120,22 @@ def _of_entry(entry: Entry, files: bytes | None) -> Iterator[bytes]:
     yield _line(entry, files)
 
 
-def _of_table(table: Table, files: bytes | None) -> Iterator[bytes]:
+@attrs.frozen(slots=True)
+class _Words:
+    """What the lines of files of each of a table's shapes have in common: words, the latest time, their directory, and a cut."""
+
+    files: bytes | None
+    shapes: Sequence[tuple[bytes, int, bytes, int] | None]
+    """Nothing for directories, which are few."""
+
+    @classmethod
+    def of(cls, table: Table, files: bytes | None) -> _Words:
+        return cls(files, [_words(shape, files) for shape in table.shapes])
+
+
+def _of_table(table: Table, words: _Words) -> Iterator[bytes]:
     """Write the lines of many rows: each is what files of its shape have in common, and the little that they have not."""
-    words = [_words(shape, files) for shape in table.shapes]
+    files, shapes = words.files, words.shapes
     for begin in range(0, len(table), _AT_ONCE):
         part = table[begin : begin + _AT_ONCE]
         if _ODD.search(b"".join(part.paths)):
@@ -100,7 +144,7 @@ def _of_table(table: Table, files: bytes | None) -> Iterator[bytes]:
             continue
         rows = zip(part.paths, part.kinds, part.sizes, part.times, strict=True)
         for place, (path, kind, size, time) in enumerate(rows):
-            if kind < 0 or (word := words[kind]) is None:
+            if kind < 0 or (word := shapes[kind]) is None:
                 yield from _of_entry(part[place], files)
                 continue
             said, epoch, contents, cut = word
@@ -112,7 +156,6 @@ def _of_table(table: Table, files: bytes | None) -> Iterator[bytes]:
 
 
 def _words(shape: Shape, files: bytes | None) -> tuple[bytes, int, bytes, int] | None:
-    """Give what the lines of files of a shape have in common, and their latest time; nothing for directories, which are few."""
     if shape.is_dir or (files or b"").startswith(shape.top):
         return None
     said = b"type=file mode=%04o uid=%d gid=%d time=" % (shape.mode & 0o7777, shape.uid, shape.gid)

@@ -195,6 +195,13 @@ class Rows(Mapping[bytes, Entry]):
         place = bisect_left(paths, path)
         return place if place < len(paths) and paths[place] == path else None
 
+    def run(self, top: bytes) -> tuple[int, int] | None:
+        """Give from where to where a path and what is below it stand; nothing where it is not there, or others stand between."""
+        paths = self.table.paths
+        begin, end = bisect_left(paths, top), bisect_left(paths, top + b"0")  # which comes behind the slash
+        alone = begin + 1 == end or (begin < end and paths[begin + 1].startswith(top + b"/"))
+        return (begin, end) if alone and paths[begin] == top else None
+
     def values(self) -> ValuesView[Entry]:
         """Make the entries in the order of their paths."""
         return _Values(self)

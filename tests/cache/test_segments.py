@@ -21,11 +21,11 @@ from rootless_layer import LayerSpec, build_layer
 from rootless_layer.cache import segments as kept
 from rootless_layer.cache.key import layer_key
 from rootless_layer.cache.layers import LayerCache
-from rootless_layer.cache.segments import SEGMENTS, CachedSegments
+from rootless_layer.cache.segments import SEGMENTS, CachedSegments, Records
 from rootless_layer.cache.upkeep import verify
 from rootless_layer.layer import segments as layer_segments
 from rootless_layer.layer.layer import in_order
-from rootless_layer.layer.segments import begun
+from rootless_layer.layer.segments import Outset, from_outset
 from rootless_layer.plan.plan import plan
 from rootless_layer.plan.spec import Blob, Script
 from rootless_layer.store.closure import Closure, StorePath
@@ -83,9 +83,20 @@ def same(spec: LayerSpec, cache: LayerCache, work: Path, blob: Blob = "stored") 
 
 def known(spec: LayerSpec, cache: LayerCache, *, stored: bool = True) -> tuple[int, int]:
     """Count what is known of a layer: the segments before it begins, and the compressed ones behind."""
-    archive = Archive.of(in_order(plan(spec).tree, spec))
-    with begun(CachedSegments(cache.place), spec, archive, stored=stored) as beginning:
-        return (-1, -1) if beginning is None else (beginning.count, len(beginning.known.frames))
+
+    def count(outset: Outset | None) -> tuple[int, int]:
+        assert outset is not None
+        tree = in_order(plan(spec, sealed=outset.sealed).tree, spec)
+        with outset.begun(spec, tree, Archive.of(tree), stored=stored) as beginning:
+            return (-1, -1) if beginning is None else (beginning.count, len(beginning.known.frames))
+
+    return from_outset(CachedSegments(cache.place), spec, "stored" if stored else "derived", count)
+
+
+def sealed(spec: LayerSpec, cache: LayerCache, blob: Blob = "stored") -> list[str]:
+    """Name the store paths that are not read when a layer is built."""
+    found = from_outset(CachedSegments(cache.place), spec, blob, lambda outset: {} if outset is None else outset.sealed)
+    return [os.fsdecode(path).rpartition("-")[2] for path in found]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
@@ -195,11 +206,18 @@ def test_an_entry_that_took_the_place_of_one_that_was_read(tmp_path: Path) -> No
     (entry,) = cache.place.iterdir()
     early, before = CachedSegments(cache.place), (entry / SEGMENTS).stat()
     early.read()
-    kept.write_records(entry, [attrs.evolve(record, chain=bytes(32)) for record in kept.read_records(entry)])
+    found = Records.read(entry)
+    attrs.evolve(found, each=tuple(attrs.evolve(record, chain=bytes(32)) for record in found.each)).write(entry)
     os.utime(entry / SEGMENTS, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with begun(early, spec, Archive.of(in_order(plan(spec).tree, spec)), stored=True) as beginning:
-        assert beginning is not None
-        assert beginning.count == 0
+
+    def count(outset: Outset | None) -> int:
+        assert outset is not None
+        tree = in_order(plan(spec, sealed=outset.sealed).tree, spec)
+        with outset.begun(spec, tree, Archive.of(tree), stored=True) as beginning:
+            assert beginning is not None
+            return beginning.count
+
+    assert from_outset(early, spec, "stored", count) == 0
 
 
 def test_a_derived_layer_keeps_no_bytes_from_being_found(tmp_path: Path) -> None:
