@@ -113,7 +113,7 @@ def from_outset(segments: Segments | None, spec: LayerSpec, blob: Blob, work: Ca
     """
     if segments is None or spec.closure is None or not is_resumable():
         return work(None)
-    sealable = collects(spec) and not spec.link_identical and spec.link != "hard"  # else others look into the store paths
+    sealable = collects(spec) and not spec.link_identical  # else somebody looks into the store paths
     names = _names(spec) if sealable else {}
     outset = Outset(segments, names, segments.sealed(spec, names, blob) if sealable else {})
     try:

@@ -336,6 +336,7 @@ class _Merge:
 
     def _stand_for(self, entry: Entry, stored: bytes) -> Entry:
         if self.spec.link == "hard" and stored not in self.base:  # no link reaches into another layer
+            self.collected.look_into(stored)
             return attrs.evolve(entry, link=stored)
         target = b"/" + stored
         return attrs.evolve(entry, mode=stat.S_IFLNK | 0o777, target=target, size=0, source=None)

@@ -41,7 +41,7 @@ def _check_path(_instance: object, _attribute: object, value: str) -> None:
         raise ClosureError(f"{escaped(value)} is not a store path: give {advice}")
 
 
-@attrs.frozen(order=True)
+@attrs.frozen(order=True, cache_hash=True)
 class StorePath:
     """A store path, such as ``/nix/store/<digest>-<name>``; ordered by ``path``.
 

@@ -166,9 +166,15 @@ class Collected:
                 return self.table[place]
             if not above:
                 return None
-            if above in self.sealed:
-                raise UnsealedError
+            self.look_into(above)
             above = above.rpartition(b"/")[0]
+
+    def look_into(self, path: bytes) -> None:
+        """Raise :class:`.UnsealedError` for a path that is sealed, or lies in one that is."""
+        while self.sealed and path:
+            if path in self.sealed:
+                raise UnsealedError
+            path = path.rpartition(b"/")[0]
 
     def with_(self, entries: Mapping[bytes, Entry]) -> Table:
         """Give all that was read, with the ``entries`` in its place or beside it."""
