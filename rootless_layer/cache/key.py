@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rootless_layer.tar.compression import Compression
     from rootless_layer.tree.tree import Entry
 
-FORMAT = 5
+FORMAT = 6
 """Goes up when the same spec gives other bytes, or an entry of the cache has another form."""
 Listed = dict[str, dict[str, str]]
 """The paths of trees that were read, each with a short digest, by the digest of the tree."""

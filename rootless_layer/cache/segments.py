@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import struct
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -21,7 +22,7 @@ from rootless_layer.errors import RootlessLayerError
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.description import LISTING
 from rootless_layer.layer.made import BLOBS
-from rootless_layer.layer.segments import Beginning
+from rootless_layer.layer.segments import Beginning, Origin
 from rootless_layer.system.lease import Lease
 from rootless_layer.tar.known import KEY_BYTES, Known, Mark, chain_keys
 from rootless_layer.tar.sha256 import BLOCK_BYTES, WORDS_BYTES, Sha256, State
@@ -49,7 +50,7 @@ _UNNAMED = bytes(KEY_BYTES)
 
 
 @attrs.frozen(slots=True)
-class _Record:
+class Record:
     """A segment: the key of all that the layer has up to its end, its own, its part of the listing, and what stands behind it.
 
     ``run`` is from where to where in the entry's listing its lines are, ``lines`` a digest of them. What is not to be sealed has
@@ -65,7 +66,13 @@ class _Record:
     run: tuple[int, int]
     mark: Mark
 
+    @property
+    def is_named(self) -> bool:
+        """Say whether it may be sealed."""
+        return self.name != _UNNAMED
+
     def pack(self) -> bytes:
+        """Give it as bytes, of which each has as many."""
         plain, stored = self.mark.plain, self.mark.stored
         return _RECORD.pack(
             self.chain, self.key, self.name, self.lines, self.entries, self.size, *self.run,
@@ -73,7 +80,8 @@ class _Record:
         )  # fmt: skip
 
     @classmethod
-    def unpack(cls, data: bytes) -> _Record:
+    def unpack(cls, data: bytes) -> Self:
+        """Take what :meth:`pack` gives."""
         chain, key, name, lines, entries, size, begin, end, *states = _RECORD.unpack(data)
         plain_size, plain_words, stored_size, words, count, rest = states
         mark = Mark(State(plain_size, plain_words), State(stored_size, words, rest[:count]))
@@ -82,32 +90,32 @@ class _Record:
 
 @attrs.frozen(slots=True)
 class Records:
-    """The segments of an entry, and the ``beginning`` of their keys: a digest of what decides the bytes besides."""
+    """The segments of an entry, what it has of store paths, and the ``beginning`` of its keys.
+
+    That is a digest of what decides the bytes of the layer beside its segments.
+    """
 
     beginning: bytes = b""
-    each: tuple[_Record, ...] = ()
+    origin: Origin = attrs.field(factory=Origin)
+    each: tuple[Record, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> Records:
         """Read them; there are none where the entry has none, or they are damaged."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, TypeError):
             data = (folder / SEGMENTS).read_bytes()
-            begin = len(_MAGIC) + KEY_BYTES
-            body = data[begin:]
-            if data[:begin] == _MAGIC + hashlib.sha256(body).digest() and len(body) % _RECORD.size == KEY_BYTES:
-                places = range(KEY_BYTES, len(body), _RECORD.size)
-                return cls(body[:KEY_BYTES], tuple(_Record.unpack(body[place : place + _RECORD.size]) for place in places))
+            head, body = data[: len(_MAGIC) + KEY_BYTES], data[len(_MAGIC) + KEY_BYTES :]
+            if head == _MAGIC + hashlib.sha256(body).digest():
+                origin, _, rows = body[KEY_BYTES:].partition(b"\n")
+                records = tuple(Record.unpack(rows[place : place + _RECORD.size]) for place in range(0, len(rows), _RECORD.size))
+                return cls(body[:KEY_BYTES], Origin(*json.loads(origin)), records)
         return cls()
 
     def write(self, folder: Path) -> None:
         """Write what :meth:`read` reads; raises :class:`OSError`."""
-        body = self.beginning + b"".join(record.pack() for record in self.each)
+        origin = json.dumps(attrs.astuple(self.origin)).encode() + b"\n"
+        body = self.beginning + origin + b"".join(record.pack() for record in self.each)
         (folder / SEGMENTS).write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
-
-
-def are_damaged(folder: Path) -> bool:
-    """Say whether an entry has something of its segments that cannot be believed."""
-    return os.path.lexists(folder / SEGMENTS) and not Records.read(folder).each
 
 
 @attrs.frozen(slots=True)
@@ -118,7 +126,7 @@ class _Place:
     number: int
     before: State
     """That of the blob's digest where the segment begins."""
-    record: _Record
+    record: Record
 
 
 @attrs.define(slots=False)
@@ -211,8 +219,10 @@ class CachedSegments:
             begin, end = runs.get(segment.path, (0, 0))
             name = segment.name if segment.name and begin < end else _UNNAMED
             lines = hashlib.sha256(listing[begin:end]).digest()
-            records.append(_Record(chain, segment.key, name, lines, segment.entries, segment.size, (begin, end), mark))
-        Records(_beginning(spec), tuple(record for record in records if not record.mark.plain.rest)).write(folder)
+            records.append(Record(chain, segment.key, name, lines, segment.entries, segment.size, (begin, end), mark))
+        Records(_beginning(spec), Origin.of(spec), tuple(record for record in records if not record.mark.plain.rest)).write(
+            folder
+        )
 
 
 def _beginning(spec: LayerSpec) -> bytes:
@@ -220,7 +230,7 @@ def _beginning(spec: LayerSpec) -> bytes:
     return hashlib.sha256(repr([os.uname().machine, *written_by(spec.compression)]).encode()).digest()
 
 
-def _alike(records: Sequence[_Record], names: Iterable[bytes]) -> int:
+def _alike(records: Sequence[Record], names: Iterable[bytes]) -> int:
     """Count the first records that have these names."""
     count = 0
     for record, name in zip(records, names, strict=False):
@@ -230,7 +240,7 @@ def _alike(records: Sequence[_Record], names: Iterable[bytes]) -> int:
     return count
 
 
-def _sealed(listing: bytes, paths: Sequence[bytes], records: Sequence[_Record]) -> Iterator[tuple[bytes, Sealed]]:
+def _sealed(listing: bytes, paths: Sequence[bytes], records: Sequence[Record]) -> Iterator[tuple[bytes, Sealed]]:
     """Give store paths whose lines are what they were when they were written."""
     for path, record in zip(paths, records, strict=False):
         lines = listing[slice(*record.run)]
@@ -255,7 +265,7 @@ class _Blobs:
 
     def __init__(self, stack: contextlib.ExitStack, *, stored: bool) -> None:
         self._stack, self._stored = stack, stored
-        self._open: dict[Path, tuple[int, tuple[_Record, ...]] | None] = {}
+        self._open: dict[Path, tuple[int, tuple[Record, ...]] | None] = {}
 
     def __call__(self, place: _Place, *, needed: bool = False) -> int | None:
         """Give the descriptor of a blob, or -1 where it is not ``needed``; nothing where the entry is not what it was.
@@ -269,7 +279,7 @@ class _Blobs:
         found = self._open[place.folder]
         return None if found is None or found[1][place.number : place.number + 1] != (place.record,) else found[0]
 
-    def _opened(self, folder: Path) -> tuple[int, tuple[_Record, ...]] | None:
+    def _opened(self, folder: Path) -> tuple[int, tuple[Record, ...]] | None:
         with contextlib.suppress(OSError, RootlessLayerError):
             lease = Lease.shared(folder)
             if lease is not None:

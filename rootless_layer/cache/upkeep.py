@@ -16,8 +16,8 @@ from rootless_layer.system.temporary import PREFIX, left_behind, temporary_folde
 from .layers import LayerCache
 from .outputs import Outputs
 from .own import stale
+from .proof import wrong_segments
 from .room import ELSEWHERE, Kept, Tidied, entries, put_aside, rubbish, rubbish_at, shrink, using
-from .segments import are_damaged
 from .targets import Targets
 from .whole import is_whole
 
@@ -64,21 +64,20 @@ def _damage(folder: Path) -> str:
     """Say what is wrong with a layer; raises :class:`MachineError` where that cannot be seen."""
     if not is_whole(folder):
         return "its files are not as they were written"
-    if are_damaged(folder):
-        return "what was kept of its segments is damaged"
     try:
         open_layer(str(folder)).verify()
+        return wrong_segments(folder)
     except MachineError:
         raise
     except RootlessLayerError as error:
         return "; ".join(error.problems)
-    return ""
 
 
 def verify(cache: Path) -> tuple[list[Kept], list[tuple[Kept, str]]]:
     """Read each layer and compare it with its digest; give those that are right, and those dropped with the reason.
 
-    A derived layer is made again from its sources. Where these changed, it goes as well. A snapshot is compared
+    A derived layer is made again from its sources. Where these changed, it goes as well. So does a layer of which a store path
+    would not be read again, although it is another by now. A snapshot is compared
     with its index. One that is in use is not dropped, but said to be wrong. Raises :class:`OutputError` where
     the cache may not be read, or a damaged entry not be dropped.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import attrs
 
@@ -49,6 +49,34 @@ class Segment:
     name: bytes = b""
     entries: int = 0
     size: int = 0
+
+
+@attrs.frozen(slots=True)
+class Origin:
+    """What decides what a layer has of a store path, beside the path: the root of the store, and what the layer makes of all."""
+
+    root: str = "/"
+    uid: int = 0
+    gid: int = 0
+    epoch: int = 1
+    tidy: bool = False
+    allow_sparse: bool = False
+
+    @classmethod
+    def of(cls, spec: LayerSpec) -> Self:
+        """Give that of a layer."""
+        root = "/" if spec.closure is None else spec.closure.store_root
+        return cls(root, spec.uid, spec.gid, spec.source_date_epoch, spec.tidy, spec.allow_sparse)
+
+    def place(self, path: bytes) -> bytes:
+        """Give where a store path lies on this machine."""
+        return os.fsencode(self.root).rstrip(b"/") + b"/" + path
+
+    def name(self, path: bytes) -> bytes:
+        """Give the name of a store path as it is now; raises :class:`OSError` where it is not there."""
+        status = os.lstat(self.place(path))
+        said = path, attrs.astuple(self), status.st_dev, status.st_ino, status.st_ctime_ns
+        return hashlib.sha256(repr(said).encode("utf-8", "surrogateescape")).digest()
 
 
 @attrs.frozen(slots=True)
@@ -125,16 +153,10 @@ def from_outset(segments: Segments | None, spec: LayerSpec, blob: Blob, work: Ca
 def _names(spec: LayerSpec) -> dict[bytes, bytes]:
     """Give the names of a layer's store paths in the order of its segments; of what is not there it has none."""
     names: dict[bytes, bytes] = {}
-    if spec.closure is None:
-        return names
-    for path in needed_first(spec.closure):
-        place = spec.closure.location(path)
+    origin = Origin.of(spec)
+    for path in () if spec.closure is None else needed_first(spec.closure):
         with contextlib.suppress(OSError):
-            status = os.lstat(place)
-            top = status.st_dev, status.st_ino, status.st_ctime_ns
-            made = spec.uid, spec.gid, spec.source_date_epoch, spec.tidy, spec.allow_sparse
-            said = repr((path.path, place, *top, *made)).encode("utf-8", "surrogateescape")
-            names[os.fsencode(path.path).lstrip(b"/")] = hashlib.sha256(said).digest()
+            names[os.fsencode(path.path).lstrip(b"/")] = origin.name(os.fsencode(path.path).lstrip(b"/"))
     return names
 
 

@@ -24,6 +24,7 @@ from rootless_layer.cache.layers import LayerCache
 from rootless_layer.cache.segments import SEGMENTS, CachedSegments, Records
 from rootless_layer.cache.upkeep import verify
 from rootless_layer.layer import segments as layer_segments
+from rootless_layer.layer.description import LISTING
 from rootless_layer.layer.layer import in_order
 from rootless_layer.layer.segments import Outset, from_outset
 from rootless_layer.plan.plan import plan
@@ -78,6 +79,7 @@ def same(spec: LayerSpec, cache: LayerCache, work: Path, blob: Blob = "stored") 
         plain.uncompressed_size,
     )
     assert blob_at(entry.folder) == blob_at(work)
+    assert (entry.folder / LISTING).read_bytes() == (work / LISTING).read_bytes()
     entry.lease.release()
 
 
@@ -102,14 +104,31 @@ def sealed(spec: LayerSpec, cache: LayerCache, blob: Blob = "stored") -> list[st
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(
     st.sampled_from(KINDS), st.sampled_from(["stored", "derived"]),
-    st.lists(st.dictionaries(st.integers(0, 4), st.sampled_from([b"", b"a", b"b" * 513, b"c" * 70_000, b"d" * 3_000_000])), max_size=4),
+    st.lists(st.tuples(
+        st.dictionaries(st.integers(0, 4), st.sampled_from([b"", b"a", b"b" * 513, b"c" * 70_000, b"d" * 3_000_000])),
+        st.sampled_from([{}, {"uid": 1}, {"link_identical": True}, {"link": "symbolic"}, {"own": "etc"}, {"own": "nix/store/a"},
+                         {"own": "nix/store/more"}, {"own": "0"}, {"own": "1"}, {"content": 0}]),
+    ), max_size=4),
 )  # fmt: skip
-def test_whatever_changes(tmp_path: Path, kind: str, blob: Blob, changes: list[Mapping[int, bytes]]) -> None:
-    """Paths that change, come and go, in any order: each layer is the one that is built without the cache."""
+def test_whatever_changes(
+    tmp_path: Path, kind: str, blob: Blob, changes: list[tuple[Mapping[int, bytes], dict[str, object]]]
+) -> None:
+    """Paths that change, come and go, in any order, and options and trees beside: each layer is the one that is built without the cache."""
     cache, versions = LayerCache(tmp_path / "cache/layers"), {0: b"a", 1: b"b" * 513, 2: b"c" * 70_000}
-    for change in [{}, *changes]:
+    for number, (change, more) in enumerate([({}, {}), *changes]):
         versions |= change
-        spec = LayerSpec(closure=chain(tmp_path / "root", list(versions.values())), compression=Compression.parse(kind))
+        closure = chain(tmp_path / "root", list(versions.values()))
+        places = [path.path for path in sorted(closure.paths, key=lambda path: path.name)]
+        options = {**more}
+        if (own := options.pop("own", None)) is not None:
+            tree = tmp_path / f"tree-{number}"
+            folder = tree / (places[int(str(own))][1:] if str(own).isdigit() else str(own))  # which may be a store path
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "mine").write_text(str(own))
+            options["copy_to_root"] = (str(tree),)
+        if options.pop("content", None) is not None:
+            options["copy_to_root"] = (places[0],)
+        spec = LayerSpec(closure=closure, compression=Compression.parse(kind), **options)  # type: ignore[arg-type]
         same(spec, cache, tmp_path / "work", blob)
 
 
@@ -131,6 +150,74 @@ def test_what_did_not_change_is_known(tmp_path: Path, kind: str) -> None:
     assert known(attrs.evolve(last, compression=Compression("zstd", 7)), cache) == (0, 0)
     scripted = attrs.evolve(last, scripts=(Script.text("true"),), closure_writable=True)
     assert known(scripted, cache) == (-1, -1)
+
+
+@pytest.mark.parametrize("blob", ["stored", "derived"])
+def test_a_path_that_stands_where_it_stood_is_not_read(tmp_path: Path, blob: Blob) -> None:
+    """Of a path that is known nothing but its top is looked at; what a tree has below it, or links to it, has it read."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", b"b"]))
+    assert sealed(spec, cache, blob) == []
+    same(spec, cache, tmp_path / "work", blob)
+    other = attrs.evolve(spec, closure=chain(root, [b"a", b"B"]))
+    assert sealed(other, cache, blob) == ["p0"]
+    assert sealed(other, cache, "stored" if blob == "derived" else "derived") == []  # whose lines are others
+    for change in ({"uid": 1}, {"source_date_epoch": 2}, {"link_identical": True}, {"scripts": (Script.text("true"),)}):
+        assert sealed(attrs.evolve(other, **change), cache, blob) == []  # type: ignore[arg-type]
+    plain = build_layer(other, tmp_path / "plain", blob=blob)
+    assert other.closure is not None
+    first, second = (Path(other.closure.location(path)) for path in sorted(other.closure.paths, key=lambda path: path.name))
+    (first / "bin/p0").write_bytes(b"!")  # its top is as it was
+    built = cache.build(layer_key(other, blob=blob), other, blob=blob)
+    assert built.open().descriptor == plain.descriptor
+    built.lease.release()
+    tree = tmp_path / "tree" / str(first)[len(str(root)) + 1 :]
+    tree.mkdir(parents=True)
+    (tree / "mine").touch()
+    for content in (tmp_path / "tree", Path(os.path.relpath(first, root))):
+        touching = attrs.evolve(other, copy_to_root=(str(content) if content.is_absolute() else f"/{content}",))
+        same(touching, cache, tmp_path / "work", blob)
+    first.rename(second.with_name("gone"))
+    put(root, "p0", b"a")
+    assert sealed(other, cache, blob) == []
+
+
+@pytest.mark.parametrize("blob", ["stored", "derived"])
+@pytest.mark.parametrize("change", [b"!", b"longer"])
+def test_verify_reads_what_would_not_be_read(tmp_path: Path, blob: Blob, change: bytes) -> None:
+    """A store path that was damaged below its top is found, by its size or by its bytes; its layer goes."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", b"b"]))
+    same(spec, cache, tmp_path / "work", blob)
+    assert verify(tmp_path)[1] == []
+    assert spec.closure is not None
+    first = Path(spec.closure.location(next(path for path in spec.closure.paths if path.name == "p0")))
+    (first / "bin/p0").write_bytes(change)
+    os.utime(first / "bin/p0", (1, 1))
+    other = attrs.evolve(spec, closure=chain(root, [b"a", b"B"]))
+    (wrong,) = verify(tmp_path)[1]
+    assert blob == "derived" or "p0" in wrong[1]  # which is made of what the store has
+    assert sealed(other, cache, blob) == []
+    same(other, cache, tmp_path / "work", blob)
+    assert verify(tmp_path)[1] == []
+
+
+def test_a_listing_that_was_damaged(tmp_path: Path) -> None:
+    """Lines that do not have their digest are not believed, where their file has its size and time."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", b"b", b"c"]))
+    same(spec, cache, tmp_path / "work")
+    (entry,) = cache.place.iterdir()
+    begin, end = Records.read(entry).each[2].run
+    before, lines = (entry / LISTING).stat(), bytearray((entry / LISTING).read_bytes())
+    assert lines[begin:end].count(b"-p1") == 5  # the top, and what is in it
+    lines[(begin + end) // 2] ^= 1
+    (entry / LISTING).write_bytes(lines)
+    os.utime(entry / LISTING, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other = attrs.evolve(spec, closure=chain(root, [b"a", b"b", b"C"]))
+    assert sealed(other, cache) == ["p0"]
+    same(other, cache, tmp_path / "work")
+    assert [(kept.path, problem) for kept, problem in verify(tmp_path)[1]] == [(entry, "its listing is damaged")]
 
 
 def test_a_path_that_was_built_again(tmp_path: Path) -> None:
