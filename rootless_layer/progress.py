@@ -17,6 +17,8 @@ class Progress:
     Layers come from a registry in the stage *fetch*. A base is unpacked in the stage *unpack*. An image's layers are
     made in the stage *layers*. In the stage *run*, ``script`` names the script that begins; it is empty while the
     session is started. In the stages *plan* and *unpack*, ``entries`` counts those found so far, and ``done`` the bytes read.
+    In the stage *write* ``known`` counts the bytes with which an earlier layer begins, and in the stage *done* those of a layer
+    that was there; they are neither read nor hashed.
     """
 
     stage: Literal["fetch", "unpack", "plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
@@ -25,6 +27,7 @@ class Progress:
     note: str = ""
     entries: int = 0
     script: str = ""
+    known: int = 0
 
 
 Report = Callable[[Progress], object]

@@ -62,7 +62,7 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and the cache
     layers = LayerCache.within(cache)
     tell(Progress("plan"))
     key = layer_key(spec, blob=blob, progress=tell)
-    entry = layers.find(key)
+    entry = found = layers.find(key)
     if entry is None:
         entry = layers.build(key, spec, blob=blob, stage=stage, progress=while_built, on_output=on_output, on_failure=on_failure)
     else:
@@ -72,8 +72,9 @@ def build_cached(  # noqa: PLR0913 - what build_layer takes, and the cache
         entry.deliver(output, made_from(spec), progress=tell)
     finally:
         entry.lease.release()
-    tell(Progress("done"))
-    return Layer.at(Path(os.path.realpath(output)))
+    layer = Layer.at(Path(os.path.realpath(output)))
+    tell(Progress("done", known=0 if found is None else layer.uncompressed_size))
+    return layer
 
 
 def build_uncached(  # noqa: PLR0913 - what build_layer takes, and the cache

@@ -76,6 +76,8 @@ class Board:
                 lines = [] if progress.note else self._ended_step(name, step)
                 self._works(name, step, _told(progress))
                 lines += [printable(f"{name}: {progress.note}")] if progress.note and not self.quiet else []
+                if progress.known and self.explain and not self.quiet:
+                    lines.append(printable(f"{name}:   {_known(progress)}"))
             case Output():
                 lines = [f"{name} {event.seconds:.1f} s| {event.text}" if self.live or self.verbose else f"{name}| {event.text}"]
             case _:
@@ -163,6 +165,10 @@ class Board:
 
 def _told(progress: Progress) -> str:
     return told(progress.stage, done=progress.done, total=progress.total, entries=progress.entries, script=progress.script)
+
+
+def _known(progress: Progress) -> str:
+    return f"{progress.known >> 20} of {progress.total >> 20} MiB are known from an earlier layer, and not read"
 
 
 def _outcome(event: Event) -> str:

@@ -77,7 +77,7 @@ def build(**given: object) -> None:
                 spec, output, stage=options.stage, blob=options.blob, progress=show, on_output=show.words, on_failure=terminal
             )
     if options.as_json:
-        said = layer.to_json()
+        said = layer.to_json() | ({"known": show.known} if options.cache else {})
         if options.as_list:
             said |= {"list": [facts(entry) for entry in layer.tree]}
         give([json.dumps(said, indent=2, sort_keys=True)])

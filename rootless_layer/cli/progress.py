@@ -36,11 +36,14 @@ class Shower:
         self._within_line = False
         self._script = ("", 0.0)
         self._step: tuple[Progress, float] | None = None
+        self.known = 0
+        """How many bytes of the layer were known before it was built."""
         self.words = self._hear if self.live or self.named else None
         """What is called with the bytes that scripts write; nothing, where they may write themselves."""
 
     def __call__(self, progress: Progress) -> None:
         """Show how far it is."""
+        self.known = max(self.known, progress.known)
         if self.quiet:
             return
         if progress.note:

@@ -133,6 +133,10 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
         known = None if beginning is None else beginning.known
         writer = stack.enter_context(BlobWriter(spec.compression, file, known))
 
+        if known is not None and known.start is not None:
+            size = known.start.plain.size
+            tell(Progress("write", size, total, entries=len(tree), known=size))
+
         def consume(part: memoryview) -> None:
             writer.write(part)
             tell(Progress("write", writer.uncompressed_size, total, entries=len(tree)))

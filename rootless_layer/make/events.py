@@ -148,8 +148,9 @@ class Display(Protocol):
 
 
 def of_progress(progress: Progress) -> dict[str, object]:
-    """Give the progress as JSON, from which ``Progress`` is made again: a note and a script only where there is one."""
+    """Give the progress as JSON, from which ``Progress`` is made again; notes, scripts and known bytes where there are any."""
     said: dict[str, object] = {
         "stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries,
     }  # fmt: skip
-    return said | {name: text for name, text in (("note", progress.note), ("script", progress.script)) if text}
+    more = {"note": progress.note, "script": progress.script, "known": progress.known}
+    return said | {name: value for name, value in more.items() if value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import select
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 from helpers.damage import empty, flip, grow
+from helpers.users import COMMAND, Result, User, good
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -368,6 +370,31 @@ def graph_of(closure: Closure, place: Path) -> Path:
     ]
     place.write_text("".join(f"{line}\n" for record in records for line in record))
     return place
+
+
+def test_what_was_known_is_said(user: User) -> None:
+    """The JSON of a build, the events of make, and make --explain say how much of a layer was known."""
+    home, env = user.home, {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
+    graphs = [
+        graph_of(chain(home / "root", [b"a" * 2_000_000, bytes([number])]), home / f"graph-{number}") for number in range(4)
+    ]
+
+    def build(number: int) -> tuple[int, int]:
+        words = ["--closure", graphs[number], "--store-root", home / "root", "-o", home / "layer", "--cache", "--json"]
+        said = json.loads(good(user.run([*COMMAND, "build", *words], env=env)).out)
+        return said["known"], said["uncompressedSize"]
+
+    def make(number: int, *words: str) -> Result:
+        (home / "make.toml").write_text(f'[layer.one]\nclosure = "graph-{number}"\nstore-root = "root"\n')
+        return good(user.run([*COMMAND, "make", home / "make.toml", *words], env=env))
+
+    assert build(0)[0] == 0
+    known, size = build(0)
+    assert known == size
+    known, size = build(1)
+    assert 2_000_000 < known < size
+    assert [event["known"] for event in map(json.loads, make(2, "--json").out.splitlines()) if "known" in event] == [known]
+    assert "1 of 1 MiB are known" in make(3, "--explain").err
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -85,7 +85,8 @@ def test_layers_and_images(user: User) -> None:
     home, root = user.home, busybox_root()
     layer = fits(user, "layer", good(user.build("--rootfs", root, "--list", "--", "sh", "-ec", SCRIPT)))
     assert {"device", "link", "target"} <= {name for entry in layer["list"] for name in entry}
-    fits(user, "layer", good(user.build("--rootfs", root, "--blob", "derived", output="derived")))
+    cache = {"ROOTLESS_LAYER_CACHE": str(home / "cache")}
+    fits(user, "layer", good(user.build("--rootfs", root, "--blob", "derived", "--cache", output="derived", env=cache)))
     written = good(user.run([*COMMAND, "image", "--layer", home / "layer", "-t", "a:1", "-o", home / "a.tar", "--json"]))
     fits(user, "image", written)
     fits(user, "image", good(user.run([*COMMAND, "merge", home / "a.tar", "-o", home / "layout", "--json"])))
