@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from helpers.hints import hints
 from helpers.place import HERE, once, remove
 from helpers.stores import make_accounts, shared_store
 from helpers.users import COMMAND, User, make_user
@@ -178,6 +179,18 @@ def test_every_page_is_on_the_site_and_in_the_readme() -> None:
     assert set(re.findall(r"\w+\.md", (ROOT / "mkdocs.yml").read_text())) == names
     readme = (ROOT / "README.md").read_text()
     assert {name for name in names if f"(docs/{name})" not in readme} <= {"index.md"}
+
+
+def test_every_hint_has_a_paragraph() -> None:
+    """docs/hints.md quotes each hint that an error can have, once and to the letter, and explains it below."""
+    text = PAGES["docs/hints.md"].read_text()
+    quoted = re.findall(r"^> (.+)$", text, re.MULTILINE)
+    given = hints()
+    assert {hint: place for hint, place in given.items() if hint not in quoted} == {}
+    assert [hint for hint in quoted if hint not in given or quoted.count(hint) > 1] == []
+    behind = re.findall(r"^> .+\n(?!>)\n(\S+)", text, re.MULTILINE)
+    assert len(behind) == len(re.findall(r"^> .+\n(?!>)", text, re.MULTILINE))
+    assert [first for first in behind if first.startswith((">", "#"))] == []
 
 
 # --- the drawing of the packages ---
