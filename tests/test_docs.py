@@ -176,7 +176,7 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_every_page_is_on_the_site_and_in_the_readme() -> None:
     """mkdocs.yml has each page of docs/ in its menu; the README links to each but the site's first."""
     names = {name.removeprefix("docs/") for name in PAGES if name.startswith("docs/")}
-    assert set(re.findall(r"\w+\.md", (ROOT / "mkdocs.yml").read_text())) == names
+    assert set(re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text())) == names
     readme = (ROOT / "README.md").read_text()
     assert {name for name in names if f"(docs/{name})" not in readme} <= {"index.md"}
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rootless_layer.image.image import Image
     from rootless_layer.image.read import NamedImage
-    from rootless_layer.tar.read import Member
+    from rootless_layer.tar.read import Keep, Member
     from rootless_layer.tree.changes import Changes
 
 _MOST_COPIES = 10
@@ -206,18 +206,20 @@ def _row(sign: str, path: bytes, entry: Entry | None) -> dict[str, object]:
     return row
 
 
-def inspect(path: str, spool: Callable[[], str], name: str = "") -> list[Inspection]:
+def inspect(path: str, spool: Callable[[], str], name: str = "", keep: Keep | None = None) -> list[Inspection]:
     """Look into every image at ``path``, or those of a ``name``; or into a layer's directory.
 
-    ``spool`` is :func:`rootless_layer.image.read.read_images`'s. Raises :class:`InputError` for
-    what is damaged, and names it.
+    ``spool`` is :func:`rootless_layer.image.read.read_images`'s; ``keep`` may have the data of files, as
+    :func:`rootless_layer.tar.read.read_members` has it. Raises :class:`InputError` for what is damaged, and names it.
     """
-    found, others = inspect_all(path, spool, name)
+    found, others = inspect_all(path, spool, name, keep)
     Found((), others).whole()
     return found
 
 
-def inspect_all(path: str, spool: Callable[[], str], name: str = "") -> tuple[list[Inspection], tuple[Other, ...]]:
+def inspect_all(
+    path: str, spool: Callable[[], str], name: str = "", keep: Keep | None = None
+) -> tuple[list[Inspection], tuple[Other, ...]]:
     """Look into every image as :func:`inspect` does, and give what is listed beside them; what is damaged is among that.
 
     Raises :class:`InputError` where no image can be read.
@@ -233,7 +235,7 @@ def inspect_all(path: str, spool: Callable[[], str], name: str = "") -> tuple[li
     damaged: list[Other] = []
     for stored in found.images:
         try:
-            whole.append(_inspected(stored, read, is_layer=is_layer))
+            whole.append(_inspected(stored, read, keep, is_layer=is_layer))
         except NOBODYS_FAULT:
             raise
         except InputError as error:
@@ -246,14 +248,14 @@ def inspect_all(path: str, spool: Callable[[], str], name: str = "") -> tuple[li
     return whole, (*damaged, *found.others)
 
 
-def _inspected(stored: NamedImage, read: dict[str, Contents], *, is_layer: bool) -> Inspection:
+def _inspected(stored: NamedImage, read: dict[str, Contents], keep: Keep | None, *, is_layer: bool) -> Inspection:
     below: Merged = {}
     reports = []
     every: list[Contents] = []
     for layer, made_by in zip(stored.image.layers, stored.image.made_by, strict=True):
         digest = layer.descriptor.digest
         if digest not in read:
-            read[digest] = read_contents(layer)
+            read[digest] = read_contents(layer, keep)
         contents = read[digest]
         contents, changes = contents.placed(below)
         described: dict[str, object] = {**layer.descriptor.to_json(), "diffId": layer.diff_id, "uncompressedSize": contents.size}

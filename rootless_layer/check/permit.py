@@ -21,7 +21,10 @@ _NAMED = "--cap-add SYS_ADMIN"
 _RESTRICTED = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 _CLONE = "/proc/sys/kernel/unprivileged_userns_clone"
 _MOST = "/proc/sys/user/max_user_namespaces"
-_OTHERWISE = "Use a kernel with CONFIG_USER_NS, and no seccomp filter around this process that refuses unshare(2)."
+_OTHERWISE = (
+    "Use a kernel with CONFIG_USER_NS, and no seccomp filter around this process that refuses unshare(2)."
+    " In a chroot there are none: enter its directory as a container does, as by `systemd-nspawn -D` or `podman run --rootfs`."
+)
 _PROFILE = """\
 Or as root, write a profile to /etc/apparmor.d/rootless-layer and load it by `apparmor_parser -r /etc/apparmor.d/rootless-layer`:
   abi <abi/4.0>,

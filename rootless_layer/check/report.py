@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rootless_layer.oci.descriptor import sha256
+from rootless_layer.tree.placing import Placing
 from rootless_layer.tree.tree import legible, shown
 
 from .inspect import unchanged
@@ -23,7 +24,9 @@ from .inspect import unchanged
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rootless_layer.sbom.files import FileLists
     from rootless_layer.tar.read import Member
+    from rootless_layer.tree.tree import Entry
 
     from .inspect import Inspection
 
@@ -65,8 +68,9 @@ class _Rows:
     mode: list[int] = attrs.field(factory=list)
     owner: list[str] = attrs.field(factory=list)
     flags: list[int] = attrs.field(factory=list)
+    package: list[str] = attrs.field(factory=list)
 
-    def add(self, path: int, layer: int, member: Member, flags: int) -> None:
+    def add(self, path: int, layer: int, member: Member, flags: int, package: str) -> None:
         """Add a file."""
         entry = member.entry
         self.path.append(path)
@@ -75,30 +79,41 @@ class _Rows:
         self.mode.append(entry.mode)
         self.owner.append(f"{entry.uid}:{entry.gid}")
         self.flags.append(flags | (CAPABLE if any(name == _CAPABILITY for name, _ in entry.xattrs) else 0))
+        self.package.append(package)
 
     def to_json(self) -> dict[str, object]:
-        """Give the columns; owners are few, and stand by number."""
-        owners = sorted(set(self.owner))
-        numbers = {owner: number for number, owner in enumerate(owners)}
+        """Give the columns; owners and packages are few, and stand by number."""
+        owners, owner = _numbered(self.owner)
+        packages, package = _numbered(self.package)
         return {
             "path": self.path,
             "layer": self.layer,
             "size": self.size,
             "mode": self.mode,
-            "owner": [numbers[owner] for owner in self.owner],
+            "owner": owner,
             "owners": owners,
             "flags": self.flags,
+            "package": package,
+            "packages": packages,
         }
 
 
-def page(images: Sequence[tuple[str, Inspection]]) -> str:
+def _numbered(texts: list[str]) -> tuple[list[str], list[int]]:
+    """Give the different texts in order, and the number of each among them."""
+    different = sorted(set(texts))
+    numbers = {text: number for number, text in enumerate(different)}
+    return different, [numbers[text] for text in texts]
+
+
+def page(images: Sequence[tuple[str, Inspection]], lists: FileLists) -> str:
     """Write the page about one image, or about two of which the second is pulled where the first is.
 
     :param images: what each is called, and what was found in it by :func:`.inspect.inspect`.
+    :param lists: what was kept of it: which package has which file.
     :returns: the HTML.
     """
     names = _Names()
-    said: dict[str, object] = {"images": [_image(title, found, names) for title, found in images]}
+    said: dict[str, object] = {"images": [_image(title, found, names, lists) for title, found in images]}
     if len(images) > 1:
         said["changes"] = _changes(_tree(images[0][1]), _tree(images[1][1]), names)
     said |= {"names": names.names, "parents": names.parents}
@@ -111,14 +126,16 @@ def _asset(name: str) -> str:
     return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
 
 
-def _image(title: str, found: Inspection, names: _Names) -> dict[str, object]:
+def _image(title: str, found: Inspection, names: _Names, lists: FileLists) -> dict[str, object]:
     hides, hidden = _hidden(found)
+    packages = _packages(found, lists)
     twice = {(layer, path) for one in found.copies for layer, path in one.places}
     rows = _Rows()
     for number, layer in enumerate(found.layers):
         for path in sorted(layer.members):
             flags = (HIDDEN if (number, path) in hidden else 0) | (TWICE if (number, path) in twice else 0)
-            rows.add(names.number(path), number, layer.members[path], flags)
+            member = layer.members[path]
+            rows.add(names.number(path), number, member, flags, "" if member.is_dir else packages.get(path, ""))
     made_by = found.image.made_by
     layers = [
         {**layer.described, "entries": layer.entries, "createdBy": made_by[number], "hides": hides[number]}
@@ -157,6 +174,17 @@ def _hidden(found: Inspection) -> tuple[list[dict[str, int]], set[tuple[int, byt
             holder.pop(path, None)
         holder.update(dict.fromkeys(layer.members, number))
     return hides, hidden
+
+
+def _packages(found: Inspection, lists: FileLists) -> dict[bytes, str]:
+    """Give the package of each path, as the directories of the whole image lead."""
+    tree = _tree(found)
+
+    def look(path: bytes) -> Entry | None:
+        member = tree.get(path)
+        return None if member is None else member.entry
+
+    return lists.owners((layer.members for layer in found.layers), Placing(look, lambda _: None).folder)
 
 
 def _tree(found: Inspection) -> dict[bytes, Member]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rootless_layer.check.inspect import Inspection
     from rootless_layer.image.spool import Spool
+    from rootless_layer.sbom.files import FileLists
 
 _MOST = 2
 _PAGE = "the page of a report"
@@ -37,18 +38,20 @@ def report(subjects: Sequence[str], output: str, *, quiet: bool) -> None:
     """
     from rootless_layer.check.report import page, titles  # noqa: PLC0415 - not for --help
     from rootless_layer.image.spool import Spool  # noqa: PLC0415 - as above
+    from rootless_layer.sbom.files import FileLists  # noqa: PLC0415 - as above
     from rootless_layer.system.replace import check_file_replaceable, file_aside  # noqa: PLC0415 - as above
     from rootless_layer.system.temporary import Temporary  # noqa: PLC0415 - as above
 
     target = Path(os.path.realpath(output))
     if output != "-":
         check_file_replaceable(target, _PAGE)
+    lists = FileLists()
     with Spool() as spool:
-        found = [(given, one) for given in subjects for one in _looked(given, spool)]
+        found = [(given, one) for given in subjects for one in _looked(given, spool, lists)]
         if len(found) > _MOST:
             message = f"a page is about one image or two, and these are {len(found)}: name one of several by PATH#NAME"
             raise click.UsageError(message)
-        text = page(list(zip(titles(found), (one for _, one in found), strict=True)))
+        text = page(list(zip(titles(found), (one for _, one in found), strict=True)), lists)
     if output == "-":
         give([text.removesuffix("\n")])
         return
@@ -58,9 +61,9 @@ def report(subjects: Sequence[str], output: str, *, quiet: bool) -> None:
         say(f"{output}: {sized(os.path.getsize(output))}; a browser shows it")
 
 
-def _looked(given: str, spool: Spool) -> list[Inspection]:
+def _looked(given: str, spool: Spool, lists: FileLists) -> list[Inspection]:
     from rootless_layer.check.inspect import inspect  # noqa: PLC0415 - not for --help
     from rootless_layer.oci.reference import path_and_name  # noqa: PLC0415 - as above
 
     path, name = path_and_name(given)
-    return inspect(path, spool, name)
+    return inspect(path, spool, name, lists.keep)

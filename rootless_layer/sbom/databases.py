@@ -144,18 +144,32 @@ _LEAST_LENGTH = 1 << 20
 
 
 def _rpm(data: bytes) -> Iterator[Package]:
-    """Read ``rpmdb.sqlite``, whose rows are headers without their magic number (rpm's ``rpmdb/sqlite.c``)."""
+    """Read the headers of installed packages; a key that packages are signed with is none."""
+    rows = rpm_headers(data)
+    with _reading_rpm():
+        for said in map(_header, rows):
+            if said.get(_NAME) and said[_NAME] != "gpg-pubkey":
+                yield _of_header(said)
+
+
+def rpm_headers(data: bytes) -> list[bytes]:
+    """Read ``rpmdb.sqlite``, whose rows are headers without their magic number (rpm's ``rpmdb/sqlite.c``).
+
+    Raises :class:`InputError` for what is no such database.
+    """
     # A database in memory has no write-ahead log, which rpm's says that it has: the form is otherwise the same.
     plain = bytearray(data)
     plain[_JOURNAL] = b"\1\1"[: len(plain[_JOURNAL])]
+    with _reading_rpm(), contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(bytes(plain))
+        _bound(database, len(plain))
+        return [bytes(memoryview(row)) for (row,) in database.execute("SELECT blob FROM Packages ORDER BY hnum")]
+
+
+@contextlib.contextmanager
+def _reading_rpm() -> Iterator[None]:
     try:
-        with contextlib.closing(sqlite3.connect(":memory:")) as database:
-            database.deserialize(bytes(plain))
-            _bound(database, len(plain))
-            for (row,) in database.execute("SELECT blob FROM Packages ORDER BY hnum"):
-                said = _header(row)
-                if said.get(_NAME) and said[_NAME] != "gpg-pubkey":
-                    yield _of_header(said)
+        yield
     except (sqlite3.Error, struct.error, TypeError, MemoryError, OverflowError, AttributeError) as error:
         message = f"cannot be read as rpm's database: {error}"
         raise InputError(message) from error
@@ -188,22 +202,32 @@ def _of_header(said: Mapping[int, str]) -> Package:
 
 
 def _header(row: bytes) -> dict[int, str]:
-    """Read the tags that are of use: an index of numbers, big-endian, and a store that they point into."""
-    count, length = struct.unpack_from(">II", row)
-    begin = 8 + 16 * count
-    if count > _MOST_ENTRIES or begin + length > len(row):
-        raise struct.error("a header is cut short")
+    """Read the tags that are of use, each once, however often it is said."""
     said: dict[int, str] = {}
-    for number in range(count):
-        tag, kind, offset, _ = struct.unpack_from(">IIiI", row, 8 + 16 * number)
-        at = begin + offset
-        if tag not in _TAGS or tag in said:  # each once, however often it is said
+    for tag, kind, at, _ in rpm_tags(row):
+        if tag not in _TAGS or tag in said:
             continue
-        if kind in _STRINGS and begin <= at < len(row):
+        if kind in _STRINGS:
             said[tag] = row[at:].partition(b"\0")[0].decode(errors="replace")
         elif kind == _INT32 and tag == _EPOCH:
             said[tag] = str(struct.unpack_from(">I", row, at)[0])
     return said
+
+
+def rpm_tags(row: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Give of each tag of a header its number, the kind of its values, the place of the first in ``row``, and how many there are.
+
+    A header is an index of numbers, big-endian, and a store that they point into. Raises :class:`struct.error`
+    for one that is cut short; a place outside of the store is left out.
+    """
+    count, length = struct.unpack_from(">II", row)
+    begin = 8 + 16 * count
+    if count > _MOST_ENTRIES or begin + length > len(row):
+        raise struct.error("a header is cut short")
+    for number in range(count):
+        tag, kind, offset, values = struct.unpack_from(">IIiI", row, 8 + 16 * number)
+        if begin <= begin + offset < len(row):
+            yield tag, kind, begin + offset, values
 
 
 _READERS: dict[str, Callable[[bytes], Iterator[Package]]] = {"deb": _dpkg, "apk": _apk, "rpm": _rpm}

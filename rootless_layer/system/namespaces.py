@@ -58,7 +58,7 @@ CONFINED_CAPABILITIES = frozenset({_CAP_DAC_OVERRIDE, _CAP_FOWNER, _CAP_FSETID})
 _OFF = "user namespaces are switched off, or used up (sysctl user.max_user_namespaces)"
 _FORBIDDEN = (
     "user namespaces are forbidden, by AppArmor (sysctl kernel.apparmor_restrict_unprivileged_userns), by a container's seccomp"
-    " profile or by sysctl kernel.unprivileged_userns_clone"
+    " profile, by sysctl kernel.unprivileged_userns_clone or by a chroot"
 )
 _ABSENT = "this kernel has no user namespaces"
 _REFUSED = {

@@ -8,12 +8,16 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.image_layouts import layout_of, tar_of
+from helpers.images import DIRECTORY, SYMBOLIC, tar
 from helpers.roots import busybox_root
+from helpers.rpm import header, rpm_database
 from helpers.users import COMMAND, User, good
 
 LOWER = "mkdir srv/keep srv/gone && head -c 300000 /dev/urandom > srv/keep/one && cp srv/keep/one srv/keep/two && echo x > srv/gone/file"
@@ -105,6 +109,39 @@ def test_the_page_is_the_same_each_time(somebody: User, images: tuple[str, str])
     text = good(somebody.run([*COMMAND, "report", somebody.home / "upper", "-o", "-"])).out
     assert text.startswith("<!DOCTYPE html>")
     assert text.endswith("</html>\n")
+
+
+CONFIG = {"architecture": "amd64", "os": "linux", "rootfs": {"diff_ids": []}}
+
+
+def packages(somebody: User, *layers: bytes) -> dict[str, str]:
+    """Give the package of each file of an image that has one, as the page of it has it."""
+    folder = layout_of(Path(tempfile.mkdtemp(dir=somebody.home)), CONFIG, list(layers))
+    folder.chmod(0o755)
+    _, data = reported(somebody, str(folder))
+    rows = data["images"][0]["rows"]
+    named = [rows["packages"][number] for number in rows["package"]]
+    return {path: name for (_, path), name in zip(paths(data), named, strict=True) if name}
+
+
+def test_files_are_of_packages(somebody: User) -> None:
+    """dpkg's lists name paths through links to directories; apk's and rpm's databases are read; a damaged one names nothing."""
+    merged = tar(("usr", DIRECTORY), ("usr/lib", DIRECTORY), ("lib", SYMBOLIC, "usr/lib"))
+    files = {"usr/lib/libc.so.6": b"c", "usr/bin/tool": b"t", "srv/own": b"o"}
+    libc = {"var/lib/dpkg/info/libc6:amd64.list": b"/.\n/lib/libc.so.6\n/usr/bin/tool\n"}
+    tool = {"var/lib/dpkg/info/tool.list": b"/usr\n/usr/bin\n/usr/bin/tool\n/usr/share/absent\n"}
+    found = packages(somebody, merged, tar_of(**files, **libc), tar_of(**tool))
+    assert found == {"/usr/lib/libc.so.6": "libc6", "/usr/bin/tool": "tool"}
+    small = {"var/lib/dpkg/status.d/tool.md5sums": b"d41d8cd98f00b204e9800998ecf8427e  usr/bin/tool\n"}
+    assert packages(somebody, tar_of(**files, **small)) == {"/usr/bin/tool": "tool"}
+    apk = {"usr/lib/apk/db/installed": b"P:musl\nF:lib\n\nP:tool\nV:1\nF:usr\nF:usr/bin\nR:tool\na:0:0:755\n"}
+    assert packages(somebody, tar_of(**files, **apk)) == {"/usr/bin/tool": "tool"}
+    row = header({1000: "glibc", 1116: [0, 1, 9], 1117: ["libc.so.6", "tool", "lost"], 1118: ["/usr/lib/", "/usr/bin/"]})
+    database = rpm_database(somebody.home / "rpm", header({1000: "without"}), row)
+    rpm = {"var/lib/rpm/rpmdb.sqlite": database}
+    assert packages(somebody, tar_of(**files, **rpm)) == {"/usr/lib/libc.so.6": "glibc", "/usr/bin/tool": "glibc"}
+    damaged = {"var/lib/rpm/rpmdb.sqlite": b"SQLite format 3\0" + bytes(200)}
+    assert packages(somebody, tar_of(**files, **damaged)) == {}
 
 
 @pytest.fixture

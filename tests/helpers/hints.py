@@ -104,36 +104,38 @@ def _texts(node: ast.expr, module: Module, seen: frozenset[ast.expr]) -> set[str
     if node in seen:
         return set()
     seen |= {node}
-
-    def each(nodes: Iterable[ast.expr | None]) -> set[str]:
-        return {text for one in nodes if one is not None for text in _texts(one, module, seen)}
-
     match node:
         case ast.Constant(value):
             return {value} if isinstance(value, str) else set()
-        case ast.JoinedStr(values):
-            inner = [value.value for value in values if isinstance(value, ast.FormattedValue)]
-            return {"".join(_part(value, module, seen) for value in values)} | each(one for one in inner if _is_hint(one))
-        case ast.IfExp(_, body, orelse):
-            return each([body, orelse])
-        case ast.BoolOp(_, values) | ast.List(values) | ast.Tuple(values):
-            return each(values)
-        case ast.Dict(_, values):
-            return each(values)
-        case ast.Subscript(value):
-            return each([value])
-        case ast.Attribute(attr="hint") | ast.Attribute(attr="hints"):
-            return each(_assigned_to(node.attr, module))
         case ast.Name(name):
             return _of_name(name, node, module, seen)
-        case ast.Call(function, arguments) if _last(function) in JOINING:
-            of = [function.value] if isinstance(function, ast.Attribute) else []
-            return each([*of, *arguments])
-        case ast.Call(ast.Attribute(value, "get"), [_, *others]):
-            return each([value, *others])
-        case ast.Call(ast.Name(name)):
+        case ast.Call(ast.Name(name)) if name not in JOINING:
             return _returned(name, module, seen)
-    raise UnknownHintError(f"{module.name}:{node.lineno}: {ast.unparse(node)}")
+    whole = {"".join(_part(value, module, seen) for value in node.values)} if isinstance(node, ast.JoinedStr) else set()
+    return whole | {text for part in _parts(node, module) for text in _texts(part, module, seen)}
+
+
+def _parts(node: ast.expr, module: Module) -> Iterable[ast.expr]:  # noqa: PLR0911 - a table of the kinds of expressions
+    """Give the expressions of which an expression is one, or is made."""
+    match node:
+        case ast.JoinedStr(values):
+            return [value.value for value in values if isinstance(value, ast.FormattedValue) and _is_hint(value.value)]
+        case ast.IfExp(_, body, orelse):
+            return [body, orelse]
+        case ast.BoolOp(_, values) | ast.List(values) | ast.Tuple(values) | ast.Dict(_, values):
+            return values
+        case ast.Subscript(value):
+            return [value]
+        case ast.Attribute(_, "hint" | "hints" as name):
+            return _assigned_to(name, module)
+        case ast.Call(ast.Name(), arguments):
+            return arguments
+        case ast.Call(ast.Attribute(value, "get"), [_, *others]):
+            return [value, *others]
+        case ast.Call(ast.Attribute(value, name), arguments) if name in JOINING:
+            return [value, *arguments]
+    place = f"{module.name}:{node.lineno}"
+    raise UnknownHintError(f"{place}: {ast.unparse(node)}")
 
 
 def _is_hint(node: ast.expr) -> bool:
@@ -152,7 +154,11 @@ def _part(value: ast.expr, module: Module, seen: frozenset[ast.expr]) -> str:
 def _assigned_to(attribute: str, module: Module) -> Iterator[ast.expr]:
     """Give what is kept as ``self.hints``: by a key of it, or added; another error's own ``hint`` was found where it was made."""
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Subscript) and _last(target.value) == attribute:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(target := node.targets[0], ast.Subscript)
+            and _last(target.value) == attribute
+        ):
             yield target.slice
 
 
@@ -161,7 +167,9 @@ def _of_name(name: str, node: ast.expr, module: Module, seen: frozenset[ast.expr
     holder = module.holder(node)
     if holder is not None:
         if name in {each.arg for each in (*holder.args.args, *holder.args.kwonlyargs)}:
-            return {text for value in _values(name, holder) for text in _texts(value, module, seen)}  # else whoever calls gives it
+            return {
+                text for value in _values(name, holder) for text in _texts(value, module, seen)
+            }  # else whoever calls gives it
         local = list(_values(name, holder))
         if local:
             return {text for value in local for text in _texts(value, module, seen)}
@@ -179,9 +187,7 @@ def _values(name: str, where: ast.AST) -> Iterator[ast.expr]:
     for node in ast.walk(where):
         if isinstance(node, ast.Assign):
             targets: Iterable[ast.expr] = node.targets
-        elif isinstance(node, ast.AugAssign | ast.AnnAssign) and node.value is not None:
-            targets = [node.target]
-        elif isinstance(node, ast.NamedExpr):
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr):
             targets = [node.target]
         else:
             continue

@@ -16,6 +16,7 @@ from helpers.image_commands import image
 from helpers.image_layouts import layout_of, tar_of
 from helpers.images import sha256
 from helpers.registries import run
+from helpers.rpm import header, rpm_database
 from helpers.users import User, good
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
@@ -69,29 +70,6 @@ a:0:0:755
 """
 RELEASE = 'NAME="A system"\nID=debian\nVERSION_ID="12"\n'
 CONFIG = {"architecture": "amd64", "os": "linux", "created": "2024-05-06T07:08:09.123456789Z", "rootfs": {"diff_ids": []}}
-
-
-def header(said: dict[int, str | int]) -> bytes:
-    """Write an rpm header as rpm's database has it (rpm's ``lib/header.c``)."""
-    rows, store = b"", b""
-    for tag, value in sorted(said.items()):
-        if isinstance(value, int):
-            store += bytes(-len(store) % 4)
-        rows += struct.pack(">IIII", tag, 4 if isinstance(value, int) else 6, len(store), 1)
-        store += struct.pack(">I", value) if isinstance(value, int) else value.encode() + b"\0"
-    return struct.pack(">II", len(said), len(store)) + rows + store
-
-
-def rpm_database(path: Path, *headers: bytes) -> bytes:
-    """Write a database of rpm's, which keeps a write-ahead log."""
-    path.unlink(missing_ok=True)
-    made = sqlite3.connect(path)
-    made.execute("PRAGMA journal_mode=WAL")
-    made.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB)")
-    made.executemany("INSERT INTO Packages (blob) VALUES (?)", [(each,) for each in headers])
-    made.commit()
-    made.close()
-    return path.read_bytes()
 
 
 def bill(user: User, subject: str | Path, *words: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

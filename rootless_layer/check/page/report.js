@@ -30,14 +30,16 @@
     return paths.get(node);
   };
   const groups = new Map();
-  // The store path that a file is in; of others the directory at the top, and one below.
-  const groupOf = (node) => {
+  // The store path that a path is in; of others the directory at the top, and one below.
+  const placeOf = (node) => {
     if (!groups.has(node)) {
       const parts = pathOf(node).split("/");
       groups.set(node, parts[2] === "store" && parts.length > 3 ? parts[3] : parts.slice(1, 3).join("/"));
     }
     return groups.get(node);
   };
+  // The package that has a file, else its place.
+  const groupOf = (node, row) => (row >= 0 && image().rows.packages[image().rows.package[row]]) || placeOf(node);
   const modeText = (mode) => {
     const kind = { 0o4: "d", 0o10: "-", 0o12: "l", 0o2: "c", 0o6: "b", 0o1: "p" }[mode >> 12] ?? "?";
     const bits = [..."rwxrwxrwx"].map((letter, place) => (mode & (0o400 >> place) ? letter : "-"));
@@ -93,7 +95,7 @@
       const wasted = one.row >= 0 && rows.flags[one.row] & (TWICE | HIDDEN);
       return wasted ? `hsl(8 75% ${lightness}%)` : `hsl(210 12% ${lightness + 8}%)`;
     }
-    const text = state.colour === "owner" ? (one.row >= 0 ? rows.owners[rows.owner[one.row]] : "") : groupOf(one.number);
+    const text = state.colour === "owner" ? (one.row >= 0 ? rows.owners[rows.owner[one.row]] : "") : groupOf(one.number, one.row);
     return `hsl(${hue(text)} 45% ${lightness}%)`;
   };
 
@@ -172,8 +174,10 @@
     const { rows } = image(), lines = [make("strong", {}, pathOf(one.number) || "/"), make("div", {}, sized(one.size))];
     if (one.row >= 0) {
       const flags = rows.flags[one.row];
+      const part = rows.packages[rows.package[one.row]];
       const notes = [[TWICE, "its data stands elsewhere, too"], [HIDDEN, "hidden by a later layer"], [CAPABLE, "has capabilities"]];
       lines.push(make("div", { className: "soft" }, `${modeText(rows.mode[one.row])} ${rows.owners[rows.owner[one.row]]}, layer ${rows.layer[one.row]}`));
+      if (part) lines.push(make("div", { className: "soft" }, `package ${part}`));
       lines.push(...notes.filter(([bit]) => flags & bit).map(([, text]) => make("div", { className: "soft" }, text)));
     }
     byId("tip").replaceChildren(...lines);
@@ -244,9 +248,11 @@
       make("tbody", {}, ...lines.slice(0, MOST_ROWS).map((cells) => make("tr", {}, ...cells.map((cell) => make("td", typeof cell === "number" ? { className: "number" } : { className: "path" }, typeof cell === "number" ? sized(cell) : cell)))))));
   const tables = () => {
     const { rows, layers, copies, moreCopies } = image(), kinds = { id: [], capable: [], open: [], device: [] };
+    const parts = new Map();
     for (let row = 0; row < rows.path.length; row += 1) {
       if (!isSeen(rows, row)) continue;
-      const mode = rows.mode[row], kind = mode >> 12;
+      const mode = rows.mode[row], kind = mode >> 12, part = groupOf(rows.path[row], row);
+      if (rows.size[row]) parts.set(part, (parts.get(part) ?? 0) + rows.size[row]);
       const line = () => [pathOf(rows.path[row]), modeText(mode), rows.owners[rows.owner[row]]];
       if (kind === 0o10 && mode & 0o6000) kinds.id.push(line());
       if (rows.flags[row] & CAPABLE) kinds.capable.push(line());
@@ -257,7 +263,9 @@
     const twice = copies.map(({ size, places }) => [size * (places.length - 1), size,
       places.map(([layer, node]) => `layer ${layer}: ${pathOf(node)}`).join("\n")]);
     const hiding = layers.map(({ hides }, number) => [`layer ${number}`, counted(hides.files, "file"), hides.bytes]).filter((line) => line[2] > 0);
+    const largest = [...parts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([part, size]) => [size, part || "/"]);
     byId("more").replaceChildren(make("h2", {}, "What to look at"),
+      table("Packages, store paths and other directories by size", ["bytes", "name"], largest),
       table(`Data that stands more than once${moreCopies ? `, the largest of ${copies.length + moreCopies}` : ""}`, ["wasted", "size", "places"], twice),
       table("Layers that hide or remove what lower layers have", ["layer", "files", "bytes"], hiding),
       table("Set-ID files", head, kinds.id), table("Files with capabilities", head, kinds.capable),
