@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import sys
 import tomllib
@@ -100,10 +101,16 @@ def make_inputs(folder: Path) -> None:
     (folder / "layer/blobs/sha256" / layer["digest"].removeprefix("sha256:")).rename(folder / "root.tar")
 
 
+READERS = [("somebody", page) for page in PAGES] + [("root", page) for page in ("README.md", "docs/start.md")]
+"""Who reads a page: all are read without privilege, and those where one begins by root as well."""
+
+
 @pytest.fixture
-def reader(shared: Path) -> Iterator[User]:
-    """Somebody who reads a page, without privilege, in a directory as ``scripts/demo`` makes it."""
-    made = make_user(shared, "somebody")
+def reader(shared: Path, request: pytest.FixtureRequest) -> Iterator[User]:
+    """Whoever reads a page, in a directory as ``scripts/demo`` makes it."""
+    if request.param == "root" and os.geteuid() != 0:
+        pytest.skip("there is no root")
+    made = make_user(shared, request.param)
     (made.home / "store").symlink_to(shared_store("bash", "coreutils", "passwd").root)
     (made.home / "accounts/etc").mkdir(parents=True)
     (made.home / "accounts/etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
@@ -116,7 +123,7 @@ def reader(shared: Path) -> Iterator[User]:
     remove(made.home)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(("reader", "page"), READERS, indirect=["reader"])
 def test_examples_run(page: str, reader: User) -> None:
     """The commands of a page, one after the other, end and say as the page shows; so do its TOML and its Python."""
     inputs = once("docs-inputs", make_inputs)
