@@ -156,7 +156,8 @@ def test_blocks_are_of_a_kind_that_is_tested(page: str) -> None:
         if block.kind == "console":
             assert block.text.startswith("$ "), f"{page}:{block.line}"
         elif block.kind == "toml":
-            tomllib.loads(block.text)
+            said = tomllib.loads(block.text)
+            assert not said.get("layer", {}).keys() & said.get("image", {}).keys(), f"{page}:{block.line}"
         elif block.kind == "json":
             json.loads(block.text)
 

@@ -196,3 +196,20 @@ def test_a_person_looks_around(somebody: User, images: tuple[str, str], browser:
     assert page.locator(".layer").count() == 2
     assert said == []
     page.close()
+
+
+def test_a_person_sees_packages(somebody: User, browser: Any) -> None:
+    """A file's package stands beside it, and in the table of packages with the bytes of all its files."""
+    files = {"usr/bin/tool": b"t" * 3000, "usr/bin/other": b"o" * 2000, "srv/own": b"o" * 70}
+    lists = {"var/lib/dpkg/info/tool.list": b"/usr/bin/tool\n/usr/bin/other\n"}
+    folder = layout_of(somebody.home / "packages", CONFIG, [tar_of(**files, **lists)])
+    path, _ = reported(somebody, str(folder))
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes]")
+    page.fill("#search", "bin/tool")
+    page.locator("#hits button").click()
+    assert "package tool" in page.inner_text("#tip")
+    row = page.locator("#more details").first.locator("tbody tr").first
+    assert row.locator("td").all_inner_texts() == ["4.9 KiB", "tool"]
+    page.close()
