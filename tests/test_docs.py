@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
 import pytest
 from helpers.hints import hints
 from helpers.place import HERE, once, remove
+from helpers.registries import listing_registry
 from helpers.stores import make_accounts, shared_store
-from helpers.users import COMMAND, User, make_user
+from helpers.users import COMMAND, User, good, make_user
 
 import rootless_layer
 
@@ -26,7 +28,8 @@ PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sor
 STAND_INS = {
     "rootless-layer": f'exec {" ".join(COMMAND)} "$@"',
     "mmdebstrap": 'cp "$INPUTS/root.tar" "${!#}"',  # it needs a mirror
-    "podman": 'cat "${3:--}" >loaded.tar && rootless-layer validate --quiet loaded.tar',  # it needs a user with subordinate ids
+    "podman": '[ "$1" = login ] || { cat "${3:--}" >loaded.tar && rootless-layer validate --quiet loaded.tar; }',  # subordinate ids
+    "cosign": "true",  # Debian has none
     "skopeo": 'cp "$INPUTS/base.tar" "${!###*:}"',  # it needs a registry
 }
 """Programs by name: the command itself, and those that need more than this machine has, with what is done in their place."""
@@ -101,6 +104,20 @@ def make_inputs(folder: Path) -> None:
     (folder / "layer/blobs/sha256" / layer["digest"].removeprefix("sha256:")).rename(folder / "root.tar")
 
 
+REGISTRIES = re.compile(r"(registry|mirror)\.example\.com")
+"""The registries that pages name, besides Docker's: each is a part of one on this machine."""
+
+
+@contextlib.contextmanager
+def registries(reader: User, base: Path) -> Iterator[Mapping[str, str]]:
+    """Run what stands for all registries, with Debian's image in it; give the variables by which the command finds it."""
+    with listing_registry(reader) as registry:
+        rule = f'[[registry]]\nprefix = "docker.io"\nlocation = "{registry.host}/docker"\n'
+        conf = reader.script(rule, "registries.conf")
+        good(reader.run([*COMMAND, "push", base, registry.name("docker/library/debian:12")]))
+        yield {"CONTAINERS_REGISTRIES_CONF": str(conf), "REGISTRY": registry.host}
+
+
 READERS = [("somebody", page) for page in PAGES] + [("root", page) for page in ("README.md", "docs/start.md")]
 """Who reads a page: all are read without privilege, and those where one begins by root as well."""
 
@@ -123,28 +140,37 @@ def reader(shared: Path, request: pytest.FixtureRequest) -> Iterator[User]:
     remove(made.home)
 
 
+def check_block(block: Block, page: str, reader: User, environment: Mapping[str, str]) -> None:
+    """Do what a block says, where it is an example."""
+    if block.kind == "console":
+        for step in steps(block):
+            where = f"{page}:{step.line}: {step.command}"
+            if step.shows_file and not (reader.home / step.shows_file).exists():
+                reader.script(step.shown, step.shows_file)
+            command = REGISTRIES.sub(r"$REGISTRY/\1", step.command)
+            done = reader.run(["bash", "-o", "pipefail", "-c", f"({command}\n) 2>&1"], env=environment)
+            assert done.status == step.status, f"{where}\n{done.out}"
+            assert step.agrees(done.out), f"{where}\n{done.out}"
+    elif block.kind == "toml" and (named := re.match(r"# (\S+\.toml)\n", block.text)):
+        reader.script(block.text, named[1])
+        done = reader.run([*COMMAND, "make", named[1]], env=environment)
+        assert done.status == 0, f"{page}:{block.line}\n{done.err}"
+    elif block.kind == "python":
+        done = reader.run([sys.executable, "-c", block.text], env=environment)
+        assert done.status == 0, f"{page}:{block.line}\n{done.err}"
+
+
 @pytest.mark.parametrize(("reader", "page"), READERS, indirect=["reader"])
 def test_examples_run(page: str, reader: User) -> None:
     """The commands of a page, one after the other, end and say as the page shows; so do its TOML and its Python."""
     inputs = once("docs-inputs", make_inputs)
     path = f"{reader.home / 'bin'}:{reader.environment()['PATH']}"
     environment = {"INPUTS": str(inputs), "PATH": path}
-    for block in blocks(page):
-        if block.kind == "console":
-            for step in steps(block):
-                where = f"{page}:{step.line}: {step.command}"
-                if step.shows_file and not (reader.home / step.shows_file).exists():
-                    reader.script(step.shown, step.shows_file)
-                done = reader.run(["bash", "-o", "pipefail", "-c", f"({step.command}\n) 2>&1"], env=environment)
-                assert done.status == step.status, f"{where}\n{done.out}"
-                assert step.agrees(done.out), f"{where}\n{done.out}"
-        elif block.kind == "toml" and (named := re.match(r"# (\S+\.toml)\n", block.text)):
-            reader.script(block.text, named[1])
-            done = reader.run([*COMMAND, "make", named[1]], env=environment)
-            assert done.status == 0, f"{page}:{block.line}\n{done.err}"
-        elif block.kind == "python":
-            done = reader.run([sys.executable, "-c", block.text], env=environment)
-            assert done.status == 0, f"{page}:{block.line}\n{done.err}"
+    with contextlib.ExitStack() as stack:
+        if any(block.kind in {"console", "toml"} and "docker://" in block.text for block in blocks(page)):
+            environment |= stack.enter_context(registries(reader, inputs / "base.tar"))
+        for block in blocks(page):
+            check_block(block, page, reader, environment)
     assert not reader.leftovers()
 
 
