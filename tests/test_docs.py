@@ -151,6 +151,8 @@ def check_block(block: Block, page: str, reader: User, environment: Mapping[str,
             done = reader.run(["bash", "-o", "pipefail", "-c", f"({command}\n) 2>&1"], env=environment)
             assert done.status == step.status, f"{where}\n{done.out}"
             assert step.agrees(done.out), f"{where}\n{done.out}"
+    elif block.kind == "sh" and (named := re.match(r"# (\S+)\n", block.text)):
+        reader.script(block.text, named[1])
     elif block.kind == "toml" and (named := re.match(r"# (\S+\.toml)\n", block.text)):
         reader.script(block.text, named[1])
         done = reader.run([*COMMAND, "make", named[1]], env=environment)
@@ -178,7 +180,7 @@ def test_examples_run(page: str, reader: User) -> None:
 def test_blocks_are_of_a_kind_that_is_tested(page: str) -> None:
     """A block says what it is: an example that is run, or that is parsed, or text. A console block begins with a command."""
     for block in blocks(page):
-        assert block.kind in {"console", "json", "mermaid", "nix", "python", "text", "toml"}, f"{page}:{block.line}"
+        assert block.kind in {"console", "json", "mermaid", "nix", "python", "sh", "text", "toml"}, f"{page}:{block.line}"
         if block.kind == "console":
             assert block.text.startswith("$ "), f"{page}:{block.line}"
         elif block.kind == "toml":
