@@ -96,6 +96,8 @@ def _parts(spec: LayerSpec, blob: Blob, progress: Report, listed: Listed) -> dic
         "conflict",
         "uid",
         "gid",
+        "uname",
+        "gname",
         "user",
         "workdir",
         "shell",

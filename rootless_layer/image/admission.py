@@ -198,7 +198,7 @@ def contents_of(layer: LayerBlob) -> Contents:
         stands = layer.tree.root_stands
     else:
         with open(layer.listing, "rb") as file:
-            stands = mtree.root_stands(file)
+            stands = mtree.Head.of(file, layer.listing).root_stands
             entries = mtree.read(_outside_store(file), b"/", layer.listing)
     kept = (entry for entry in entries if not in_store(entry.path))
     return Contents.of(Member(name=entry.path, entry=entry) for entry in kept if stands or not is_plain_root(entry))

@@ -211,10 +211,10 @@ class LayerBlob:
             return self.tree
         try:
             with open(self.listing, "rb") as file:
-                stands = mtree.root_stands(file)
-                stored = mtree.stored(file)
+                head = mtree.Head.of(file, self.listing)
                 entries = mtree.read(file, os.fsencode(os.path.dirname(self.listing)), self.listing)
-                return attrs.evolve(Tree.of(entries, whiteouts=True, root_stands=stands), stored=stored)
+                tree = Tree.of(entries, whiteouts=True, root_stands=head.root_stands)
+                return attrs.evolve(tree, stored=head.stored, names=head.names)
         except OSError as error:
             raise unreadable(error, self.listing, hint="Build the layer again.") from error
 

@@ -24,6 +24,7 @@ from rootless_layer.tar.parallel import serialise
 from rootless_layer.tree import mtree
 from rootless_layer.tree.archive import Archive
 from rootless_layer.tree.compact import CompactTree
+from rootless_layer.tree.owner_names import OwnerNames
 
 from .blob import open_layer
 from .description import LAYER_JSON, LISTING, Description
@@ -95,10 +96,10 @@ class Layer:
 
 
 def in_order(tree: Tree, spec: LayerSpec) -> Tree:
-    """Give a tree that has its store paths in the order in which a layer of this spec has them."""
-    if spec.closure is None:
-        return tree
-    return attrs.evolve(tree, stored=tuple(os.fsencode(path.path).lstrip(b"/") for path in needed_first(spec.closure)))
+    """Give a tree that has its store paths in the order in which a layer of this spec has them, with its names of owners."""
+    paths = () if spec.closure is None else needed_first(spec.closure)
+    names = OwnerNames.of(spec.uid, spec.uname, spec.gid, spec.gname)
+    return attrs.evolve(tree, stored=tuple(os.fsencode(path.path).lstrip(b"/") for path in paths), names=names)
 
 
 def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how

@@ -65,6 +65,8 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     source_date_epoch: int = 1,
     uid: int = 0,
     gid: int = 0,
+    uname: str = "",
+    gname: str = "",
     compression: Compression | None = None,
     set_times: bool = False,
     allow_sparse: bool = False,
@@ -83,6 +85,8 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     :param source_date_epoch: the latest time in the layers, in seconds since 1970.
     :param uid: the user who owns everything.
     :param gid: the group that owns everything.
+    :param uname: the user's name in the headers, as in :class:`LayerSpec`.
+    :param gname: the group's.
     :param compression: how the blobs are stored; not compressed where it is not given.
     :param set_times: gives everything the time ``source_date_epoch``, also what is older.
     :param allow_sparse: whether a file may have more than 1 GiB of holes, as in :class:`LayerSpec`.
@@ -105,6 +109,8 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
         source_date_epoch=source_date_epoch,
         uid=uid,
         gid=gid,
+        uname=uname,
+        gname=gname,
         compression=Compression() if compression is None else compression,
         allow_sparse=allow_sparse,
         link_identical=link_identical,
@@ -264,7 +270,7 @@ def plan_layers(specs: Sequence[LayerSpec], progress: Report = silent) -> tuple[
     layers = []
     for number, spec in enumerate(specs):
         tree = in_order(plan(spec).tree, spec)
-        size = tar_size(tree.archived())
+        size = tar_size(Archive.of(tree).table)
         if size is None:
             return None
         stands_for = sha256(f"pending layer {number}".encode())

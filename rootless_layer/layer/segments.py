@@ -61,12 +61,14 @@ class Origin:
     epoch: int = 1
     tidy: bool = False
     allow_sparse: bool = False
+    uname: str = ""
+    gname: str = ""
 
     @classmethod
     def of(cls, spec: LayerSpec) -> Self:
         """Give that of a layer."""
         root = "/" if spec.closure is None else spec.closure.store_root
-        return cls(root, spec.uid, spec.gid, spec.source_date_epoch, spec.tidy, spec.allow_sparse)
+        return cls(root, spec.uid, spec.gid, spec.source_date_epoch, spec.tidy, spec.allow_sparse, spec.uname, spec.gname)
 
     def place(self, path: bytes) -> bytes:
         """Give where a store path lies on this machine."""

@@ -122,6 +122,6 @@ def _closure_layers(
 def _built(request: ImageRequest, closure: Closure, most: int, strategy: Strategy, folder: Path) -> tuple[LayerBlob, ...]:
     return build_layers(
         closure, most, folder / LAYERS, strategy=strategy, source_date_epoch=request.source_date_epoch,
-        uid=request.uid, gid=request.gid, set_times=True,
+        uid=request.uid, gid=request.gid, uname=request.uname, gname=request.gname, set_times=True,
         allow_sparse=request.allow_sparse, link_identical=request.link_identical,
     )  # fmt: skip

@@ -46,6 +46,8 @@ let
       pipeline ? null,
       uid ? 0,
       gid ? 0,
+      uname ? null,
+      gname ? null,
       allowSparse ? false,
       linkIdentical ? false,
       mtime ? epoch,
@@ -77,6 +79,8 @@ let
       imageLayeringPipeline = pipeline;
       imageUid = uid;
       imageGid = gid;
+      imageUname = toText uname;
+      imageGname = toText gname;
       imageAllowSparse = allowSparse;
       imageLinkIdentical = linkIdentical;
       imageEpoch = mtime;
@@ -301,9 +305,9 @@ let
       mtime ? epoch,
       uid ? 0,
       gid ? 0,
-      # Readers of layers go by the numbers.
-      uname ? "root",
-      gname ? "root",
+      # What the headers call that user and that group. Nothing by default: readers of layers go by the numbers.
+      uname ? null,
+      gname ? null,
       maxLayers ? 100,
       extraCommands ? "",
       fakeRootCommands ? "",
@@ -352,7 +356,16 @@ let
           kind = "store-layers";
           roots = made ++ registered;
           without = made;
-          inherit maxLayers uid gid mtime allowSparse linkIdentical;
+          inherit
+            maxLayers
+            uid
+            gid
+            uname
+            gname
+            mtime
+            allowSparse
+            linkIdentical
+            ;
           reservedLayers = 1;
           pipeline = lib.traceIf debug "in docker image ${name}: layeringPipeline = ${builtins.toJSON layeringPipeline}" layeringPipeline;
         }

@@ -79,6 +79,9 @@ let
       # Who owns what no script makes, and the latest time that anything has.
       uid ? 0,
       gid ? 0,
+      # What the tar's headers call that user and that group; readers of layers go by the numbers.
+      uname ? null,
+      gname ? null,
       mtime ? 1,
       # A derived layer is made again, whenever it is read, of the files that it names.
       blob ? "derived",
@@ -138,6 +141,8 @@ let
         layerLinkIdentical = linkIdentical;
         layerUid = uid;
         layerGid = gid;
+        layerUname = builders.toText uname;
+        layerGname = builders.toText gname;
         layerEpoch = mtime;
         layerBlob = blob;
         layerCompression = compressor;

@@ -76,6 +76,8 @@ class ImageRequest:
     steps: Steps | None = None
     uid: int = 0
     gid: int = 0
+    uname: str = ""
+    gname: str = ""
     allow_sparse: bool = False
     link_identical: bool = False
     source_date_epoch: int = 1
@@ -135,6 +137,8 @@ def image_request(attributes: Attributes) -> ImageRequest:
         steps=options.layering_pipeline,
         uid=options.uid or 0,
         gid=options.gid or 0,
+        uname=options.uname or "",
+        gname=options.gname or "",
         allow_sparse=bool(options.allow_sparse),
         link_identical=bool(options.link_identical),
         source_date_epoch=options.source_date_epoch or 0,

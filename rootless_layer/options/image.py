@@ -60,6 +60,13 @@ class ImageOptions:
     )  # fmt: skip
     uid: int | None = option(ID, shown="0", with_closure=True, field="uid", help="Who owns the closure's files.")
     gid: int | None = option(ID, shown="0", with_closure=True, field="gid", help="Which group owns them.")
+    uname: str | None = option(
+        TEXT, metavar="NAME", shown="none", with_closure=True, field="uname",
+        help="What the headers of the closure's layers call that user.",
+    )  # fmt: skip
+    gname: str | None = option(
+        TEXT, metavar="NAME", shown="none", with_closure=True, field="gname", help="What they call that group."
+    )  # fmt: skip
     allow_sparse: bool | None = option(
         FLAG, with_closure=True, field="allow_sparse", help="Write files with more than 1 GiB of holes, every byte of them."
     )  # fmt: skip

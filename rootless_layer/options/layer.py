@@ -179,6 +179,11 @@ class LayerOptions:
     )  # fmt: skip
     uid: int = option(ID, default=0, shown="0", field="uid", help="Who owns what no script made.")
     gid: int = option(ID, default=0, shown="0", field="gid", help="Which group owns it.")
+    uname: str = option(
+        TEXT, default="", metavar="NAME", shown="none", field="uname",
+        help="What the tar's headers call that user; engines go by the number.",
+    )  # fmt: skip
+    gname: str = option(TEXT, default="", metavar="NAME", shown="none", field="gname", help="What they call that group.")
     created_by: str = option(
         TEXT, default="", metavar="TEXT", shown="rootless-layer build", faces=WRITTEN, field="created_by",
         help="What an image's history says made the layer.",

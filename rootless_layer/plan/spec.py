@@ -17,10 +17,11 @@ from rootless_layer.oci.run_config import NONE, RunConfig
 from rootless_layer.store.closure import Closure
 from rootless_layer.system.machine import unreadable
 from rootless_layer.tar.compression import Compression
+from rootless_layer.terminal import quoted
 from rootless_layer.tree.base import Base
 from rootless_layer.tree.ignored import Ignored
 from rootless_layer.tree.places import Places
-from rootless_layer.tree.tree import MOST_ID
+from rootless_layer.tree.tree import MOST_ID, MOST_NAME
 
 from .base import LazyBase, opened
 from .copies import Copy
@@ -161,6 +162,14 @@ def _line(_spec: object, attribute: attrs.Attribute[Any], value: object) -> None
         raise InputError(message) from error
 
 
+def _owner_name(spec: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    _line(spec, attribute, value)
+    name = given.text(attribute.name, value)
+    if not (name.isprintable() and ":" not in name and len(name.encode()) <= MOST_NAME):
+        message = f"{attribute.name}: {quoted(name)} is no name of a user or a group"
+        raise InputError(message)
+
+
 def _folder(_spec: object, attribute: attrs.Attribute[Any], value: object) -> None:
     given.text(attribute.name, value)
 
@@ -260,6 +269,10 @@ class LayerSpec:
     """The user who owns what is staged; what a script makes is root's. 0 by default."""
     gid: int = attrs.field(default=0, validator=_whole(MOST_ID))
     """The group that owns what is staged. 0 by default."""
+    uname: str = attrs.field(default="", validator=_owner_name)
+    """What the headers call the user ``uid``. Empty by default: by the number alone, as every engine of containers reads them."""
+    gname: str = attrs.field(default="", validator=_owner_name)
+    """What the headers call the group ``gid``. Empty by default."""
     source_date_epoch: int = attrs.field(default=1, validator=_whole(_LARGEST_TIME))
     """The latest time in the layer, in seconds since 1970, which directories always have. 1 by default."""
     tidy: bool = attrs.field(default=False, validator=_flag)

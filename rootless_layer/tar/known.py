@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from rootless_layer.tree.owner_names import NAMELESS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -69,6 +71,8 @@ def segment_key(table: Table, begin: int, end: int) -> bytes:
     singles = [rows.singles[~kind] for kind in rows.kinds if kind < 0]
     digest.update(repr([places.get(kind, -1) for kind in rows.kinds]).encode())
     digest.update(b"\0".join(rows.paths))
+    if rows.names != NAMELESS:
+        digest.update(repr(rows.names).encode())
     for place, kind in enumerate(rows.kinds):
         if kind < 0:
             rows.sizes[place] = rows.times[place] = rows.inodes[place] = 0

@@ -71,6 +71,8 @@ _FAST: dict[str, tuple[Any, ...]] = {
     "entry_copy_pathname": (None, _P, c_char_p),
     "entry_copy_symlink": (None, _P, c_char_p),
     "entry_copy_hardlink": (None, _P, c_char_p),
+    "entry_copy_uname": (None, _P, c_char_p),
+    "entry_copy_gname": (None, _P, c_char_p),
     "entry_xattr_add_entry": (None, _P, c_char_p, c_char_p, c_size_t),
     "entry_pathname": (c_char_p, _P),
     "entry_hardlink": (c_char_p, _P),

@@ -102,7 +102,7 @@ class Producer:
         used, shapes, singles, inodes, times = self.used, table.shapes, table.singles, table.inodes, table.times
         copy_pathname, set_size = libarchive.entry_copy_pathname, libarchive.entry_set_size
         write_header, write_data = libarchive.write_header, libarchive.write_data
-        buffers = [memoryview(scratch)]
+        buffers, names = [memoryview(scratch)], table.names
         plain = False  # whether the record holds nothing that another plain entry would inherit
         mode = uid = gid = length = -1
         mtime: int | None = None
@@ -137,9 +137,11 @@ class Producer:
             if said_uid != uid:
                 uid = said_uid
                 libarchive.entry_set_uid(record, uid)
+                libarchive.entry_copy_uname(record, names.of_user(uid))
             if said_gid != gid:
                 gid = said_gid
                 libarchive.entry_set_gid(record, gid)
+                libarchive.entry_copy_gname(record, names.of_group(gid))
             if said_time != mtime:
                 mtime = said_time
                 libarchive.entry_set_mtime(record, mtime, 0)

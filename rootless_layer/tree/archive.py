@@ -35,7 +35,7 @@ class Archive:
         First come the directories that the store is in, with their whiteouts; then each store path in the tree's order of
         these, with its own hard links at its end; then all else, as :meth:`.Tree.archived` gives it.
         """
-        table = Table.of(tree.archived())
+        table = attrs.evolve(Table.of(tree.archived()), names=tree.names)
         if not tree.stored:
             return cls.taking(table)
         first, segments, rest = _assigned(tree, table)

@@ -11,6 +11,7 @@ import attrs
 
 from rootless_layer.errors import UnrepresentableError
 
+from .owner_names import NAMELESS, OwnerNames
 from .sealed import Sealed, UnsealedError
 from .table import Rows, Shape, Table
 from .tree import MOST_NAME, ROOT, Entry, Tree, dangling_links, faults, is_plain_root, is_usual, missing_parents, reserved_names
@@ -34,6 +35,7 @@ class CompactTree(Tree):
     stored: tuple[bytes, ...] = ()
     sealed: Mapping[bytes, Sealed] = attrs.field(factory=dict)
     whole: frozenset[bytes] = frozenset()
+    names: OwnerNames = NAMELESS
 
     @classmethod
     def of_table(cls, table: Table) -> Self:

@@ -2,6 +2,7 @@
 
 mtree(5) has no word for a hard link's target or for an extended attribute, and readers
 refuse a keyword that they do not know; so these stand in comments before the entry.
+So does, at the top, all that is said of the whole tree.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import attrs
 from rootless_layer.errors import InputError
 
 from .compact import CompactTree
+from .owner_names import NAMELESS, OwnerNames
 from .table import NANOSECONDS, Rows
 from .tree import Entry, shown, unrepresentable
 
@@ -40,23 +42,43 @@ _ODD = re.compile(rb"[^!-\"$-<>-\[\]-~]")
 """What vis(3) writes as an octal escape: not printable, a space, ``#``, ``=``, a backslash."""
 
 
-_HEAD, _ROOT_STANDS, _STORED = b"#mtree\n", b"#root\n", b"#store="
+_HEAD, _ROOT_STANDS, _UNAME, _GNAME, _STORED = b"#mtree\n", b"#root\n", b"#uname=", b"#gname=", b"#store="
+_HEADS = (_ROOT_STANDS, _UNAME, _GNAME, _STORED)
 _AT_ONCE = 1000
 
 
-def root_stands(file: BinaryIO) -> bool:
-    """Say whether a listing's root is archived although it is 0755 and root's; the file is at its beginning, and stays there."""
-    head = file.read(len(_HEAD + _ROOT_STANDS))
-    file.seek(0)
-    return head == _HEAD + _ROOT_STANDS
+@attrs.frozen(slots=True)
+class Head:
+    """What a listing says of the whole tree: the fields of :class:`.Tree` that are of no single path."""
+
+    root_stands: bool = False
+    stored: tuple[bytes, ...] = ()
+    names: OwnerNames = NAMELESS
+
+    @classmethod
+    def of(cls, file: BinaryIO, name: str) -> Head:
+        """Read the head of a listing; the file is at its beginning, and stays there.
+
+        ``name`` is what messages call it. Raises :class:`InputError` for a line that is not of this form.
+        """
+        head = list(takewhile(lambda line: line == _HEAD or line.startswith(_HEADS), file))
+        file.seek(0)
+        found = (line.removeprefix(_STORED).rstrip(b"\n") for line in head if line.startswith(_STORED))
+        stored = tuple(_ESCAPE.sub(_letter, path.removeprefix(b"./")) for path in found)
+        try:
+            user, group = _named(head, _UNAME), _named(head, _GNAME)
+        except ValueError as error:  # UnicodeDecodeError is one
+            message = f"{name}: the name of an owner is not one of a layer's listing"
+            raise InputError(message, hint="Build the layer again.") from error
+        return cls(_ROOT_STANDS in head, stored, OwnerNames(user, group))
 
 
-def stored(file: BinaryIO) -> tuple[bytes, ...]:
-    """Give the store paths of a listing in the order in which they are archived; the file is as of :func:`root_stands`."""
-    lines = takewhile(lambda line: line in {_HEAD, _ROOT_STANDS} or line.startswith(_STORED), file)
-    found = tuple(line.removeprefix(_STORED).rstrip(b"\n") for line in lines if line.startswith(_STORED))
-    file.seek(0)
-    return tuple(_ESCAPE.sub(_letter, name.removeprefix(b"./")) for name in found)
+def _named(head: list[bytes], key: bytes) -> tuple[int, str] | None:
+    for line in head:
+        if line.startswith(key):
+            number, _, name = line.removeprefix(key).rstrip(b"\n").partition(b",")
+            return int(number), _plain(name).decode()
+    return None
 
 
 def _vis(text: bytes) -> bytes:
@@ -109,6 +131,9 @@ def _head(tree: Tree) -> Iterator[bytes]:
     yield _HEAD
     if tree.root_stands:
         yield _ROOT_STANDS
+    for key, named in ((_UNAME, tree.names.user), (_GNAME, tree.names.group)):
+        if named is not None:
+            yield b"%s%d,%s\n" % (key, named[0], _vis(named[1].encode()))
     yield from (b"%s%s\n" % (_STORED, _name(path)) for path in tree.stored)
 
 

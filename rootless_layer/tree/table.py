@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, overload
 
 import attrs
 
+from .owner_names import NAMELESS, OwnerNames
 from .tree import Entry
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ class Table(Sequence[Entry]):
     """Entries in some order, each made when somebody asks for it.
 
     ``kinds`` says of each row which of the ``shapes`` it has, or, below nought, that the entry at ``~kind`` of ``singles``
-    is it. ``sizes`` are of the data in a tar, ``changes`` are times of inodes; times are in nanoseconds. A slice shares all
-    but the rows.
+    is it. ``sizes`` are of the data in a tar, ``changes`` are times of inodes; times are in nanoseconds. ``names`` are for the
+    headers. A slice shares all but the rows.
     """
 
     paths: list[bytes] = attrs.field(factory=list)
@@ -70,6 +71,7 @@ class Table(Sequence[Entry]):
     changes: array[int] = attrs.field(factory=partial(array, "q"))
     shapes: list[Shape] = attrs.field(factory=list)
     singles: list[Entry] = attrs.field(factory=list)
+    names: OwnerNames = NAMELESS
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Table:
@@ -159,7 +161,7 @@ class Table(Sequence[Entry]):
 
     def _of(self, paths: list[bytes], numbers: Iterable[array[int]]) -> Table:
         kinds, sizes, inodes, times, changes = numbers
-        return Table(paths, kinds, sizes, inodes, times, changes, self.shapes, self.singles)
+        return Table(paths, kinds, sizes, inodes, times, changes, self.shapes, self.singles, self.names)
 
 
 class Rows(Mapping[bytes, Entry]):

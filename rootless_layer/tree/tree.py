@@ -18,6 +18,8 @@ import attrs
 
 from rootless_layer.errors import UnrepresentableError
 
+from .owner_names import NAMELESS, OwnerNames
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -157,6 +159,7 @@ class Tree:
     root_stands: bool = False
     stored: tuple[bytes, ...] = ()
     """Store paths of the tree, in the order in which they are archived (:class:`.Archive`)."""
+    names: OwnerNames = NAMELESS
 
     @classmethod
     def of(cls, entries: Iterable[Entry], *, whiteouts: bool = False, root_stands: bool = False) -> Tree:
@@ -189,7 +192,7 @@ class Tree:
         """Give a tree that has the entries ``changed`` at some of its paths, of the same types."""
         if not changed:
             return self
-        return Tree(MappingProxyType({**self.entries, **changed}), self.root_stands, self.stored)
+        return Tree(MappingProxyType({**self.entries, **changed}), self.root_stands, self.stored, self.names)
 
     def without(self, paths: Collection[bytes]) -> Tree:
         """Give a tree that lacks ``paths``, none of them a directory's; what is left of a file's names stays one file."""
@@ -201,7 +204,7 @@ class Tree:
             if entry.link is not None and entry.link in paths:
                 carrier = carriers.setdefault(entry.link, path)
                 left[path] = attrs.evolve(entry, link=None if carrier == path else carrier)
-        return Tree(MappingProxyType(left), self.root_stands, self.stored)
+        return Tree(MappingProxyType(left), self.root_stands, self.stored, self.names)
 
     def __iter__(self) -> Iterator[Entry]:
         """Go through the entries in the order of their paths' bytes."""

@@ -101,6 +101,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "uid": st.integers(0, 3),
     "gid": st.integers(0, 3),
+    "uname": st.sampled_from(["", "a", "b"]),
+    "gname": st.sampled_from(["", "a", "b"]),
     "source_date_epoch": st.integers(0, 3),
     "tidy": st.booleans(),
     "link_identical": st.booleans(),

@@ -149,6 +149,7 @@ def test_what_did_not_change_is_known(tmp_path: Path, kind: str) -> None:
         same(other, cache, tmp_path / "work")
     assert verify(tmp_path)[1] == []
     assert known(attrs.evolve(last, uid=1), cache) == (1, 0)  # the directories above are root's
+    assert known(attrs.evolve(last, uname="a"), cache) == (0, 0)  # so they have the name, too
     assert known(attrs.evolve(last, compression=Compression("zstd", 7)), cache) == (0, 0)
     scripted = attrs.evolve(last, scripts=(Script.text("true"),), closure_writable=True)
     assert known(scripted, cache) == (-1, -1)

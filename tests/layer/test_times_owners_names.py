@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.image_commands import digests as digests_of
+from helpers.image_commands import image_json
 from helpers.inputs import LARGE_ID, LARGER_ID, tree_with
 from helpers.layers import blob_of, infos
 from helpers.stores import Store
@@ -73,6 +75,38 @@ def test_an_owner_that_is_none_is_refused(user: User, number: str) -> None:
         result = user.build(option, number)
         assert result.status in {2, 65}
         assert number in result.err
+
+
+LONG_NAME = "é" * 100
+
+
+def test_owners_have_names_where_they_are_given(users: list[User], store: Store, accounts: Path) -> None:
+    """--uname and --gname stand beside the numbers of --uid and --gid, and beside no others, whoever builds and however it is stored."""
+    digests = set()
+    for user in users:
+        script = user.script("mkdir /made\nchown 77:78 /made\n")
+        words = [*store.options, "--copy-to-root", accounts, "--uid", "77", "--gid", "79", "--script", script]
+        named = [*words, "--uname", "app", "--gname", LONG_NAME]
+        layer = user.build(*named).layer
+        found = infos(blob_of(user, layer).read_bytes())
+        assert {(info.uid, info.uname) for info in found.values()} == {(0, ""), (77, "app")}
+        assert {(info.gid, info.gname) for info in found.values()} == {(0, ""), (78, ""), (79, LONG_NAME)}
+        derived = user.build(*named, "--blob", "derived", output="derived").layer
+        assert digests_of(image_json(user, "--layer", user.home / "derived")) == [layer["digest"]]
+        assert blob_of(user, layer, "image").read_bytes() == blob_of(user, layer).read_bytes()
+        digests |= {layer["digest"], derived["digest"]}
+        nameless = user.build(*words, output="nameless").layer
+        assert nameless["digest"] not in digests
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("name", ["a:b", "tab\t", "a" * 256, "é" * 128])
+def test_a_name_of_an_owner_that_is_none_is_refused(user: User, name: str) -> None:
+    """A name is at most 255 bytes of what can be printed, without the colon that ends it in a list of accounts."""
+    for option in ("--uname", "--gname"):
+        result = user.build("--rootfs", ".", option, name)
+        assert result.status == 2, result.err
+        assert f"{option.removeprefix('--')}: " in result.err
 
 
 NAMES = [

@@ -20,8 +20,8 @@ from rootless_layer.errors import CancelledError, InputError
 
 VERBS = {
     "build_layer": "spec, output, *, cache=None, stage='auto', blob='stored', progress=None, on_output=None, cancel=None",
-    "build_layers": "closure, max_layers, output, *, strategy=ByPopularity(), source_date_epoch=1, uid=0, gid=0, compression=None,"
-    " set_times=False, allow_sparse=False, link_identical=False, blob='derived'",
+    "build_layers": "closure, max_layers, output, *, strategy=ByPopularity(), source_date_epoch=1, uid=0, gid=0, uname='', gname='',"
+    " compression=None, set_times=False, allow_sparse=False, link_identical=False, blob='derived'",
     "cache_directory": "",
     "bill_of_materials": "image, form='spdx', *, name='', closure=None, platform=None",
     "closure_of_paths": "paths, store_root='/'",
@@ -60,7 +60,7 @@ VALUES = {
     "LayerBlob": None,
     "LayerSpec": "*, base=None, closure=None, tools=None, copy_to_root=(), copies=(), ignored=Ignored(rules=(), name='.dockerignore'), rootfs=None, rootfs_listing=None, scripts=(), view='root',"
     " platform=None, emulator=None, environment=NOTHING, network='none', mounts=(), timeout=None, user='', workdir='', shell=(), closure_writable=False, link='hard', keep_dirlinks=False, follow_dirlinks=False,"
-    " conflict='error', uid=0, gid=0, source_date_epoch=1, tidy=False, allow_sparse=False, link_identical=False, compression=Compression(kind='none', level=0),"
+    " conflict='error', uid=0, gid=0, uname='', gname='', source_date_epoch=1, tidy=False, allow_sparse=False, link_identical=False, compression=Compression(kind='none', level=0),"
     " created_by='', comment='', left_out=NOTHING",
     "Mount": "*, type='bind', target='', source=None, id='', readonly=False, sharing='shared', uid=0, gid=0, mode=None, size=None,"
     " required=False, env=''",

@@ -287,7 +287,13 @@ ARGUMENTS: dict[str, Callable[[Built], object]] = {
     "uid, gid, layered": lambda built: (
         {(one.uid, one.gid) for one in built["layered-options"].layers[0].values() if one.name.count("/") > 1} == {(1001, 1002)}
     ),
-    "uname, gname": lambda built: {(one.uname, one.gname) for one in built["layered-options"].members.values()} == {("", "")},
+    "uname, gname": lambda built: (
+        {(one.uid, one.uname, one.gname) for one in built["layered-options"].members.values()}
+        == {(0, "", ""), (1001, "someone", "somegroup")}
+    ),
+    "uname, gname, by default": lambda built: (
+        {(one.uname, one.gname) for one in built["layered-image"].members.values()} == {("", "")}
+    ),
     "created": lambda built: built["created"].config["created"] == "2024-05-06T05:08:09Z",
     "created, a date": lambda built: built["config-forms"].config["created"] == "2024-01-31T00:00:00Z",
     "created, layered": lambda built: {row["created"] for row in built["layered-options"].config["history"][-1:]} == {

@@ -6,18 +6,22 @@ import io
 import stat
 
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootless_layer.errors import InputError
 from rootless_layer.store.closure import Closure, StorePath
 from rootless_layer.store.order import needed_first
 from rootless_layer.tree import mtree
 from rootless_layer.tree.archive import Archive
+from rootless_layer.tree.owner_names import OwnerNames
 from rootless_layer.tree.tree import Entry, Tree
 
 NAMES = [
     f"/nix/store/{letter * 32}-{name}" for letter, name in zip("0123456789", ["app", "lib", "libc", *"abcdefg"], strict=True)
 ]
+LETTERS = st.characters(exclude_categories=["C"], exclude_characters=":")
 PATHS = [StorePath(name) for name in NAMES]
 
 
@@ -88,6 +92,25 @@ def test_a_listing_has_the_order(numbers: list[int]) -> None:
     """Whoever reads a listing knows in which order its store paths are archived, and finds the file at its beginning."""
     tree = attrs.evolve(Tree.of([file(b"x")]), stored=(*stored(*numbers), b"nix/store/a b\\#"))
     listing = io.BytesIO(b"".join(mtree.lines(tree, files=None)))
-    assert mtree.stored(listing) == tree.stored
+    assert mtree.Head.of(listing, "").stored == tree.stored
     assert listing.tell() == 0
     assert mtree.read(listing, b"/", "listing") == list(tree)
+
+
+@given(st.integers(0, 3), st.text(LETTERS), st.integers(0, 3), st.text(LETTERS))
+def test_a_listing_has_the_names_of_owners(uid: int, uname: str, gid: int, gname: str) -> None:
+    """Names of owners are in the head of a listing, beside their numbers, and an empty one is none."""
+    tree = attrs.evolve(Tree.of([file(b"x")]), names=OwnerNames.of(uid, uname, gid, gname), stored=stored(1))
+    listing = io.BytesIO(b"".join(mtree.lines(tree, files=None)))
+    head = mtree.Head.of(listing, "")
+    assert (head.names, head.stored) == (tree.names, tree.stored)
+    assert head.names.of_user(uid) == (uname.encode() or None)
+    assert head.names.of_group(gid + 1) is None
+    assert mtree.read(listing, b"/", "listing") == list(tree)
+
+
+@pytest.mark.parametrize("line", [b"#uname=x,a", b"#gname=", b"#uname=1,\\377", b"#uname=1,\\000"])
+def test_a_name_that_is_none_is_an_error(line: bytes) -> None:
+    """A head that was changed is no traceback."""
+    with pytest.raises(InputError, match=r"layer\.mtree: the name of an owner"):
+        mtree.Head.of(io.BytesIO(b"#mtree\n" + line + b"\n. type=dir"), "layer.mtree")
