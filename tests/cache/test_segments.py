@@ -108,7 +108,8 @@ def sealed(spec: LayerSpec, cache: LayerCache, blob: Blob = "stored") -> list[st
     st.sampled_from(KINDS), st.sampled_from(["stored", "derived"]),
     st.lists(st.tuples(
         st.dictionaries(st.integers(0, 4), st.sampled_from([b"", b"a", b"b" * 513, b"c" * 70_000, b"d" * 3_000_000])),
-        st.sampled_from([{}, {"uid": 1}, {"link_identical": True}, {"link": "symbolic"}, {"own": "etc"}, {"own": "nix/store/a"},
+        st.sampled_from([{}, {"uid": 1}, {"uname": "me"}, {"link_identical": True}, {"link": "symbolic"}, {"own": "etc"},
+                         {"own": "nix/store/a"},
                          {"own": "nix/store/more"}, {"own": "0"}, {"own": "1"}, {"content": 0}]),
     ), max_size=4),
 )  # fmt: skip
