@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import mmap
 import os
 import struct
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .segments import Outset, Runs
 
 _RUN = struct.Struct("=QQ")
+_BUFFER_BYTES = 1 << 20
 _FEW = 1000  # entries are listed in less time than a fork takes
 
 
@@ -168,7 +170,7 @@ def _listing(tree: Tree, folder: Path, *, relative: bool, fork: bool) -> Iterato
     runs = mmap.mmap(-1, _RUN.size * max(len(tree.stored), 1))  # shared with that process
 
     def write() -> None:
-        with open(folder / LISTING, "wb") as file:
+        with io.BufferedWriter(WritebackFile(folder / LISTING), _BUFFER_BYTES) as file:  # readable whatever the umask is
             found = mtree.write(tree, file, files=os.fsencode(folder) + b"/" if relative else None)
         for number, path in enumerate(tree.stored):
             _RUN.pack_into(runs, _RUN.size * number, *found.get(path, (0, 0)))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Iterator
 
+    from rootless_layer.tree.owner_names import OwnerNames
     from rootless_layer.tree.table import Table
     from rootless_layer.tree.tree import Entry
 
@@ -79,15 +80,17 @@ class Producer:
     """The bytes of the slot that were filled before the current writer was opened."""
     archive: int = 0
     used: ctypes.c_size_t = attrs.Factory(ctypes.c_size_t)
+    scratch: ctypes.Array[ctypes.c_char] = attrs.Factory(lambda: ctypes.create_string_buffer(SMALL_BYTES + 1))
+    """What a small file is read into; one byte more than it has tells one that grew."""
+    buffers: list[memoryview] = attrs.Factory(lambda producer: [memoryview(producer.scratch)], takes_self=True)
 
     def run(self, table: Table, *, last: bool) -> None:
         """Write one run; the last run also ends the archive."""
         record = libarchive.entry_new()
-        scratch = ctypes.create_string_buffer(SMALL_BYTES + 1)
         try:
             with libarchive.utf8_locale():
                 self._acquire()
-                self._write(table, record, scratch)
+                self._write(table, record)
                 if last:
                     libarchive.check(self.archive, libarchive.write_close(self.archive), "end the archive")
                     self._drop()
@@ -96,33 +99,30 @@ class Producer:
             libarchive.entry_free(record)
             self._drop()
 
-    def _write(  # noqa: C901, PLR0912, PLR0915 - the hot loop: each call costs a twentieth of an entry
-        self, table: Table, record: int, scratch: ctypes.Array[ctypes.c_char]
+    def _write(  # noqa: C901, PLR0912 - the hot loop: each call costs a twentieth of an entry
+        self, table: Table, record: int
     ) -> None:
         used, shapes, singles, inodes, times = self.used, table.shapes, table.singles, table.inodes, table.times
-        copy_pathname, set_size = libarchive.entry_copy_pathname, libarchive.entry_set_size
-        write_header, write_data = libarchive.write_header, libarchive.write_data
-        buffers, names = [memoryview(scratch)], table.names
-        plain = False  # whether the record holds nothing that another plain entry would inherit
-        mode = uid = gid = length = -1
-        mtime: int | None = None
-        shaped = -1
+        copy_pathname, write_header = libarchive.entry_copy_pathname, libarchive.write_header
+        held: tuple[int, int, int] | None = None
+        # Plain is a record that holds nothing that another plain entry would inherit.
+        plain, shaped, length, mtime = False, -1, -1, None
         for place, (path, kind, size) in enumerate(zip(table.paths, table.kinds, table.sizes, strict=True)):
             bound = 4096 + 4 * len(path)
             if kind >= 0:
                 entry, simple = None, True
                 if kind != shaped:
                     shape, shaped = shapes[kind], kind
-                    said_mode, said_uid, said_gid, epoch, is_dir = shape.mode, shape.uid, shape.gid, shape.epoch, shape.is_dir
-                said_time = epoch if is_dir else min(times[place] // NANOSECONDS, epoch)
+                    said, epoch, is_dir = (shape.mode, shape.uid, shape.gid), shape.epoch, shape.is_dir
+                time = epoch if is_dir else min(times[place] // NANOSECONDS, epoch)
             else:
                 entry, shaped = singles[~kind], -1
-                said_mode, said_uid, said_gid, said_time = entry.mode, entry.uid, entry.gid, entry.mtime
+                said, time = (entry.mode, entry.uid, entry.gid), entry.mtime
                 simple = entry.link is None and entry.target is None and not entry.rdev and not entry.xattrs
                 bound = bound if simple else _header_bound(entry)
             if not (plain and simple):
                 libarchive.entry_clear(record)
-                mode, uid, gid, length, mtime = -1, -1, -1, -1, None
+                held, length, mtime = None, -1, None
             plain = simple
             if self.position + used.value + bound + (size if size <= SMALL_BYTES else 0) > SLOT_BYTES:
                 self._hand_over(FILLED)
@@ -130,31 +130,18 @@ class Producer:
             copy_pathname(record, path or b"./")
             if size != length:
                 length = size
-                set_size(record, size)
-            if said_mode != mode:
-                mode = said_mode
-                libarchive.entry_set_mode(record, mode)
-            if said_uid != uid:
-                uid = said_uid
-                libarchive.entry_set_uid(record, uid)
-                libarchive.entry_copy_uname(record, names.of_user(uid))
-            if said_gid != gid:
-                gid = said_gid
-                libarchive.entry_set_gid(record, gid)
-                libarchive.entry_copy_gname(record, names.of_group(gid))
-            if said_time != mtime:
-                mtime = said_time
-                libarchive.entry_set_mtime(record, mtime, 0)
-            begin = 0
-            if entry is not None and not simple:
-                _set_rest(record, entry)
-                if entry.xattrs:  # where the last entry ends, so that this one's headers can be found
-                    libarchive.check(self.archive, libarchive.write_finish_entry(self.archive), "end an entry")
-                    begin = self._begin + self.position + used.value
+                libarchive.entry_set_size(record, size)
+            if said is not held and said != held:
+                held = said
+                _set_owner(record, said, table.names)
+            if time != mtime:
+                mtime = time
+                libarchive.entry_set_mtime(record, time, 0)
+            begin = -1 if simple or entry is None else self._begin_odd(record, entry)
             code = write_header(self.archive, record)
             if code < libarchive.OK and not (code == libarchive.WARN and not _is_utf8(entry or table[place])):
                 libarchive.check(self.archive, code, f"write the header of {shown(path)}")
-            if entry is not None and entry.xattrs:
+            if begin >= 0 and entry is not None:
                 _name_xattrs(self.memory, begin, entry)
             if not size:
                 continue
@@ -165,15 +152,38 @@ class Producer:
                 source, state = entry.source or b"", None if entry.stamp is None else entry.stamp[:4]
             if size > SMALL_BYTES:
                 self._stream(_File(path, source, size, state))
-                continue
+            else:
+                self._copy(path, source, size, state)
+
+    def _begin_odd(self, record: int, entry: Entry) -> int:
+        """Put what only few entries have into the record; give where in memory the headers begin, -1 without attributes."""
+        _set_rest(record, entry)
+        if not entry.xattrs:
+            return -1
+        libarchive.check(self.archive, libarchive.write_finish_entry(self.archive), "end an entry")  # the last one
+        return self._begin + self.position + self.used.value
+
+    def _copy(self, path: bytes, source: bytes, size: int, state: tuple[int, ...] | None) -> None:
+        """Put a small file's bytes behind the header just written; one byte more is asked for than it should have."""
+        buffers = self.buffers
+        try:
+            descriptor = os.open(source, _OPEN)
             try:
-                count, status = _read_small(source, size, buffers)
-            except OSError as error:
-                raise _unreadable(_File(path, source, size, state), error) from error
-            if count != size or (_STATE(status) != state and state is not None):
-                raise _changed(_File(path, source, size, state))
-            if write_data(self.archive, scratch, size) != size:
-                libarchive.check(self.archive, -1, f"write the data of {shown(path)}")
+                count = os.readv(descriptor, buffers)
+                while count < size:  # a network file system may give less than there is
+                    more = os.readv(descriptor, [buffers[0][count:]])
+                    if not more:
+                        break
+                    count += more
+                status = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _unreadable(_File(path, source, size, state), error) from error
+        if count != size or (_STATE(status) != state and state is not None):
+            raise _changed(_File(path, source, size, state))
+        if libarchive.write_data(self.archive, self.scratch, size) != size:
+            libarchive.check(self.archive, -1, f"write the data of {shown(path)}")
 
     def _stream(self, file: _File) -> None:
         """Put a large file's bytes and their padding behind the header just written."""
@@ -268,6 +278,15 @@ def _header_bound(entry: Entry) -> int:
     return bound
 
 
+def _set_owner(record: int, said: tuple[int, int, int], names: OwnerNames) -> None:
+    mode, uid, gid = said
+    libarchive.entry_set_mode(record, mode)
+    libarchive.entry_set_uid(record, uid)
+    libarchive.entry_copy_uname(record, names.of_user(uid))
+    libarchive.entry_set_gid(record, gid)
+    libarchive.entry_copy_gname(record, names.of_group(gid))
+
+
 def _set_rest(record: int, entry: Entry) -> None:
     if entry.link is not None:
         libarchive.entry_copy_hardlink(record, entry.link)
@@ -319,21 +338,6 @@ def _reading(file: _File) -> Iterator[None]:
         yield
     except OSError as error:
         raise _unreadable(file, error) from error
-
-
-def _read_small(source: bytes, size: int, buffers: list[memoryview]) -> tuple[int, os.stat_result]:
-    """Read a small file at once; one byte more is asked for than it should have. Give how many there were, and its state."""
-    descriptor = os.open(source, _OPEN)
-    try:
-        count = os.readv(descriptor, buffers)
-        while count < size:  # a network file system may give less than there is
-            more = os.readv(descriptor, [buffers[0][count:]])
-            if not more:
-                break
-            count += more
-        return count, os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _changed(file: _File) -> SourceError:
