@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,23 @@ def test_a_derived_image_keeps_it(folder: Path) -> None:
         assert images[0].image.manifest == document
         write_derived(images[0].image, ["app:1"], folder / "derived")
         assert read_derived(str(folder / "derived"))[0].manifest == document
+
+
+def test_a_pull_takes_what_the_registry_has(user: User, registry: Registry, folder: Path) -> None:
+    """A layer that is another than the config says comes as it is; whoever checks it, or builds upon it, is told."""
+    layout, _ = foreign(folder / "foreign", "amd64")
+    config = BASE | {"architecture": "amd64", "history": [], "rootfs": {"type": "layers", "diff_ids": [sha256(b"another")]}}
+    layer = put(layout, gzip.compress(tar_of(file=b"data")), "layer.v1.tar+gzip")
+    said = {"schemaVersion": 2, "config": _put(layout, config, f"{OCI}config.v1+json"), "layers": [layer]}
+    row = _put(layout, said, f"{OCI}manifest.v1+json")
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [row | {"annotations": {NAME: "app:1"}}]}))
+    name, words = registry.name("app:1"), ["--platform", "linux/amd64"]
+    good(skopeo(user, "copy", "--preserve-digests", "--dest-tls-verify=false", f"oci:{layout}:app:1", name))
+    assert good(run(user, "pull", name, *words, "-o", user.home / "pulled")).out.strip() == row["digest"]
+    for subject in (name, user.home / "pulled"):
+        assert run(user, "validate", subject).status == 65
+        assert run(user, "image", "--base", subject, *words, "--label", "a=b", "-o", user.home / "made").status == 65
+    assert not (user.home / "made").exists()
 
 
 @pytest.mark.parametrize("lie", ["type", "schema"])

@@ -15,6 +15,7 @@ from helpers.registries import Registry, blobs_of, docker_registry, run
 from helpers.users import User, good
 
 from rootless_layer import compare, open_base, open_images, validate, write_images
+from rootless_layer.image.bring import batches
 
 
 def test_it_comes_back_as_it_was(user: User, registry: Registry, layout: Path) -> None:
@@ -57,6 +58,12 @@ def test_what_is_there_is_not_sent(user: User, registry: Registry, small: list[s
     assert len([each for each in later if each.startswith("HEAD /v2/app/blobs/")]) == 3
     assert len([each for each in later if each.startswith("PUT") and "/blobs/" in each]) == 1  # the config
     assert not [each for each in later if each.startswith("GET /v2/app")]
+
+
+def test_small_blobs_go_together() -> None:
+    """A process takes as many blobs as come to 8 MiB, in their order, and each blob is one process's."""
+    assert batches([9 << 20, 5 << 20, 4 << 20, 1, 1]) == [range(1), range(1, 3), range(3, 5)]
+    assert batches([]) == []
 
 
 def test_a_base_is_mounted(user: User, registry: Registry, layout: Path, small: list[str], folder: Path) -> None:
