@@ -29,7 +29,12 @@ class Module:
     """A module as it is written."""
 
     name: str
-    tree: ast.Module
+    text: str
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        """What is written."""
+        return ast.parse(self.text)
 
     @functools.cached_property
     def functions(self) -> list[Function]:
@@ -56,14 +61,20 @@ def modules() -> dict[str, Module]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join([PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts])
-        found[name] = Module(name, ast.parse(path.read_text()))
+        found[name] = Module(name, path.read_text())
     return found
+
+
+@functools.cache
+def speaking() -> list[Module]:
+    """Give the modules that say something of hints."""
+    return [module for module in modules().values() if "hint" in module.text or "_DOCTOR" in module.text]
 
 
 def hints() -> dict[str, str]:
     """Give each hint, on one line, with the place where it is given; ``…`` is what is known later."""
     found: dict[str, str] = {}
-    for module in modules().values():
+    for module in speaking():
         for given in _given(module):
             for text in _texts(given, module, frozenset()):
                 for line in text.strip().splitlines():
@@ -85,9 +96,13 @@ def _given(module: Module) -> Iterator[ast.expr]:
 
 @functools.cache
 def _places() -> dict[str, int]:
-    """Give, by the names of functions, the place of ``hint`` among the arguments of a call."""
+    """Give, by the names of functions and of values, the place of ``hint`` among the arguments of a call."""
     found = {}
-    for module in modules().values():
+    for module in speaking():
+        for value in (node for node in module.tree.body if isinstance(node, ast.ClassDef)):
+            fields = [_last(each.target) for each in value.body if isinstance(each, ast.AnnAssign)]
+            if "hint" in fields:
+                found[value.name] = fields.index("hint")
         for function in module.functions:
             names = [each.arg for each in function.args.args if each.arg != "self"]
             if "hint" in names and not function.name.startswith("__"):
