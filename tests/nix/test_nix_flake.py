@@ -15,6 +15,8 @@ from helpers.nix_pkgs import Nix, fetch_nix
 from helpers.place import HERE, remove
 from helpers.users import Result
 
+from rootless_layer.cli import man
+
 pytestmark = pytest.mark.slow
 
 NIXPKGS = """
@@ -79,6 +81,20 @@ def test_the_flake_has_what_it_says(flake: Flake) -> None:
     assert tests == checks
     built = flake.nix.run("nix-store", "--realise", *checks.values())
     assert built.status == 0, built.err
+
+
+def test_the_package_has_manual_pages_and_completions(flake: Flake) -> None:
+    """`nix profile install` gives `man rootless-layer build` and what the Tab key needs, as distributions do."""
+    built = flake.nix.run("nix-store", "--realise", flake.evaluate("packages.x86_64-linux.default.drvPath"))
+    assert built.status == 0, built.err
+    share = flake.nix.on_disk(built.out.strip()) / "share"
+    names = {str(path.relative_to(share)) for path in share.rglob("*") if path.is_file()}
+    assert {f"man/man1/{name}" for name, _ in man.pages()} <= names
+    assert {
+        "bash-completion/completions/rootless-layer.bash",
+        "zsh/site-functions/_rootless-layer",
+        "fish/vendor_completions.d/rootless-layer.fish",
+    } <= names
 
 
 def test_templates_evaluate(flake: Flake) -> None:
