@@ -391,16 +391,24 @@ let
     {
       name,
       compressor ? "gz",
+      meta ? { },
       ...
     }@arguments:
-    archived name compressor (streamLayeredImage (builtins.removeAttrs arguments [ "compressor" ]));
+    archived name compressor meta (
+      streamLayeredImage (
+        builtins.removeAttrs arguments [
+          "compressor"
+          "meta"
+        ]
+      )
+    );
 
   # The archive of what would be streamed.
   archived =
-    name: compressor: streamed:
+    name: compressor: meta: streamed:
     archive "" name compressor (
       builtins.removeAttrs streamed.passthru [ "isExe" ] // { stream = streamed; }
-    ) (builtins.removeAttrs streamed.meta [ "position" ]);
+    ) meta;
 
   # Several images in one archive, compressed as the last of them.
   mergeImages =

@@ -186,7 +186,7 @@ let
     let
       streamed = streamNixShellImage (builtins.removeAttrs arguments [ "compressor" ]);
     in
-    images.archived "${drv.name}-env" compressor streamed;
+    images.archived "${drv.name}-env" compressor { } streamed;
 in
 {
   inherit buildNixShellImage streamNixShellImage;

@@ -22,13 +22,19 @@ from helpers.place import remove
 from helpers.users import Result
 
 NAMED = """
-mount --bind "$1" /etc/passwd
-mount -t tmpfs tmpfs /run
-mkdir /run/sshd
+mount --bind "$1/passwd" /etc/passwd
+mount --bind "$1/group" /etc/group
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/sshd /run/nix
+mount --bind "$1/state" /run/nix
 shift
 exec "$@"
 """
-"""Runs a command with the account file of a test: ssh and sshd refuse whoever has no name."""
+"""Runs a command with the account files of a test: ssh and sshd refuse whoever has no name.
+
+A directory of the test's is ``/run/nix``: newer versions of Nix build as other users below no directory that all may write to.
+"""
+_BUILD_GROUP, _BUILD_USERS = 30000, range(30001, 30009)
 
 CONTAINER = """
 top=$1 store=$2
@@ -95,6 +101,8 @@ class Machines:
 
     nix: Nix
     folder: Path
+    prefix: str = ""
+    """Where the programs of the builders' Nix are, if it is another version than this one's."""
 
     def words(self, expression: str, builders: Sequence[Builder]) -> list[str]:
         """Give the words of a ``nix-build`` by which the builders, one job at a time each, build all of an expression."""
@@ -115,10 +123,13 @@ class Machines:
         return [*_named(self.nix, self.folder), "env", f"NIX_SSHOPTS=-F {self.folder}/client"]
 
     @contextlib.contextmanager
-    def builder(self, name: str, *, settings: str = "", confined: bool = False) -> Iterator[Builder]:
-        """Run a builder with an empty store, for as long as the context; ``confined`` is one in a container without user namespaces."""
+    def builder(self, name: str, *, settings: str = "", confined: bool = False, as_users: bool = False) -> Iterator[Builder]:
+        """Run a builder with an empty store, for as long as the context.
+
+        A ``confined`` one is in a container without user namespaces. One of root's builds ``as_users`` that have no privilege.
+        """
         folder = self.folder / name
-        nix = attrs.evolve(self.nix, store=folder / "store")
+        nix = attrs.evolve(self.nix, store=folder / "store", prefix=self.prefix or self.nix.prefix)
         for path in (folder, nix.store, nix.store / "nix", folder / "top", folder / "tmp"):
             path.mkdir()
             _give(nix, path)
@@ -128,7 +139,10 @@ class Machines:
             before = [*in_container(nix, folder / "top"), sys.executable, str(CONFINED), "root" if nix.user.is_root else "user"]
             settings += "sandbox = false\n"
             store = "local"
-        variables = [f"{key}={value}" for key, value in (nix.environment(settings) | {"TMPDIR": f"{folder}/tmp"}).items()]
+        environment = nix.environment(settings + ("build-users-group = nixbld\n" if as_users else ""))
+        # The state is that of the locks of build users, which are not in the store's own.
+        environment |= {"TMPDIR": f"{folder}/tmp"} | ({"NIX_STATE_DIR": "/run/nix"} if as_users else {})
+        variables = [f"{key}={value}" for key, value in environment.items()]
         daemon = shutil.which("nix-daemon", path=nix.environment()["PATH"]) or "nix-daemon"
         words = ["env", *variables, *before, daemon, "--stdio", "--store", store]
         serve = self.folder / name / "serve"
@@ -169,24 +183,33 @@ def valid_paths(nix: Nix) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def machines(nix: Nix) -> Iterator[Machines]:
-    """Give a Nix what it needs to have builders, for as long as the context; skip where there is no sshd."""
+def machines(nix: Nix, prefix: str = "") -> Iterator[Machines]:
+    """Give a Nix what it needs to have builders, for as long as the context; skip where there is no sshd.
+
+    ``prefix`` is where the programs of the builders' Nix are, if it is another version.
+    """
     if shutil.which("sshd", path=_PATH) is None:
         pytest.skip("openssh-server is not installed")
     folder = nix.user.home / "machines"
-    folder.mkdir()
+    (folder / "state").mkdir(parents=True)
     uid, gid = _ids(nix)
-    (folder / "passwd").write_text(f"builder:*:{uid}:{gid}::{nix.user.home}:/bin/sh\nsshd:*:65534:65534::/run/sshd:/bin/false\n")
+    names = {number: f"nixbld{number}" for number in _BUILD_USERS}
+    users = "".join(f"{name}:*:{number}:{_BUILD_GROUP}::/var/empty:/bin/false\n" for number, name in names.items())
+    own = f"builder:*:{uid}:{gid}::{nix.user.home}:/bin/sh\nsshd:*:65534:65534::/run/sshd:/bin/false\n"
+    (folder / "passwd").write_text(own + users)
+    (folder / "group").write_text(f"nixbld:*:{_BUILD_GROUP}:{','.join(names.values())}\n")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
     _give(nix, folder, folder / "key")
-    yield Machines(nix, folder)
-    assert until(lambda: not any(str(folder) in each for each in processes(nix.user)))
-    remove(folder)
+    try:
+        yield Machines(nix, folder, prefix)
+        assert until(lambda: not any(str(folder) in each for each in processes(nix.user)))
+    finally:
+        remove(folder)
 
 
 def _named(nix: Nix, folder: Path) -> list[str]:
     """Give the words of a command that runs another where the user has a name, which is ``builder``."""
-    return _mounting(nix, ["bash", "-ec", NAMED, "-", f"{folder}/passwd"])
+    return _mounting(nix, ["bash", "-ec", NAMED, "-", str(folder)])
 
 
 def in_container(nix: Nix, top: Path) -> list[str]:

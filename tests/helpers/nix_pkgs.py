@@ -56,7 +56,8 @@ class Nix:
         environment = nix_closure.settings(self.work, [place for place in (sys.prefix, home) if Path(place).exists()])
         environment["NIX_CONFIG"] += settings
         environment["NIX_PATH"] = f"rootless-layer={NIX_FILES}:test-pkgs={HERE / 'nix'}:machine={self.work}"
-        return environment | {"PATH": f"{self.prefix}{':' if self.prefix else ''}{os.environ['PATH']}"}
+        places = [place for place in os.environ["PATH"].split(":") if _is_everybodys(place)]
+        return environment | {"PATH": ":".join([self.prefix, *places] if self.prefix else places)}
 
     def build(self, expression: str, *words: str | Path) -> list[str]:
         """Build an expression that may use ``pkgs`` and ``ours``; give its outputs."""
@@ -67,6 +68,12 @@ class Nix:
     def on_disk(self, path: str) -> Path:
         """Where a store path lies on this machine."""
         return Path(f"{self.store}{path}")
+
+
+def _is_everybodys(place: str) -> bool:
+    """Say whether everybody may look into a directory: newer versions of Nix fail upon one of ``PATH`` that they may not."""
+    path = Path(place).resolve()
+    return os.path.isdir(path) and all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
 
 
 LET = """

@@ -33,7 +33,14 @@ let
       outputs = attributes.outputs or [ "out" ];
       passthru = attributes.passthru or { };
       meta = attributes.meta or { };
-      overrideAttrs = change: changeable (attributes // (if builtins.isFunction change then change attributes else change));
+      overrideAttrs =
+        change:
+        let
+          # A function of the attributes, or of the final ones and of these.
+          changes = if builtins.isFunction change then change attributes else change;
+          made = changeable (attributes // (if builtins.isFunction changes then change made.attributes attributes else changes));
+        in
+        made;
     };
 
   # Debian's packages of these names, in several store paths, as one.

@@ -28,6 +28,30 @@ let
     theirs = (crossed [ ]).dockerTools;
   };
 
+  # An image of packages for other machines: for those on which the program does not run, all is nixpkgs' own.
+  others =
+    overlays:
+    let
+      of = system: import nixpkgs { config = { }; localSystem = system; inherit overlays; };
+      pkgs = import' overlays;
+    in
+    {
+      aarch64-linux = of "aarch64-linux";
+      cross-aarch64 = pkgs.pkgsCross.aarch64-multiplatform;
+      cross-riscv64 = pkgs.pkgsCross.riscv64;
+      musl = pkgs.pkgsMusl;
+      own-aarch64-darwin = of "aarch64-darwin";
+      own-x86_64-darwin = of "x86_64-darwin";
+      own-i686-linux = pkgs.pkgsi686Linux;
+      own-darwin-to-linux = (of "aarch64-darwin").pkgsCross.aarch64-multiplatform;
+    };
+  platforms =
+    which:
+    lib.concatMapAttrs (system: pkgs: {
+      "${system}/image" = pkgs.dockerTools.buildImage { name = "x"; copyToRoot = pkgs.writeTextDir "text" "x"; };
+      "${system}/layered" = pkgs.dockerTools.streamLayeredImage { name = "x"; contents = pkgs.writeTextDir "text" "x"; };
+    }) (others (if which == "ours" then [ overlay ] else [ ]));
+
   # What a test's script says, which names all of its images.
   scriptOf =
     pkgs: file:
@@ -56,6 +80,7 @@ let
     features = own drv ++ (if drv ? layer then own drv.layer else [ ]);
     changes = if drv ? overrideAttrs then (drv.overrideAttrs { name = "changed"; }).name else "changed";
     overridable = drv ? override;
+    architecture = drv.rootlessImage.imageArchitecture or null;
   };
   side =
     which:
@@ -68,6 +93,7 @@ let
         lib.filterAttrs (file: _: lib.hasSuffix ".nix" file) (builtins.readDir snippets)
       );
       cross = builtins.mapAttrs (_: about) cross.${which};
+      platforms = builtins.mapAttrs (_: about) (platforms which);
       tests = builtins.listToAttrs (
         map (name: {
           inherit name;

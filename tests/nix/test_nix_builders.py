@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import attrs
 import pytest
 from helpers.aftermath import until
+from helpers.effort import EVERY
 from helpers.nix_builders import Builder, Machines, machines, valid_paths
-from helpers.nix_pkgs import LET, Nix
+from helpers.nix_pkgs import LET, Nix, fetch_nix, give_everybody
 from helpers.place import remove
 from helpers.users import Result
 
@@ -61,6 +65,25 @@ TICKETS, PLENTY = 3, 100
 """Layers that are built before the kill, and more than all of them."""
 
 
+VERSIONS = ["own-own", "trixie-trixie", "sid-sid", "own-sid", "sid-own"] if EVERY else ["own-own"]
+"""The Nix that asks, and that of the builders: this machine's or a newer Debian's, which is fetched."""
+Nixes = list[tuple[Nix, str]]
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def nixes(request: pytest.FixtureRequest, stores: list[Nix], shared: Path) -> Iterator[Nixes]:
+    """Everybody's Nix, and where the programs are of the one that builds for it, if it is of another version."""
+    asking, building = request.param.split("-")
+    prefixes = {"own": os.path.dirname(shutil.which("nix") or "")}
+    for suite in {asking, building} - prefixes.keys():
+        prefixes[suite] = fetch_nix(suite, shared / f"{suite}-of-{request.param}")
+    if asking == "own":
+        yield [(nix, prefixes[building]) for nix in stores]
+        return
+    with contextlib.contextmanager(give_everybody)(shared) as everybody:  # a newer Nix may change a store's database
+        yield [(attrs.evolve(nix, prefix=prefixes[asking]), prefixes[building]) for nix in everybody]
+
+
 def eight(name: str, *, changed: int = 0, view: str = "runAsRoot") -> str:
     """Write the expression of an image of eight layers, and of these, of which one may be another."""
     return EXPRESSION.replace("NAME", name).replace("VIEW", view).replace("CHANGED", str(changed))
@@ -88,11 +111,11 @@ def assert_the_same_here(nix: Nix, expression: str) -> None:
     outputs(nix.run("nix-build", "--no-out-link", "--check", "-E", LET + expression))
 
 
-def test_two_machines_build_the_layers_of_an_image(stores: list[Nix]) -> None:
+def test_two_machines_build_the_layers_of_an_image(nixes: Nixes) -> None:
     """Both build layers, each layer is built once, all is byte for byte as built here, and a change of one moves no store path."""
     digests = set()
-    for nix in stores:
-        with machines(nix) as group, group.builder("one") as one, group.builder("two") as two:
+    for nix, builders in nixes:
+        with machines(nix, builders) as group, group.builder("one") as one, group.builder("two") as two:
             image, *made = outputs(group.build(eight("layer"), [one, two]))
             assert layers("layer", one.built())
             assert layers("layer", two.built())
@@ -129,15 +152,19 @@ def build_and_kill(nix: Nix, group: Machines, builders: list[Builder]) -> list[s
     return here()
 
 
-def test_what_was_built_before_a_kill_is_not_built_again(stores: list[Nix]) -> None:
+def test_what_was_built_before_a_kill_is_not_built_again(nixes: Nixes) -> None:
     """Where the Nix that asked is killed, the layers that were done stay, and another run builds the others and the image."""
-    for nix in stores:
+    for nix, builders in nixes:
         gate = nix.user.home / "gate"
         gate.mkdir()
         os.mkfifo(gate / "tickets")
         tickets = os.open(gate / "tickets", os.O_RDWR)
         shown = f"extra-sandbox-paths = /gate={gate}\n"
-        with machines(nix) as group, group.builder("one", settings=shown) as one, group.builder("two", settings=shown) as two:
+        with (
+            machines(nix, builders) as group,
+            group.builder("one", settings=shown) as one,
+            group.builder("two", settings=shown) as two,
+        ):
             os.write(tickets, b"x" * TICKETS)
             early = build_and_kill(nix, group, [one, two])
             logs = [{name: made for name, made in each.built().items() if name in early} for each in (one, two)]
@@ -148,14 +175,14 @@ def test_what_was_built_before_a_kill_is_not_built_again(stores: list[Nix]) -> N
         os.close(tickets)
 
 
-def test_a_binary_cache_gives_what_was_built(stores: list[Nix]) -> None:
+def test_a_binary_cache_gives_what_was_built(nixes: Nixes) -> None:
     """A Nix that builds nothing gets an image of a cache: its layers, and the store paths that they name."""
     expression = f"[ (builtins.head ({eight('cached').replace(' 3 4 5 6 7 8', '')})) ]"
-    for nix in stores:
+    for nix, builders in nixes:
         [image] = nix.build(expression)
         cache = f"file://{nix.user.home}/cache?compression=none"
         outputs(nix.run("nix", "copy", "--to", cache, image))
-        other = attrs.evolve(nix, store=nix.user.home / "other")
+        other = attrs.evolve(nix, store=nix.user.home / "other", prefix=builders)
         words = ["--max-jobs", "0", "--option", "substituters", cache, "--option", "require-sigs", "false"]
         assert other.build(expression, *words) == [image]
         assert digest(other, image) == digest(nix, image)
@@ -166,10 +193,10 @@ def test_a_binary_cache_gives_what_was_built(stores: list[Nix]) -> None:
         remove(other.store)
 
 
-def test_a_machine_without_user_namespaces(stores: list[Nix]) -> None:
+def test_a_machine_without_user_namespaces(nixes: Nixes) -> None:
     """A builder in a container gives the same bytes where nothing need be mounted; else it says why it cannot build the layer."""
-    for nix in stores:
-        with machines(nix) as group, group.builder("three", confined=True) as three:
+    for nix, builders in nixes:
+        with machines(nix, builders) as group, group.builder("three", confined=True) as three:
             plain = f"[ (builtins.elemAt ({eight('plain', view='fakeRootCommands')}) 1) ]"
             outputs(group.build(plain, [three]))
             assert layers("plain", three.built()) == ["plain-1"]
@@ -178,3 +205,17 @@ def test_a_machine_without_user_namespaces(stores: list[Nix]) -> None:
             assert rooted.status != 0
             assert "nothing can be mounted here: user namespaces are switched off" in rooted.err
             assert "Traceback" not in rooted.err
+
+
+def test_build_users_of_a_machine_build_the_same(nixes: Nixes) -> None:
+    """A builder whose daemon is root's has users without privilege build: the bytes are the same, whatever the script is."""
+    nix, builders = nixes[-1]
+    if not nix.user.is_root:
+        pytest.skip("only root has users to build for it")
+    with machines(nix, builders) as group, group.builder("four", as_users=True) as four:
+        for view in ("runAsRoot", "fakeRootCommands"):
+            expression = f"[ (builtins.elemAt ({eight(f'{view}-of-users', view=view)}) 1) ]"
+            outputs(group.build(expression, [four]))
+            assert layers(f"{view}-of-users", four.built()) == [f"{view}-of-users-1"]
+            assert_the_same_here(nix, expression)
+        assert list(group.folder.glob("state/userpool*/3000*"))  # Nix's locks of those whom it built as

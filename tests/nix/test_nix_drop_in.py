@@ -37,6 +37,42 @@ def test_where_the_program_cannot_run_nixpkgs_own_functions_stay(stores: list[Ni
     assert evaluate(stores[0], TOOLS_OF) == ["nixpkgs' own"] * 3 + [False]
 
 
+FOR_ANOTHER = """
+let
+  theirs = pkgs // {
+    buildPackages = pkgs;
+    stdenv = pkgs.stdenv // {
+      hostPlatform = { system = "aarch64-linux"; isLinux = true; isx86_64 = false; isAarch64 = true; go.GOARCH = "arm64"; };
+    };
+  };
+  tools = (import <rootless-layer/overlay.nix> (theirs // { dockerTools = tools; }) theirs).dockerTools;
+in
+{
+  architectures = builtins.map (image: image.rootlessImage.imageArchitecture) [
+    (tools.buildImage { name = "x"; })
+    (tools.streamLayeredImage { name = "x"; })
+    (tools.streamLayeredImage { name = "x"; architecture = "riscv64"; })
+  ];
+  program = tools.rootless-layer.drvPath == (import <rootless-layer> { inherit pkgs; }).rootless-layer.drvPath;
+}
+"""
+
+
+def test_packages_for_another_machine(stores: list[Nix]) -> None:
+    """Of packages that are cross-compiled, the images are for where these run, and this machine's own program makes them."""
+    assert evaluate(stores[0], FOR_ANOTHER) == {"architectures": ["arm64", "arm64", "riscv64"], "program": True}
+
+
+def test_meta_is_of_the_archive(stores: list[Nix]) -> None:
+    """``meta`` of an archive of layers is what was given, and its stream has none, as in nixpkgs."""
+    said = evaluate(
+        stores[0],
+        """let image = ours.buildLayeredImage { name = "x"; meta.description = "one"; }; in
+        [ image.meta image.stream.meta (ours.buildNixShellImage { drv = image; }).meta ]""",
+    )
+    assert said == [{"description": "one"}, {}, {}]
+
+
 def test_an_image_can_be_changed(stores: list[Nix]) -> None:
     """``overrideAttrs``, ``override``, ``outputs``, ``meta`` and ``passthru`` are as of other derivations, also one after the other."""
     said = evaluate(

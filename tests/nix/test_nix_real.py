@@ -35,8 +35,8 @@ def nix(stores: list[Nix], shared: Path) -> Nix:
 
 
 @pytest.fixture(scope="module")
-def sides(nix: Nix) -> dict[str, Any]:
-    """Give what can be seen of all images, ``ours`` and ``theirs``; the derivations are written."""
+def snippets(nix: Nix) -> Path:
+    """Give a directory of the manual's expressions."""
     folder = nix.user.home / "snippets"
     folder.mkdir()
     (folder / "image.tar.gz").touch()  # which one of them exports
@@ -44,7 +44,13 @@ def sides(nix: Nix) -> dict[str, Any]:
     for number, block in enumerate(blocks):
         if "dockerTools" in block:
             (folder / f"snippet-{number:02}.nix").write_text(block)
-    expression = f"import {HERE}/nix/real.nix {{ nixpkgs = {NIXPKGS}; snippets = {folder}; }}"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sides(nix: Nix, snippets: Path) -> dict[str, Any]:
+    """Give what can be seen of all images, ``ours`` and ``theirs``; the derivations are written."""
+    expression = f"import {HERE}/nix/real.nix {{ nixpkgs = {NIXPKGS}; snippets = {snippets}; }}"
     done = nix.run(
         "nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "-E", expression, settings=SETTINGS, timeout=1800
     )
@@ -55,7 +61,9 @@ def sides(nix: Nix) -> dict[str, Any]:
 
 def images(side: dict[str, Any]) -> dict[str, Any]:
     """Give all images of a side by their kinds and names."""
-    return {f"{kind}/{name}": each for kind in ("examples", "snippets", "cross") for name, each in side[kind].items()}
+    return {
+        f"{kind}/{name}": each for kind in ("examples", "snippets", "cross", "platforms") for name, each in side[kind].items()
+    }
 
 
 def test_each_image_is_as_nixpkgs_has_it(sides: dict[str, Any]) -> None:
@@ -74,10 +82,20 @@ def test_each_image_is_as_nixpkgs_has_it(sides: dict[str, Any]) -> None:
         assert lacking <= ({"isExe"} if ".tar" in one["name"] else set()), name
 
 
+def test_where_the_program_cannot_run_all_is_nixpkgs_own(sides: dict[str, Any]) -> None:
+    """For darwin, for i686 and from there for others, each derivation is nixpkgs'; for all others that Linux builds, none is."""
+    ours, theirs = sides["ours"]["platforms"], sides["theirs"]["platforms"]
+    assert all(theirs.values())
+    same = {name for name, one in ours.items() if one["drvPath"] == theirs[name]["drvPath"]}
+    assert same == {name for name in ours if name.startswith("own-")}
+    found = {name.partition("/")[0]: one["architecture"] for name, one in ours.items() if name not in same}
+    assert found == {"aarch64-linux": "arm64", "cross-aarch64": "arm64", "cross-riscv64": "riscv64", "musl": "amd64"}
+
+
 def test_no_image_needs_a_virtual_machine(nix: Nix, sides: dict[str, Any]) -> None:
     """No derivation below any image requires kvm, although some in nixpkgs do."""
     assert any("kvm" in one["features"] for one in images(sides["theirs"]).values() if one)
-    paths = [one["drvPath"] for one in images(sides["ours"]).values() if one]
+    paths = [one["drvPath"] for name, one in images(sides["ours"]).items() if one and not name.startswith("platforms/own-")]
     shown = nix.run("nix", "derivation", "show", "--recursive", *paths, settings=SETTINGS, timeout=600)
     assert shown.status == 0, shown.err[-2000:]
     assert "docker-layer-redis" in shown.out
@@ -101,3 +119,17 @@ def test_no_function_and_no_argument_is_missing(sides: dict[str, Any]) -> None:
     assert set(theirs["names"]) <= set(ours["names"])
     for name, arguments in theirs["functions"].items():
         assert set(arguments) <= set(ours["functions"][name]), name
+
+
+@pytest.mark.parametrize("kind", ["examples", "snippets"])
+def test_each_image_is_built_over_stand_ins(nix: Nix, snippets: Path, kind: str) -> None:
+    """nixpkgs' own expressions are built, with small packages in the place of its own; one of them has no file to export."""
+    expression = f"(import {HERE}/nix/stand.nix {{ nixpkgs = {NIXPKGS}; snippets = {snippets}; }}).{kind}"
+    named = nix.run("nix-instantiate", "--eval", "--json", "-E", f"builtins.attrNames ({expression})", settings=SETTINGS)
+    assert named.status == 0, named.err
+    names = json.loads(named.out)
+    done = nix.run("nix-build", "--keep-going", "--no-out-link", "-E", expression, settings=SETTINGS, timeout=3600)
+    failed = {line for line in done.err.splitlines() if "failed with exit code" in line}
+    built = done.out.split()
+    assert failed == set(), done.err[-4000:]
+    assert len(built) >= len(names) > 15
