@@ -28,12 +28,16 @@ PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sor
 
 STAND_INS = {
     "rootless-layer": f'exec {" ".join(COMMAND)} "$@"',
+    **{
+        name: f'exec {sys.executable} {words} "$@"'
+        for name, words in {"python3": "", "doit": "-m doit", "scons": "-m SCons"}.items()
+    },
     "mmdebstrap": 'cp "$INPUTS/root.tar" "${!#}"',  # it needs a mirror
     "podman": '[ "$1" = login ] || { cat "${3:--}" >loaded.tar && rootless-layer validate --quiet loaded.tar; }',  # subordinate ids
     "cosign": "true",  # Debian has none
     "skopeo": 'cp "$INPUTS/base.tar" "${!###*:}"',  # it needs a registry
 }
-"""Programs by name: the command itself, and those that need more than this machine has, with what is done in their place."""
+"""Programs by name: those of this environment, and those that need more than this machine has, with what is done in their place."""
 
 
 @attrs.frozen
@@ -43,6 +47,12 @@ class Block:
     kind: str
     text: str
     line: int
+
+    @property
+    def name(self) -> str:
+        """The name of the file that the block is: a comment of one word, in the first line or behind ``#!``; else nothing."""
+        named = re.match(r"(?:#!.*\n)?# (\S+)\n", self.text) if self.kind != "console" else None
+        return named[1] if named else ""
 
 
 @attrs.frozen
@@ -89,6 +99,13 @@ def steps(block: Block) -> list[Step]:
         else:
             found[-1] = attrs.evolve(found[-1], shown=f"{found[-1].shown}{line}\n")
     return found
+
+
+def files(page: str) -> dict[str, str]:
+    """Give the files that a page shows whole, in blocks with a name or by ``cat``, by their names."""
+    shown = (step for block in blocks(page) if block.kind == "console" for step in steps(block))
+    named = {block.name: block.text for block in blocks(page) if block.name}
+    return named | {step.shows_file: step.shown for step in shown if step.shows_file}
 
 
 def make_inputs(folder: Path) -> None:
@@ -153,12 +170,11 @@ def check_block(block: Block, page: str, reader: User, environment: Mapping[str,
             done = reader.run(["bash", "-o", "pipefail", "-c", f"({command}\n) 2>&1"], env=environment)
             assert done.status == step.status, f"{where}\n{done.out}"
             assert step.agrees(done.out), f"{where}\n{done.out}"
-    elif block.kind == "sh" and (named := re.match(r"# (\S+)\n", block.text)):
-        reader.script(block.text, named[1])
-    elif block.kind == "toml" and (named := re.match(r"# (\S+\.toml)\n", block.text)):
-        reader.script(block.text, named[1])
-        done = reader.run([*COMMAND, "make", named[1]], env=environment)
-        assert done.status == 0, f"{page}:{block.line}\n{done.err}"
+    elif block.name and "/" not in block.name:
+        reader.script(block.text, block.name)
+        if block.kind == "toml":
+            done = reader.run([*COMMAND, "make", block.name], env=environment)
+            assert done.status == 0, f"{page}:{block.line}\n{done.err}"
     elif block.kind == "python":
         done = reader.run([sys.executable, "-c", block.text], env=environment)
         assert done.status == 0, f"{page}:{block.line}\n{done.err}"
@@ -182,7 +198,9 @@ def test_examples_run(page: str, reader: User) -> None:
 def test_blocks_are_of_a_kind_that_is_tested(page: str) -> None:
     """A block says what it is: an example that is run, or that is parsed, or text. A console block begins with a command."""
     for block in blocks(page):
-        assert block.kind in {"console", "json", "mermaid", "nix", "python", "sh", "text", "toml"}, f"{page}:{block.line}"
+        kinds = {"console", "json", "mermaid", "nix", "python", "text", "toml"}
+        files_for_tests = {"bash", "ini", "sh", "yaml"}  # of their own, as test_builders.py
+        assert block.kind in (kinds | files_for_tests if block.name else kinds), f"{page}:{block.line}"
         if block.kind == "console":
             assert block.text.startswith("$ "), f"{page}:{block.line}"
         elif block.kind == "toml":
