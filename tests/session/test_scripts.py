@@ -73,6 +73,14 @@ echo made > $TOP/made
 
 
 @pytest.mark.parametrize("view", VIEWS)
+def test_a_daemon_that_is_stopped_is_gone(user: User, small: Store, view: str) -> None:
+    """Whoever stops a process that has lost its parent waits until nobody has its number: so start-stop-daemon does."""
+    text = "(sleep 1000 & echo $! > number)\nread number < number\nkill $number\nwhile kill -0 $number; do sleep 0.01; done\n"
+    result = script_of(user, small, text, view=view)
+    assert result.status == 0, result.err
+
+
+@pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("how", ["by name", "stopped", "everything"])
 def test_no_script_reaches_the_daemon(user: User, small: Store, how: str, view: str) -> None:
     """A script that would kill or stop the daemon of its record, or every process, finds none; the record goes on."""

@@ -23,6 +23,7 @@ from rootless_layer.system.machine import unwritable
 
 from .calls import UNKNOWN_TO_PROOT
 from .changes import Kept
+from .children import Children
 from .credentials import ROOT
 from .extras import Mounted
 from .faked import Daemon, Ends
@@ -251,9 +252,9 @@ class _Session:
         shared.begin(child)
         if script.owner is not None:
             recorder.users.set(child, ROOT.becoming(*script.owner))
-        tracing = Traps(child, recorder.carry_out) if self.refused else None
+        children = Traps(child, recorder.carry_out) if self.refused else Children(child)
         ours.send(b".")
-        ended = self._attend(recorder, listener, handle, daemon, tracing)
+        ended = self._attend(recorder, listener, handle, daemon, children)
         failure = ours.recv(1 << 16) if ended else b""  # an exec that failed; else the end of the stream
         ours.close()
         if not ended or daemon.died:  # without its daemon it would wait for an answer for ever
@@ -261,7 +262,7 @@ class _Session:
         kill_children({child}, alone=self.isolate.pid_namespace)  # the child has ended, or was killed
         shared.end()
         # Whatever its orphans did until they were killed has been answered or was never made.
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if tracing is None else tracing.end()
+        status = children.end()
         os.close(listener)
         os.close(handle)
         recorder.end()
@@ -281,16 +282,14 @@ class _Session:
             return end._replace(why="unregistered", about=f"{end.about} ({self.no_emulator})")
         return end
 
-    def _attend(self, recorder: Recorder, listener: int, handle: int, daemon: Daemon, tracing: Traps | None) -> bool:
+    def _attend(self, recorder: Recorder, listener: int, handle: int, daemon: Daemon, children: Children) -> bool:
         """Answer the listener until the script ends; false when its time is up."""
         seccomp.wake_here(listener, here=True)
         limit = self.order.timeout
         deadline = None if limit is None else time.monotonic() + limit
         poller = select.poll()
-        woken = -1 if tracing is None else tracing.woken
-        for descriptor in (listener, handle, daemon.handle, woken):
-            if descriptor >= 0:
-                poller.register(descriptor, select.POLLIN)
+        for descriptor in (listener, handle, daemon.handle, children.woken):
+            poller.register(descriptor, select.POLLIN)
         a_call = [(listener, select.POLLIN)]
         while True:
             began = time.perf_counter_ns()
@@ -300,8 +299,8 @@ class _Session:
                 recorder.attend(listener, waited=waited)
                 continue
             events = dict(ready)
-            if tracing is not None and woken in events:
-                tracing.attend()
+            if children.woken in events:
+                children.attend()
             if events.get(listener, 0) & select.POLLIN:
                 recorder.attend(listener, waited=waited)
             elif listener in events:

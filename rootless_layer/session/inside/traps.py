@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from .caller import Caller, fail
 from .calls import NAMES
+from .children import Children
 from .memory import Vector
 
 if TYPE_CHECKING:
@@ -64,32 +65,23 @@ def refused(work: bytes) -> frozenset[str]:
     return frozenset(found)
 
 
-class Traps:
+class Traps(Children):
     """Traces a script's processes, and has their trapped calls carried out."""
 
     def __init__(self, script: int, carry_out: Callable[[Caller], object]) -> None:
         """Trace a process that waits; ``carry_out`` gives a call's value, or raises what it fails with."""
-        self._script, self._carry_out = script, carry_out
+        super().__init__(script)
+        self._carry_out = carry_out
         self._status: int | None = None
-        self.woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         self._trace(_SEIZE, script, 0, _TRACE_NEW)
 
-    def end(self) -> int:
-        """Be woken no more; give how the script has ended, as :func:`os.waitstatus_to_exitcode` says it."""
-        if self._status is None:
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self._script, 0)[1])
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.close(self.woken)
-        os.close(self._wake)
-        return self._status
+    def status(self) -> int:
+        """Give how the script has ended, and wait for that where it is not known."""
+        return super().status() if self._status is None else self._status
 
     def attend(self) -> None:
         """Let every process that has stopped go on, and reap those that have ended: their parents wait for that."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.woken, 1 << 12)
+        self.rest()
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | _WALL)
@@ -98,7 +90,7 @@ class Traps:
             if found is None:
                 return
             if found.si_code in {os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED}:
-                if found.si_pid == self._script:
+                if found.si_pid == self.script:
                     self._status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
                 continue
             with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
