@@ -20,6 +20,9 @@ from helpers.users import COMMAND, Result, User
 
 FAULTY = Path(__file__).parent.parent / "programs/faulty_registry.py"
 LISTING = Path(__file__).parent.parent / "programs/listing_registry.py"
+_TRIES = 20
+_LISTEN = "0A"
+"""The state of a socket that listens (proc(5))."""
 
 
 @attrs.frozen
@@ -49,29 +52,36 @@ def docker_registry(user: User, name: str = "registry", **more: Any) -> Iterator
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("docker-registry is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
-    http = {"addr": host, **more.pop("http", {})}
-    config = {"version": "0.1", "storage": {"filesystem": {"rootdirectory": f"{user.home}/{name}"}}, "http": http, **more}
-    (user.home / f"{name}.json").write_text(json.dumps(config))
-    log = user.home / f"{name}.log"
-    with open(log, "wb") as file:
-        server = user.start([program, "serve", user.home / f"{name}.json"], stdout=file, stderr=subprocess.DEVNULL)
+    http, log = more.pop("http", {}), user.home / f"{name}.log"
+    for _ in range(_TRIES):  # somebody else may take a port that is free before the registry does
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        storage = {"filesystem": {"rootdirectory": f"{user.home}/{name}"}}
+        config = {"version": "0.1", "storage": storage, "http": {"addr": f"127.0.0.1:{port}", **http}, **more}
+        (user.home / f"{name}.json").write_text(json.dumps(config))
+        with open(log, "wb") as file:
+            server = user.start([program, "serve", user.home / f"{name}.json"], stdout=file, stderr=subprocess.DEVNULL)
+        assert until(lambda: _listens(server, port) or server.poll() is not None)  # noqa: B023 - it is called at once
+        if server.poll() is None:
+            break
+    else:
+        raise AssertionError(log.read_text())
     try:
-        assert until(lambda: _answers(host) or server.poll() is not None)
-        assert server.poll() is None
-        yield Registry(host, log)
+        yield Registry(f"127.0.0.1:{port}", log)
     finally:
         server.terminate()
         server.wait()
 
 
-def _answers(host: str) -> bool:
-    name, _, port = host.partition(":")
-    with contextlib.suppress(OSError), socket.create_connection((name, int(port))):
-        return True
-    return False
+def _listens(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Say whether it is this process that listens at a port (proc(5))."""
+    try:
+        held = {os.readlink(each) for each in Path(f"/proc/{server.pid}/fd").iterdir()}
+    except OSError:  # it has just begun, or ended
+        return False
+    rows = map(str.split, Path(f"/proc/{server.pid}/net/tcp").read_text().splitlines()[1:])
+    return any(row[3] == _LISTEN and row[1].endswith(f":{port:04X}") and f"socket:[{row[9]}]" in held for row in rows)
 
 
 @attrs.frozen

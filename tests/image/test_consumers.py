@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.aftermath import until
 from helpers.image_commands import image, skopeo
 from helpers.image_layers import Layers
 from helpers.image_layouts import assert_layout_true, blob_of, manifest_of
 from helpers.images import sha256
 from helpers.podman import Podman
+from helpers.registries import docker_registry
 from helpers.users import COMMAND, User, good
 
 pytestmark = pytest.mark.slow
@@ -92,31 +89,8 @@ def test_skopeo_copies_everywhere(user: User, small: list[str], kind: str) -> No
 @pytest.fixture
 def registry(users: list[User]) -> Iterator[str]:
     """A registry on this machine: its host and port."""
-    program = shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("docker-registry is not installed")
-    user = users[-1]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        where = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = {"version": "0.1", "storage": {"filesystem": {"rootdirectory": f"{user.home}/registry"}}, "http": {"addr": where}}
-    (user.home / "registry.json").write_text(json.dumps(config))
-    server = user.start([program, "serve", user.home / "registry.json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        assert until(lambda: answers(where) or server.poll() is not None)
-        assert server.poll() is None
-        yield where
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def answers(where: str) -> bool:
-    """Say whether something listens at a host and port."""
-    host, _, port = where.partition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port))):
-        return True
-    return False
+    with docker_registry(users[-1]) as made:
+        yield made.host
 
 
 def test_a_registry_takes_and_gives_the_image(users: list[User], made: Layers, registry: str) -> None:
