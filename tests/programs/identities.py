@@ -17,10 +17,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def capabilities():
-    """Give the effective and the permitted ones."""
+    """Give the effective, the permitted and the inheritable ones."""
     header, data = (ctypes.c_uint32 * 2)(VERSION_3, 0), (ctypes.c_uint32 * 6)()
     libc.capget(header, data)
-    return data[0], data[1]
+    return data[0], data[1], data[2]
 
 
 def call(name, numbers):
@@ -30,7 +30,7 @@ def call(name, numbers):
         value = libc.setgroups(ctypes.c_size_t(len(numbers)), (ctypes.c_uint32 * len(numbers))(*numbers))
     elif name == "capset":
         first = [sum(1 << OF_INTEREST[at] for at in range(8) if number >> at & 1) for number in numbers]
-        value = libc.capset((ctypes.c_uint32 * 2)(VERSION_3, 0), (ctypes.c_uint32 * 6)(*first, 0, 0, 0, 0))
+        value = libc.capset((ctypes.c_uint32 * 2)(VERSION_3, 0), (ctypes.c_uint32 * 6)(*first, 0, 0, 0))
     elif name == "keep":
         value = libc.prctl(KEEP_CAPABILITIES, *(ctypes.c_ulong(number) for number in (*numbers, 0, 0, 0)))
     else:

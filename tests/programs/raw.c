@@ -263,6 +263,13 @@ static long call(const char *name, char *path)
         int fd = open(path, O_TMPFILE | O_RDWR, 0644); /* path is a directory */
         return fchown(fd, 33, 33) || fchmod(fd, 04711) || close(fd);
     }
+    if (IS("tmpfiles")) { /* three hundred, each closed before the next, but for the first */
+        struct stat kept;
+        int first = open(path, O_TMPFILE | O_RDWR, 0644);
+        for (int fd = first, left = 300; left--; fd = open(path, O_TMPFILE | O_RDWR, 0644))
+            if (fchown(fd, 33, 33) || (fd != first && close(fd))) return -1;
+        return fstat(first, &kept) || kept.st_uid != 33;
+    }
     if (IS("tmpfile-link")) { /* a file made whole, then given the name path in the working directory */
         char self[64];
         int fd = open(".", O_TMPFILE | O_RDWR, 0644);

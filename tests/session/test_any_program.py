@@ -256,6 +256,11 @@ done"""
     runner.leaves(text, {"b": (0, 0, 0o640 if disguise else 0o644)})
 
 
+def test_nameless_files_that_are_closed_do_not_count(runner: Runner) -> None:
+    """A program that makes one after the other, and closes them, makes as many as it likes; one that is open keeps its owner."""
+    runner.leaves("$RAW tmpfiles . > /dev/null; echo > done", {"done": (0, 0, 0o644)})
+
+
 def test_a_file_that_gets_its_name_last(runner: Runner) -> None:
     """A file made without a name, chown'ed and then linked into the tree has that owner."""
     runner.leaves("$RAW tmpfile-link whole > /dev/null", {"whole": (33, 33, 0o644)})

@@ -27,9 +27,9 @@ CALL = st.one_of(
     *(st.tuples(st.just(name), ID) for name in ("setuid", "setgid", "setfsuid", "setfsgid")),
     *(st.tuples(st.just(name), ID, ID) for name in ("setreuid", "setregid")),
     *(st.tuples(st.just(name), ID, ID, ID) for name in ("setresuid", "setresgid")),
-    st.lists(st.sampled_from((0, 5, 1000, 70000)), max_size=4).map(lambda groups: ("setgroups", *groups)),
-    st.tuples(st.just("capset"), SET, SET),
-    st.just(("capset", 0xFF, 0xFF)),
+    st.lists(st.sampled_from((0, 5, 1000, 70000, 0xFFFFFFFF)), max_size=4).map(lambda groups: ("setgroups", *groups)),
+    st.tuples(st.just("capset"), SET, SET, SET),
+    st.tuples(st.just("capset"), st.just(0xFF), st.just(0xFF), SET),
     st.tuples(st.just("keep"), st.integers(0, 1)),
 )  # fmt: skip
 SEQUENCES = st.lists(st.lists(CALL, min_size=1, max_size=8), min_size=1, max_size=30)

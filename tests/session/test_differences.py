@@ -67,16 +67,20 @@ DIFFERENCES = (
     Difference("Times of an open file", as_alice(perl('open(F, "<", "/free/setid"); exit !utime(1, 1, *F)')), by_root=False),
     Difference("Signals", f"sleep 100 & {as_alice('kill $0')} $!", by_root=False),
     Difference(
-        "Set-ID bits",
+        "Set-ID bits and capabilities",
         as_alice(perl('open(F, "+<", "/free/setid"); print F "more"; close F; exit !-u "/free/setid"')),
         by_root=False,
     ),
-    Difference("Capabilities", 'echo more >> /own/capable; test -n "$(getcap /own/capable)"', by_root=False),
+    Difference("Set-ID bits and capabilities", 'printf m 1<> /own/capable; test -n "$(getcap /own/capable)"', by_root=False),
     Difference(
         "Devices",
         'mknod /dev/own c 1 3; echo back > /dev/own; found=$(cat /dev/own); rm /dev/own; test -n "$found"',
         by_root=False,
     ),
+    Difference(
+        "Devices", 'mknod /dev/own c 1 3; found=$(find /dev -name own -type f); rm /dev/own; test -n "$found"', by_root=False
+    ),
+    Difference("Devices", "! rm -f /dev/full", by_root=False),
     Difference(
         "Open files without a name.",
         as_alice(perl('open(F, ">", "/free/last"); unlink "/free/last"; exit !chmod(0640, *F)')),

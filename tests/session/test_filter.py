@@ -125,7 +125,8 @@ REACHING = {
 }
 PTRACE, PRLIMIT = {X86_64: 101, I386: 26, AARCH64: 117}, {X86_64: 302, I386: 340, AARCH64: 261}
 SEND_BY_DESCRIPTOR, NEW_USER_NAMESPACE = 424, 0x10000000
-CONTROLS = {23: "PR_CAPBSET_READ", 24: "PR_CAPBSET_DROP", 28: "PR_SET_SECUREBITS", 8: "PR_SET_KEEPCAPS", 47: "PR_CAP_AMBIENT"}
+CONTROLS = {23: "PR_CAPBSET_READ", 24: "PR_CAPBSET_DROP", 28: "PR_SET_SECUREBITS", 8: "PR_SET_KEEPCAPS", 47: "PR_CAP_AMBIENT", 38: "PR_SET_NO_NEW_PRIVS",
+            39: "PR_GET_NO_NEW_PRIVS"}  # fmt: skip
 
 
 @pytest.fixture(params=sorted(MACHINES))
@@ -203,8 +204,8 @@ def test_the_other_end_of_a_socket_is_handed_over(machine: str) -> None:
             assert interpret(code, SOCKETCALL, abi, (call,)) == (NOTIFY if call in {2, 15} else ALLOW), call
 
 
-def test_prctl_is_handed_over_where_it_is_about_capabilities(machine: str) -> None:
-    """Of prctl(2) those options alone that ask for capabilities, or change them."""
+def test_prctl_is_handed_over_where_it_is_about_privileges(machine: str) -> None:
+    """Of prctl(2) those options alone that ask for capabilities, change them, or have a process gain none."""
     code = seccomp.program()
     for abi in MACHINES[machine]:
         for option in range(80):

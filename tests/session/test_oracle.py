@@ -49,9 +49,9 @@ def _digests(real: bytes, ours: bytes) -> tuple[object, object]:
 _ALICE = "setpriv --reuid 1000 --regid 1000 --clear-groups"
 DIFFERENCES: tuple[Difference, ...] = (
     Difference(
-        "capabilities after a write",
-        "The kernel takes a capability from a file that is written to; a session does not see writes.",
-        "setcap cap_net_raw+ep srv/tool\necho more >> srv/tool\n",
+        "capabilities after bytes are written over others",
+        "The kernel takes a capability from a file that is written to; a session sees writes by the length alone.",
+        "setcap cap_net_raw+ep srv/tool\nprintf '#' 1<> srv/tool\n",
         {"/srv/tool: xattrs": ((), (("security.capability", bytes.fromhex("0100000200200000000000000000000000000000")),))},
     ),
     Difference(

@@ -18,7 +18,8 @@ from rootless_layer.system.acl import ACCESS, DEFAULT, mode_of, parse, with_mode
 from . import credentials as rights
 from .caller import fail, held, is_proc, is_the_kernels
 from .messages import Wish
-from .record import CAPABILITY, Row, changed_by_chown, inode_of
+from .permissions import WRITE, check
+from .record import CAPABILITY, FAMILIES, Row, changed_by_chown, inode_of
 from .refusals import check_times
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _ID = 0xFFFFFFFF
 _SHORT_ID = 0xFFFF
 _CREATE, _REPLACE = 1, 2
 _NAME_MAX, _SIZE_MAX = 255, 65536
-_FAMILIES = (b"user.", b"trusted.", b"security.", b"system.")
 _REVISION_AT = 3
 """Where a capability's value, a little-endian word first, has its revision."""
 
@@ -130,7 +130,7 @@ class Changes:
     def set_attribute(self, caller: Caller) -> int | None:
         """Give a file an attribute."""
         _, name_at, value_at, size, flags = caller.arguments[:5]
-        name = caller.text(name_at, _NAME_MAX + 1)
+        name = _name(caller, name_at)
         if size > _SIZE_MAX:
             raise fail(errno.E2BIG)
         value = caller.read(value_at, size) if size else b""
@@ -138,7 +138,7 @@ class Changes:
 
     def remove_attribute(self, caller: Caller) -> int | None:
         """Take an attribute away."""
-        return self._set(caller, caller.text(caller.arguments[1], _NAME_MAX + 1), None, _REPLACE)
+        return self._set(caller, _name(caller, caller.arguments[1]), None, _REPLACE)
 
     def _set(self, caller: Caller, name: bytes, value: bytes | None, flags: int) -> int | None:
         descriptor = caller.open()
@@ -149,6 +149,8 @@ class Changes:
             inode, row, who = inode_of(status), self._record.of(status), self._users.of(caller.pid)
             there = self._record.attributes.get(inode, {})
             _check_attribute(name, value, row, who)
+            if name.startswith(b"user."):
+                check(self._record, who, WRITE, status)
             if name in {ACCESS, DEFAULT}:
                 if value is None and name not in there:
                     return 0
@@ -189,6 +191,14 @@ class Changes:
             self.wishes.append(wish)
 
 
+def _name(caller: Caller, address: int) -> bytes:
+    """Read the name of an attribute; raises ``ERANGE`` for one that is too long."""
+    try:
+        return caller.text(address, _NAME_MAX + 1)
+    except OSError as error:
+        raise fail(errno.ERANGE if error.errno == errno.ENAMETOOLONG else error.errno or errno.EFAULT) from error
+
+
 def _id(value: int, *, short: bool) -> int:
     value &= _SHORT_ID if short else _ID
     return _ID if short and value == _SHORT_ID else value
@@ -196,13 +206,20 @@ def _id(value: int, *, short: bool) -> int:
 
 def _check_attribute(name: bytes, value: bytes | None, row: Row, who: Credentials) -> None:
     """See that a file may have an attribute, and that somebody may give it one."""
-    if not name.startswith(_FAMILIES) or (name.startswith(b"system.") and name not in {ACCESS, DEFAULT}):
+    if not name.startswith(FAMILIES) or (name.startswith(b"system.") and name not in {ACCESS, DEFAULT}):
         raise fail(errno.EOPNOTSUPP)
-    if name in _FAMILIES or (name == CAPABILITY and value is not None and not _is_capability(value)):
+    if name in FAMILIES or (name == CAPABILITY and value is not None and not _is_capability(value)):
         raise fail(errno.EINVAL)
     if name.startswith(b"user.") and not (stat.S_ISREG(row.mode) or stat.S_ISDIR(row.mode)):
         raise fail(errno.EPERM)
-    if not who.has(rights.FOWNER) and (who.users.files != row.uid or name.startswith((b"trusted.", b"security."))):
+    is_owner = who.has(rights.FOWNER) or who.users.files == row.uid
+    if name.startswith(b"user."):  # whoever may write, but for the owner alone in a directory that all may write to
+        allowed = is_owner or not (stat.S_ISDIR(row.mode) and row.mode & stat.S_ISVTX)
+    elif name == CAPABILITY or name.startswith(b"system."):
+        allowed = who.has(rights.SETFCAP) if name == CAPABILITY else is_owner
+    else:
+        allowed = who.has(rights.SYS_ADMIN)
+    if not allowed:
         raise fail(errno.EPERM)
 
 

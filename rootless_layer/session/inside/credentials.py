@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from .caller import fail
 
-CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETGID, SETUID, SETPCAP, SYS_CHROOT, MKNOD = (
-    0, 1, 2, 3, 4, 6, 7, 8, 18, 27,
+CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETGID, SETUID, SETPCAP, SYS_CHROOT, SYS_ADMIN, MKNOD, SETFCAP = (
+    0, 1, 2, 3, 4, 6, 7, 8, 18, 21, 27, 31,
 )  # fmt: skip
 LIMIT = resource.RLIMIT_RSS
 UNCHANGED = 0xFFFFFFFF
@@ -69,6 +69,8 @@ class Credentials(NamedTuple):
     ambient: int = 0
     keeps: bool = False
     """Whether the permitted capabilities are kept when no user id is root's any more (PR_SET_KEEPCAPS)."""
+    gains_none: bool = False
+    """Whether no program gives the process more than it has (PR_SET_NO_NEW_PRIVS)."""
 
     def has(self, capability: int) -> bool:
         """Say whether a capability is in effect."""
@@ -112,6 +114,8 @@ class Credentials(NamedTuple):
         Raises ``EPERM`` where the program is ``granted`` capabilities, and counts on those that the process may not have.
         """
         users, groups = self.users, self.groups
+        if self.gains_none:
+            user = group = None
         if user is not None:
             users = users._replace(effective=user)
         if group is not None:
@@ -126,6 +130,8 @@ class Credentials(NamedTuple):
                 raise fail(errno.EPERM)
         if 0 in users[:2] and (granted is None or users.real == 0):  # a set-user-ID program has what it is granted, and no more
             permitted, all_of_them = self.bounding | self.inheritable, all_of_them or users.effective == 0
+        if self.gains_none:
+            permitted &= self.permitted
         permitted |= ambient
         effective = permitted if all_of_them else ambient
         return self._replace(users=users, groups=groups, permitted=permitted, effective=effective, ambient=ambient, keeps=False)

@@ -32,6 +32,7 @@ _MOST_GROUPS = 65536
 _VERSION_1, _VERSION_2, _VERSION_3 = 0x19980330, 0x20071026, 0x20080522
 _LOW = 0xFFFFFFFF
 _KEEP_CAPABILITIES, _CAPBSET_READ, _CAPBSET_DROP, _AMBIENT = 8, 23, 24, 47
+_GAIN_NONE, _GAINS_NONE = 38, 39
 _IS_SET, _RAISE, _LOWER, _CLEAR_ALL = 1, 2, 3, 4
 _LAST_CAPABILITY = 40
 _PEER = struct.Struct("=iII")
@@ -110,6 +111,8 @@ class Identity:
         if len(data) != count * size:
             raise fail(errno.EFAULT)
         groups = sorted(struct.unpack(f"={count}{form}", data))  # as the kernel keeps them
+        if groups and _wide(groups[-1], caller) == UNCHANGED:
+            raise fail(errno.EINVAL)
         self._users.set(caller.pid, who._replace(supplementary=tuple(groups)))
         return 0
 
@@ -131,9 +134,10 @@ class Identity:
         )
         permitted &= (1 << _LAST_CAPABILITY + 1) - 1
         effective &= (1 << _LAST_CAPABILITY + 1) - 1
-        if permitted & ~who.permitted or effective & ~permitted:
-            raise fail(errno.EPERM)
         inheritable &= (1 << _LAST_CAPABILITY + 1) - 1
+        may_inherit = who.inheritable | (who.bounding if who.has(rights.SETPCAP) else who.permitted & who.bounding)
+        if permitted & ~who.permitted or effective & ~permitted or inheritable & ~may_inherit:
+            raise fail(errno.EPERM)
         ambient = who.ambient & permitted & inheritable
         new = who._replace(effective=effective, permitted=permitted, inheritable=inheritable, ambient=ambient)
         self._users.set(caller.pid, new)
@@ -159,6 +163,8 @@ class Identity:
         who = self._users.of(caller.pid)
         if option == _AMBIENT:
             return self._control_ambient(caller, who)
+        if option in {_GAIN_NONE, _GAINS_NONE}:
+            return self._control_gains(caller, who)
         if option in {_CAPBSET_READ, _CAPBSET_DROP} and value > _LAST_CAPABILITY:
             raise fail(errno.EINVAL)
         if option == _CAPBSET_READ:
@@ -171,6 +177,15 @@ class Identity:
         if option == _CAPBSET_DROP:
             self._users.set(caller.pid, who._replace(bounding=who.bounding & ~(1 << value)))
         return 0
+
+    def _control_gains(self, caller: Caller, who: Credentials) -> int | None:
+        """Have no program give a process more than it has, or say whether that is so; for the kernel it is so in each session."""
+        option, value, *rest = caller.arguments[:5]
+        if option & _LOW == _GAINS_NONE and not any((value, *rest)):
+            return int(who.gains_none)
+        if option & _LOW == _GAIN_NONE and value == 1 and not any(rest):
+            self._users.set(caller.pid, who._replace(gains_none=True))
+        return None
 
     def _control_ambient(self, caller: Caller, who: Credentials) -> int:
         act, capability = caller.arguments[1], caller.arguments[2]

@@ -23,6 +23,7 @@ from rootless_layer.system.namespaces import numbers, syscall
 from . import credentials as rights
 from .caller import AT_FDCWD, AT_REMOVEDIR, Named, fail, held, is_proc
 from .calls import PLACES, TARGETS
+from .made import given
 from .permissions import WRITE, check, check_removable, check_writable
 from .reads import look_unmounted
 from .record import Record, Row, inode_of
@@ -138,11 +139,11 @@ class Names:
             named = caller.split(caller.start(), path)
             try:
                 check_writable(self._record, who, named.folder)
-                given = self._given(caller, who, os.fstat(named.folder), stat.S_IFSOCK | 0o777)
+                new = given(self._record, caller, who, os.fstat(named.folder), stat.S_IFSOCK | 0o777)
             except OSError:
                 os.close(named.folder)
                 raise
-            self.sockets.append((named, *given))
+            self.sockets.append((named, *new))
         return None
 
     def settle_sockets(self) -> None:
@@ -163,8 +164,9 @@ class Names:
         who = self._users.of(caller.pid)
         flags, mode = self._flags(caller)
         if not flags & (os.O_CREAT | _TMPFILE):
-            return None if who.has(rights.DAC_OVERRIDE) else self._open_found(caller, who, flags)
-        if not self._makes_rows(who, mode):
+            watched = self._record.capable or not who.has(rights.DAC_OVERRIDE)
+            return self._open_found(caller, who, flags) if watched else None
+        if not self._makes_rows(who, mode) and not self._record.capable:
             return None
         if flags & _TMPFILE and not flags & os.O_CREAT:
             return self._open_nameless(caller, who, flags, mode)
@@ -173,7 +175,7 @@ class Names:
             try:
                 above = os.fstat(named.folder)
                 if self._is_plain(who, above, mode) or _is_kernels(named, above):
-                    return None
+                    return self._open_capable(caller, who, named, flags)
                 if not os.path.lexists(named.path):
                     with contextlib.suppress(FileExistsError):
                         return self._open_new(caller, who, named, flags, mode)
@@ -190,7 +192,10 @@ class Names:
         """Open a file that is not made."""
         named = caller.parent(follow=not flags & os.O_NOFOLLOW)
         try:
-            return None if _is_kernels(named, os.fstat(named.folder)) else self._open_there(caller, who, named, flags)
+            if _is_kernels(named, os.fstat(named.folder)):
+                return None
+            watched = not who.has(rights.DAC_OVERRIDE)
+            return (self._open_there if watched else self._open_capable)(caller, who, named, flags)
         finally:
             os.close(named.folder)
 
@@ -211,6 +216,14 @@ class Names:
     def _is_plain(self, who: Credentials, folder: os.stat_result, mode: int) -> bool:
         """Say whether what is made in a directory is as the kernel makes it: root's, not set-ID, and nothing is inherited."""
         return not mode & _SET_ID and _is_root(who) and inode_of(folder) not in self._record.inheriting
+
+    def _open_capable(self, caller: Caller, who: Credentials, named: Named, flags: int) -> Given | None:
+        """Open a file that loses its capabilities when it is written to; any other is the kernel's to open."""
+        inode = None
+        if self._record.capable and not flags & os.O_EXCL:
+            with contextlib.suppress(OSError):
+                inode = inode_of(os.lstat(named.path))
+        return self._open_there(caller, who, named, flags) if inode in self._record.capable else None
 
     def _open_there(self, caller: Caller, who: Credentials, named: Named, flags: int) -> Given | None:
         descriptor = os.open(named.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -234,22 +247,22 @@ class Names:
     def _open_new(self, caller: Caller, who: Credentials, named: Named, flags: int, mode: int) -> Given | None:
         check_writable(self._record, who, named.folder)
         folder = os.fstat(named.folder)
-        given = self._given(caller, who, folder, stat.S_IFREG | mode & _MODE_BITS)
+        new = given(self._record, caller, who, folder, stat.S_IFREG | mode & _MODE_BITS)
         opened = os.open(
-            named.path, flags & ~_TMPFILE | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stat.S_IMODE(given[0].mode) & 0o1777 | 0o600
+            named.path, flags & ~_TMPFILE | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stat.S_IMODE(new[0].mode) & 0o1777 | 0o600
         )
-        self._settle(opened, *given)
+        self._settle(opened, *new)
         return Given(opened, bool(flags & os.O_CLOEXEC))
 
     def _open_nameless(self, caller: Caller, who: Credentials, flags: int, mode: int) -> Given:
         descriptor = caller.open()
         try:
             check_writable(self._record, who, descriptor)
-            given = self._given(caller, who, os.fstat(descriptor), stat.S_IFREG | mode & _MODE_BITS)
-            opened = os.open(held(descriptor), flags | os.O_CLOEXEC, stat.S_IMODE(given[0].mode) & 0o1777 | 0o600)
+            new = given(self._record, caller, who, os.fstat(descriptor), stat.S_IFREG | mode & _MODE_BITS)
+            opened = os.open(held(descriptor), flags | os.O_CLOEXEC, stat.S_IMODE(new[0].mode) & 0o1777 | 0o600)
         finally:
             os.close(descriptor)
-        self._settle(opened, *given)
+        self._settle(opened, *new)
         return Given(opened, bool(flags & os.O_CLOEXEC))
 
     def _make(self, caller: Caller, mode: int, make: Callable[[bytes, int], object]) -> int | None:
@@ -264,13 +277,13 @@ class Names:
             if os.path.lexists(named.path):
                 raise fail(errno.EEXIST)
             check_writable(self._record, who, named.folder)
-            given = self._given(caller, who, folder, mode)
-            if stat.S_ISLNK(mode) and given[0][1:3] == (0, 0):
+            new = given(self._record, caller, who, folder, mode)
+            if stat.S_ISLNK(mode) and new[0][1:3] == (0, 0):
                 return None
-            make(named.path, stat.S_IMODE(given[0].mode) & 0o1777 | (0o700 if stat.S_ISDIR(mode) else 0o600))
+            make(named.path, stat.S_IMODE(new[0].mode) & 0o1777 | (0o700 if stat.S_ISDIR(mode) else 0o600))
             made = os.open(named.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                self._settle(made, *given)
+                self._settle(made, *new)
             finally:
                 os.close(made)
             return 0
@@ -279,14 +292,16 @@ class Names:
 
     def _make_device(self, caller: Caller, mode: int, device: int) -> int:
         who = self._users.of(caller.pid)
-        if not who.has(rights.MKNOD):
-            raise fail(errno.EPERM)
         named = caller.parent()
         try:
             if os.path.lexists(named.path):
                 raise fail(errno.EEXIST)
+            if named.name.endswith(b"/"):
+                raise fail(errno.ENOENT)
             check_writable(self._record, who, named.folder)
-            row, pairs = self._given(caller, who, os.fstat(named.folder), mode)
+            if not who.has(rights.MKNOD):
+                raise fail(errno.EPERM)
+            row, pairs = given(self._record, caller, who, os.fstat(named.folder), mode)
             self._record.make_device(named.path, row._replace(rdev=device))
             made = os.open(named.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -296,32 +311,6 @@ class Names:
             return 0
         finally:
             os.close(named.folder)
-
-    def _given(
-        self, caller: Caller, who: Credentials, folder: os.stat_result, mode: int
-    ) -> tuple[Row, list[tuple[bytes, bytes]]]:
-        """Say what a file is that somebody makes in a directory, and its access control lists."""
-        above = self._record.of(folder)
-        default = self._record.attributes.get(inode_of(folder), {}).get(DEFAULT)
-        uid, gid = who.users.files, who.groups.files
-        pairs: list[tuple[bytes, bytes]] = []
-        if stat.S_ISLNK(mode):
-            return Row(mode, uid, above.gid if above.mode & stat.S_ISGID else gid), pairs
-        if default is None:
-            mode &= ~caller.status("Umask", 8)
-        else:
-            items, mode = inherited(parse(default), mode)
-            if not mode_of(items, mode)[1]:
-                pairs.append((ACCESS, write(items)))
-            if stat.S_ISDIR(mode):
-                pairs.append((DEFAULT, default))
-        if above.mode & stat.S_ISGID:
-            gid = above.gid
-            if stat.S_ISDIR(mode):
-                mode |= stat.S_ISGID
-            elif mode & stat.S_ISGID and not who.has(rights.FSETID) and gid not in who.all_groups:
-                mode &= ~stat.S_ISGID
-        return Row(mode, uid, gid), pairs
 
     def _settle(self, descriptor: int, row: Row, pairs: list[tuple[bytes, bytes]]) -> None:
         status = os.fstat(descriptor)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from .caller import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, fail, held, is_proc
 from .calls import PLACES
-from .credentials import DAC_OVERRIDE
+from .credentials import DAC_OVERRIDE, SYS_ADMIN
 from .permissions import check, restrict
-from .record import Record, visible
+from .record import FAMILIES, Record, visible
 
 if TYPE_CHECKING:
     from .caller import Caller, Named
@@ -152,9 +152,10 @@ class Reads:
         if pairs is None:
             return None
         _, name, output, size = caller.arguments[:4]
-        value = pairs.get(caller.text(name))
+        wanted = caller.text(name)
+        value = pairs.get(wanted)
         if value is None:
-            raise fail(errno.ENODATA)
+            raise fail(errno.ENODATA if wanted.startswith(FAMILIES) else errno.EOPNOTSUPP)
         return _give(caller, value, output, size)
 
     def list_attributes(self, caller: Caller) -> int | None:
@@ -168,7 +169,10 @@ class Reads:
         status = _status(caller)
         if status is None:
             return None
-        return self._record.attributes.get((status.st_dev, status.st_ino), {})
+        found = self._record.attributes.get((status.st_dev, status.st_ino), {})
+        if not self._users.of(caller.pid).has(SYS_ADMIN):
+            found = {name: value for name, value in found.items() if not name.startswith(b"trusted.")}
+        return found
 
 
 def _status(caller: Caller) -> os.stat_result | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import stat
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .messages import Inode
 
 CAPABILITY = b"security.capability"
+FAMILIES = (b"user.", b"trusted.", b"security.", b"system.")
+"""What the names of attributes begin with (xattr(7))."""
 _ROW = re.compile(rb"dev=([0-9a-f]+),ino=(\d+),mode=([0-7]+),uid=(\d+),gid=(\d+),nlink=\d+,rdev=(\d+)")
 _DEVICES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
 _MOST_NAMELESS = 200
@@ -80,6 +83,8 @@ class Record:
         """Directories that give what is made in them a group, or an access control list."""
         self.set_id = {inode for inode, row in self.rows.items() if stat.S_ISREG(row.mode) and row.mode & 0o6000}
         """Programs that change the ids of who executes them."""
+        self.capable: set[Inode] = set()
+        """Files that have capabilities."""
         self._nameless: dict[Inode, int] = {}
         self.pins: Pins | None = None
         """What holds files that other sessions may remove."""
@@ -206,6 +211,7 @@ class Record:
         (self.inheriting.add if gives else self.inheriting.discard)(inode)
         changes = row is not None and stat.S_ISREG(row.mode) and bool(row.mode & 0o6000)
         (self.set_id.add if changes else self.set_id.discard)(inode)
+        (self.capable.add if CAPABILITY in attributes else self.capable.discard)(inode)
 
     @staticmethod
     def _is_last(status: os.stat_result) -> bool:
@@ -223,19 +229,38 @@ class Record:
         """Hold a file that has a row and no name: its number is to be no other file's. It may get a name yet (O_TMPFILE)."""
         if inode not in self._nameless:
             if len(self._nameless) >= _MOST_NAMELESS:
+                self._let_go([each for each, kept in self._nameless.items() if not _is_open(kept)])
+            if len(self._nameless) >= _MOST_NAMELESS:
                 raise fail(errno.EMFILE)
             # Held, and not open: whoever reads from a pipe waits until nobody has its other end open.
             self._nameless[inode] = os.open(held(descriptor), os.O_PATH | os.O_CLOEXEC)
 
     def release(self) -> None:
         """Let go of files without a name, when nobody has one open any more; tell the daemon of those that have one now."""
-        for inode, descriptor in self._nameless.items():
+        self._let_go(list(self._nameless))
+
+    def _let_go(self, inodes: list[Inode]) -> None:
+        for inode in inodes:
+            descriptor = self._nameless.pop(inode)
             row, status = self.rows.pop(inode, None), os.fstat(descriptor)
             if row is not None and status.st_nlink:
                 self.change(descriptor, status, row)
             self._note(inode)
             os.close(descriptor)
-        self._nameless.clear()
+
+
+def _is_open(descriptor: int) -> bool:
+    """Say whether anybody may write to a file that is held: of any other one the kernel gives a lease (fcntl(2))."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return True
+    opened = os.open(held(descriptor), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError:
+        return True
+    finally:
+        os.close(opened)
+    return False
 
 
 def _says_all(status: os.stat_result, row: Row) -> bool:

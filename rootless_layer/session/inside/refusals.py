@@ -51,14 +51,15 @@ class Refusals:
     def truncate(self, caller: Caller) -> None:
         """See that a process may change a file's length."""
         who = self._users.of(caller.pid)
-        if who.has(rights.DAC_OVERRIDE):
+        if who.has(rights.DAC_OVERRIDE) and not self._record.capable:
             return
         descriptor = caller.open()
         try:
             status = os.fstat(descriptor)
             if stat.S_ISREG(status.st_mode) and not is_proc(held(descriptor), status.st_dev):
                 check(self._record, who, WRITE, status)
-                self._written.cut(who, descriptor, status)
+                if not _is_negative(caller):
+                    self._written.cut(who, descriptor, status)
         finally:
             os.close(descriptor)
 
@@ -100,6 +101,13 @@ class Refusals:
             return None if is_proc(held(descriptor), status.st_dev) else status
         finally:
             os.close(descriptor)
+
+
+def _is_negative(caller: Caller) -> bool:
+    """Say whether a length is one that no file has, so that the kernel refuses it."""
+    word = 2 if caller.name == "truncate64" else 1  # i386 has the upper half of a long length in the next argument
+    bits = 32 if caller.audit == AUDIT["i386"] else 64
+    return bool(caller.arguments[word] >> bits - 1 & 1)
 
 
 def check_times(record: Record, who: Credentials, caller: Caller, status: os.stat_result) -> None:

@@ -46,6 +46,7 @@ _CONTINUE = 1
 
 # The calls that are of interest for some values of an argument only: (argument, values).
 _RESOURCE, _CAPBSET_READ, _CAPBSET_DROP, _SECUREBITS, _KEEP_CAPABILITIES, _AMBIENT = resource.RLIMIT_RSS, 23, 24, 28, 8, 47
+_GAIN_NONE, _GAINS_NONE = 38, 39
 _ATTACH, _SEIZE = 16, 0x4206
 _VALUES = {
     "getsockopt": (2, (socket.SO_PEERCRED, SO_PEERGROUPS)),
@@ -54,7 +55,7 @@ _VALUES = {
     "getrlimit": (0, (_RESOURCE,)),
     "getrlimit16": (0, (_RESOURCE,)),
     "setrlimit": (0, (_RESOURCE,)),
-    "prctl": (0, (_CAPBSET_READ, _CAPBSET_DROP, _SECUREBITS, _KEEP_CAPABILITIES, _AMBIENT)),
+    "prctl": (0, (_CAPBSET_READ, _CAPBSET_DROP, _SECUREBITS, _KEEP_CAPABILITIES, _AMBIENT, _GAIN_NONE, _GAINS_NONE)),
     "ptrace": (0, (_ATTACH, _SEIZE)),
 }
 _FLAGS = {"open": 1, "openat": 2}

@@ -1,6 +1,6 @@
-"""The set-ID bits that go when somebody other than root writes to a file: the kernel takes them away at the write (inode(7)).
+"""What goes when a file is written to: its capabilities and, where it is not root who writes, its set-ID bits (inode(7)).
 
-Writes are the kernel's, and no call tells of one. So a file with such bits that somebody has opened is held, with its size, as
+Writes are the kernel's, and no call tells of one. So a file with either that somebody has opened is held, with its size, as
 long as the process lives: another size shows that it has been written to. Bytes that are written over others do not show.
 
 Only the standard library is used: the session's processes import this at their start.
@@ -13,52 +13,59 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from .credentials import FSETID
-from .record import inode_of
+from .record import CAPABILITY, inode_of
 
 if TYPE_CHECKING:
     from .credentials import Credentials
     from .messages import Inode
-    from .record import Record, Row
+    from .record import Record
 
 _MOST = 64
 
 
+class _Lost(NamedTuple):
+    """What a write takes away: bits of the mode, and the capabilities."""
+
+    bits: int
+    capable: bool
+
+
 class _Open(NamedTuple):
-    """A file that is held, the process that has opened it, its size at that time, and the bits that a write takes away."""
+    """A file that is held, the process that has opened it, its size at that time, and what a write takes away."""
 
     descriptor: int
     process: int
     size: int
-    bits: int
+    lost: _Lost
 
 
 class Written:
-    """Takes set-ID bits away."""
+    """Takes set-ID bits and capabilities away."""
 
     def __init__(self, record: Record) -> None:
-        """Change the rows of a record."""
+        """Change the rows and attributes of a record."""
         self._record = record
         self.open: dict[Inode, _Open] = {}
         """Files that may be written to."""
 
     def cut(self, who: Credentials, descriptor: int, status: os.stat_result) -> None:
-        """Take the bits of a file, which is held, that somebody gives another length."""
-        self._take(descriptor, status, _bits(who, self._record.of(status)))
+        """Take from a file, which is held, that somebody gives another length."""
+        self._take(descriptor, status, self._lost(who, status))
 
     def note(self, process: int, who: Credentials, descriptor: int, status: os.stat_result) -> None:
         """Note that somebody's process opens a file, which is held, to write to it."""
-        bits, inode = _bits(who, self._record.of(status)), inode_of(status)
-        if bits:
+        lost, inode = self._lost(who, status), inode_of(status)
+        if any(lost):
             if inode in self.open or len(self.open) >= _MOST:
                 self._forget(inode if inode in self.open else next(iter(self.open)))
-            self.open[inode] = _Open(os.dup(descriptor), process, status.st_size, bits)
+            self.open[inode] = _Open(os.dup(descriptor), process, status.st_size, lost)
 
     def settle(self) -> None:
         """Look at the files that may have been written to by now."""
-        for inode, (descriptor, process, size, bits) in list(self.open.items()):
+        for inode, (descriptor, process, size, lost) in list(self.open.items()):
             lives, status = _lives(process), os.fstat(descriptor)
             if status.st_size != size:
-                self._take(descriptor, status, bits)
+                self._take(descriptor, status, lost)
             if status.st_size != size or not status.st_nlink or not lives:
                 self._forget(inode)
 
@@ -68,10 +75,24 @@ class Written:
         for inode in list(self.open):
             self._forget(inode)
 
-    def _take(self, descriptor: int, status: os.stat_result, bits: int) -> None:
+    def _lost(self, who: Credentials, status: os.stat_result) -> _Lost:
+        """Say what a write of somebody's takes away."""
         row = self._record.of(status)
-        if row.mode & bits and status.st_nlink:
-            self._record.change(descriptor, status, row._replace(mode=row.mode & ~bits))
+        bits = 0
+        if stat.S_ISREG(row.mode) and not who.has(FSETID):
+            keeps_group = not row.mode & stat.S_IXGRP and row.gid in who.all_groups
+            bits = row.mode & (stat.S_ISUID | (0 if keeps_group else stat.S_ISGID))
+        return _Lost(bits, inode_of(status) in self._record.capable)
+
+    def _take(self, descriptor: int, status: os.stat_result, lost: _Lost) -> None:
+        row = self._record.of(status)
+        left = row._replace(mode=row.mode & ~lost.bits)
+        if not status.st_nlink:
+            return
+        if lost.capable and inode_of(status) in self._record.capable:
+            self._record.set_attribute(descriptor, status, left, CAPABILITY, None)
+        elif left != row:
+            self._record.change(descriptor, status, left)
 
     def _forget(self, inode: Inode) -> None:
         os.close(self.open.pop(inode).descriptor)
@@ -83,11 +104,3 @@ def _lives(process: int) -> bool:
     except OSError:  # it is no more, or another's has its number
         return False
     return True
-
-
-def _bits(who: Credentials, row: Row) -> int:
-    """Say which bits a write of somebody's takes away."""
-    if who.has(FSETID) or not stat.S_ISREG(row.mode):
-        return 0
-    keeps_group = not row.mode & stat.S_IXGRP and row.gid in who.all_groups
-    return row.mode & (stat.S_ISUID | (0 if keeps_group else stat.S_ISGID))
