@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
-_ENOUGH_SECONDS = 10
+_ENOUGH_SECONDS = 300
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -64,6 +64,11 @@ def _others() -> list[bytes]:
     return found
 
 
+def _left() -> list[str]:
+    queues = Path("/proc/sysvipc/msg").read_text().splitlines()[1:]
+    return [f"process {words!r}" for words in _others()] + [f"queue {line}" for line in queues]
+
+
 def _be_init(kind: str, command: list[str]) -> int:
     _checked(_libc.mount(b"proc", b"/proc", b"proc", 14, None))
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
@@ -75,12 +80,10 @@ def _be_init(kind: str, command: list[str]) -> int:
         pid, ended = os.wait()
     status = os.waitstatus_to_exitcode(ended)
     deadline = time.monotonic() + _ENOUGH_SECONDS
-    while (left := _others()) and time.monotonic() < deadline:
+    while (left := _left()) and time.monotonic() < deadline:
         time.sleep(0.01)  # where it was killed outright, others tidy up after it
-    for words in left:
-        print(f"left: process {words!r}", file=sys.stderr)
-    for line in Path("/proc/sysvipc/msg").read_text().splitlines()[1:]:
-        print(f"left: queue {line}", file=sys.stderr)
+    for line in left:
+        print(f"left: {line}", file=sys.stderr)
     return status if status >= 0 else 128 - status
 
 

@@ -184,7 +184,7 @@ def descendants(process: subprocess.Popen[bytes]) -> tuple[int, int]:
     def children(parent: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
-    keeper = next(pid for pid in children(process.pid) if b"keeper" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    keeper = next(pid for pid in children(process.pid) if b"keeper" in read(Path(f"/proc/{pid}/cmdline")))
     return keeper, children(keeper)[0]
 
 
