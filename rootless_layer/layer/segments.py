@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from rootless_layer.tree.tree import Tree
 
 T = TypeVar("T")
+_MOST_TURNS = 4
+"""So often a layer is planned with store paths sealed, before all of them are read."""
 Runs = dict[bytes, tuple[int, int]]
 """From where to where in a listing each store path stands."""
 
@@ -131,13 +133,13 @@ class Outset:
         found = _segments(spec, archive, self.sealed, {path: name for path, name in self.names.items() if path in whole})
         with self.segments.find(spec, found, stored=stored) if found else contextlib.nullcontext() as beginning:
             count = 0 if beginning is None else beginning.count
-            if not self.sealed.keys().isdisjoint(archive.names[count:]):
-                raise UnsealedError
+            if unknown := self.sealed.keys() & {*archive.names[count:]}:
+                raise UnsealedError(unknown)
             yield beginning
 
 
 def from_outset(segments: Segments | None, spec: LayerSpec, blob: Blob, work: Callable[[Outset | None], T]) -> T:
-    """Do the work upon what is known of a layer; once more where something is sealed that has to be read.
+    """Do the work upon what is known of a layer; once more, without it, where something is sealed that has to be read.
 
     Nothing is known where no ``segments`` are kept, or none can be.
     """
@@ -145,11 +147,15 @@ def from_outset(segments: Segments | None, spec: LayerSpec, blob: Blob, work: Ca
         return work(None)
     sealable = collects(spec) and not spec.link_identical  # else somebody looks into the store paths
     names = _names(spec) if sealable else {}
-    outset = Outset(segments, names, segments.sealed(spec, names, blob) if sealable else {})
-    try:
-        return work(outset)
-    except UnsealedError:
-        return work(attrs.evolve(outset, sealed={}))
+    sealed = segments.sealed(spec, names, blob) if sealable else {}
+    linked = {*spec.copy_to_root} if spec.link == "hard" else {}  # root files are hard links into these
+    sealed = {path: each for path, each in sealed.items() if "/" + os.fsdecode(path) not in linked}
+    for _ in range(_MOST_TURNS):
+        try:
+            return work(Outset(segments, names, sealed))
+        except UnsealedError as error:
+            sealed = {path: each for path, each in sealed.items() if path not in error.paths}
+    return work(Outset(segments, names, {}))
 
 
 def _names(spec: LayerSpec) -> dict[bytes, bytes]:

@@ -57,8 +57,8 @@ class CompactTree(Tree):
 
     def sealing(self, sealed: Mapping[bytes, Sealed], whole: frozenset[bytes]) -> Self:
         """Say which of its store paths are sealed, and which whole; raises :class:`.UnsealedError` where more is below a top."""
-        if any(path not in whole or self.entries.run(path) is None for path in sealed):
-            raise UnsealedError
+        if odd := [path for path in sealed if path not in whole or self.entries.run(path) is None]:
+            raise UnsealedError(odd)
         return attrs.evolve(self, sealed=sealed, whole=whole)
 
     def replacing(self, changed: Mapping[bytes, Entry]) -> Tree:
@@ -68,7 +68,7 @@ class CompactTree(Tree):
     def without(self, paths: Collection[bytes]) -> Tree:
         """Give a tree that lacks ``paths``, as :meth:`.Tree.without` does, which knows nothing of sealed ones."""
         if paths and self.sealed:
-            raise UnsealedError
+            raise UnsealedError(self.sealed)
         return super().without(paths)
 
     def __len__(self) -> int:
@@ -175,7 +175,7 @@ class Collected:
         """Raise :class:`.UnsealedError` for a path that is sealed, or lies in one that is."""
         while self.sealed and path:
             if path in self.sealed:
-                raise UnsealedError
+                raise UnsealedError([path])
             path = path.rpartition(b"/")[0]
 
     def with_(self, entries: Mapping[bytes, Entry]) -> Table:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @attrs.frozen(slots=True)
@@ -19,7 +24,12 @@ class Sealed:
 
 
 class UnsealedError(Exception):
-    """Somebody asks for what is below the top of a sealed path, or it is not known after all: everything is to be read.
+    """Somebody asks for what is below the tops of sealed ``paths``, or they are not known after all: these are to be read.
 
     It is no fault of anybody's, and no caller of the package's sees it.
     """
+
+    def __init__(self, paths: Iterable[bytes]) -> None:
+        """Name them, one at least."""
+        super().__init__(paths)
+        self.paths = frozenset(paths)

@@ -171,6 +171,11 @@ def test_a_path_that_stands_where_it_stood_is_not_read(tmp_path: Path, blob: Blo
     plain = build_layer(other, tmp_path / "plain", blob=blob)
     assert other.closure is not None
     first, second = (Path(other.closure.location(path)) for path in sorted(other.closure.paths, key=lambda path: path.name))
+    for path, there in ((second, ["p0"]), (first, ["p1"])):  # without the one into which files of the root are links
+        linked = attrs.evolve(other, copy_to_root=(f"/{os.path.relpath(path, root)}",), link="hard")
+        same(linked, cache, tmp_path / "work", blob)
+        again = attrs.evolve(linked, comment="again")
+        assert (sealed(again, cache, blob), known(again, cache, stored=blob == "stored")) == (there, (3, 0))
     (first / "bin/p0").write_bytes(b"!")  # its top is as it was
     built = cache.build(layer_key(other, blob=blob), other, blob=blob)
     assert built.open().descriptor == plain.descriptor
@@ -178,9 +183,7 @@ def test_a_path_that_stands_where_it_stood_is_not_read(tmp_path: Path, blob: Blo
     tree = tmp_path / "tree" / str(first)[len(str(root)) + 1 :]
     tree.mkdir(parents=True)
     (tree / "mine").touch()
-    for content in (tmp_path / "tree", Path(os.path.relpath(first, root))):
-        touching = attrs.evolve(other, copy_to_root=(str(content) if content.is_absolute() else f"/{content}",))
-        same(touching, cache, tmp_path / "work", blob)
+    same(attrs.evolve(other, copy_to_root=(str(tmp_path / "tree"),)), cache, tmp_path / "work", blob)
     first.rename(second.with_name("gone"))
     put(root, "p0", b"a")
     assert sealed(other, cache, blob) == []
