@@ -79,6 +79,7 @@ BatchMode yes
 """
 SOON = "build-poll-interval = 1\n"
 """Nix asks busy builders again after so many seconds."""
+AS_USERS = "build-users-group = nixbld\nbuild-dir = /run/nix/builds\n"
 _PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -139,7 +140,7 @@ class Machines:
             before = [*in_container(nix, folder / "top"), sys.executable, str(CONFINED), "root" if nix.user.is_root else "user"]
             settings += "sandbox = false\n"
             store = "local"
-        environment = nix.environment(settings + ("build-users-group = nixbld\n" if as_users else ""))
+        environment = nix.environment(settings + (AS_USERS if as_users else ""))
         # The state is that of the locks of build users, which are not in the store's own.
         environment |= {"TMPDIR": f"{folder}/tmp"} | ({"NIX_STATE_DIR": "/run/nix"} if as_users else {})
         variables = [f"{key}={value}" for key, value in environment.items()]
@@ -191,7 +192,7 @@ def machines(nix: Nix, prefix: str = "") -> Iterator[Machines]:
     if shutil.which("sshd", path=_PATH) is None:
         pytest.skip("openssh-server is not installed")
     folder = nix.user.home / "machines"
-    (folder / "state").mkdir(parents=True)
+    (folder / "state/builds").mkdir(parents=True)
     uid, gid = _ids(nix)
     names = {number: f"nixbld{number}" for number in _BUILD_USERS}
     users = "".join(f"{name}:*:{number}:{_BUILD_GROUP}::/var/empty:/bin/false\n" for number, name in names.items())

@@ -124,12 +124,7 @@ def test_no_function_and_no_argument_is_missing(sides: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["examples", "snippets"])
 def test_each_image_is_built_over_stand_ins(nix: Nix, snippets: Path, kind: str) -> None:
     """nixpkgs' own expressions are built, with small packages in the place of its own; one of them has no file to export."""
-    expression = f"(import {HERE}/nix/stand.nix {{ nixpkgs = {NIXPKGS}; snippets = {snippets}; }}).{kind}"
-    named = nix.run("nix-instantiate", "--eval", "--json", "-E", f"builtins.attrNames ({expression})", settings=SETTINGS)
-    assert named.status == 0, named.err
-    names = json.loads(named.out)
+    expression = f"builtins.attrValues (import {HERE}/nix/stand.nix {{ nixpkgs = {NIXPKGS}; snippets = {snippets}; }}).{kind}"
     done = nix.run("nix-build", "--keep-going", "--no-out-link", "-E", expression, settings=SETTINGS, timeout=3600)
-    failed = {line for line in done.err.splitlines() if "failed with exit code" in line}
-    built = done.out.split()
-    assert failed == set(), done.err[-4000:]
-    assert len(built) >= len(names) > 15
+    assert done.status == 0, done.err[-4000:]
+    assert len(done.out.split()) > 15
