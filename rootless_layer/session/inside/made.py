@@ -8,8 +8,9 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
+from rootless_layer.system.acl import ACCESS, DEFAULT, inherited, mode_of, parse, write
+
 from . import credentials as rights
-from .acl import ACCESS, DEFAULT, inherited, mode_of, parse, write
 from .record import Row, inode_of
 
 if TYPE_CHECKING:

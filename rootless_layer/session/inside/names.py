@@ -17,7 +17,6 @@ import stat
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_layer.system.acl import ACCESS, DEFAULT, inherited, mode_of, parse, write
 from rootless_layer.system.namespaces import numbers, syscall
 
 from . import credentials as rights
