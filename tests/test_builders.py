@@ -20,10 +20,10 @@ import attrs
 import pytest
 from helpers.aftermath import assert_nothing_left, processes, until
 from helpers.builders import Builder, builder_with
+from helpers.pages import STAND_INS, blocks, files, make_inputs
 from helpers.place import once
 from helpers.trees import plant
 from helpers.users import COMMAND, HANG, good
-from test_docs import STAND_INS, blocks, files, make_inputs
 
 from rootless_layer import open_images
 

@@ -14,12 +14,12 @@ import pytest
 import yaml
 from helpers.aftermath import assert_nothing_left
 from helpers.builders import Builder, builder_with
+from helpers.pages import ROOT, STAND_INS, files, make_inputs
 from helpers.place import once
 from helpers.podman import podman_of
 from helpers.registries import Registry, docker_registry, password_file
 from helpers.roots import debian_root
 from helpers.users import COMMAND, User, good
-from test_docs import ROOT, STAND_INS, files, make_inputs
 
 pytestmark = pytest.mark.slow
 
