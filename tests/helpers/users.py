@@ -32,9 +32,10 @@ class Result:
 
     @property
     def layer(self) -> dict[str, Any]:
-        """What ``--json`` printed; the command must have succeeded."""
+        """What ``--json`` printed of a layer, however much of it was known; the command must have succeeded."""
         assert self.status == 0, self.err
         layer: dict[str, Any] = json.loads(self.out)
+        layer.pop("known", None)
         return layer
 
 
