@@ -51,6 +51,8 @@ _HOWS = {
 """The third argument of openat2, by whether a path is absolute, and a link at its end followed."""
 
 
+_STEPS = frozenset({errno.EXDEV, errno.ELOOP, errno.EAGAIN})
+"""What the kernel says of a path that is to be looked up step by step."""
 Start = bytes | int
 """Where a path begins: a directory's path for this process, or the number of a descriptor of the caller's."""
 
@@ -162,6 +164,26 @@ class Caller:
         finally:
             os.close(top)
 
+    def folder(self, path: bytes) -> int | None:
+        """Share the directory at an absolute path, here without its last slash; it is not the caller's to close.
+
+        Nothing where the path may lead elsewhere for another process, or may do so without a call that is answered here.
+        """
+        found = shared.folder(path)
+        if found is not None or self.stepwise or (root := shared.lasting_root()) is None:
+            return None if self.stepwise else found
+        found = int(_call(_OPENAT2, root, path + b"/", _HOWS[True, True], _HOW.size))
+        if found < 0:
+            number = ctypes.get_errno()
+            if number in _STEPS or _OF_A_PROCESS.search(path):
+                return None
+            raise fail(number)
+        if is_the_kernels(held(found), os.fstat(found).st_dev):
+            os.close(found)
+            return None
+        shared.keep_folder(path, found)
+        return found
+
     def _hold_start(self, start: Start, *, folder: bool) -> int:
         """Hold where a path begins, which is to be a directory or may be another file."""
         top = self.share(start)
@@ -184,7 +206,7 @@ class Caller:
         # So is what this process has not, and its caller may have: a descriptor of that number.
         number = ctypes.get_errno()
         missing = number == errno.ENOENT and _OF_A_PROCESS.search(path)
-        if number not in {errno.EXDEV, errno.ELOOP, errno.EAGAIN} and not missing:
+        if number not in _STEPS and not missing:
             raise fail(number)
         return self._walk(top, path, follow=follow)
 
@@ -211,6 +233,8 @@ class Caller:
         above = bare[: len(bare) - len(tail)] or (b"/" if not bare and path else b".")
         if above == b"." and not self.stepwise:
             return Named(self._hold_start(start, folder=False), (tail or b".") + path[len(bare) :])  # no name is in another file
+        if above.startswith(b"/") and (folder := self.folder(above.rstrip(b"/"))) is not None:
+            return Named(os.dup(folder), (tail or b".") + path[len(bare) :])
         return Named(self.hold(start, above, follow=True), (tail or b".") + path[len(bare) :])
 
     def search(self, folder: int) -> None:

@@ -249,7 +249,7 @@ class _Session:
             assert isinstance(answer, Told)  # noqa: S101 - the script says one of the two
             raise answer.error()
         (listener,) = descriptors
-        shared.begin(child)
+        shared.begin(child, alone=self._is_alone())
         if script.owner is not None:
             recorder.users.set(child, ROOT.becoming(*script.owner))
         children = Traps(child, recorder.carry_out) if self.refused else Children(child)
@@ -274,6 +274,10 @@ class _Session:
         if not ended:
             return TimedOut()
         return Killed(-status) if status < 0 else Exited(status)
+
+    def _is_alone(self) -> bool:
+        """Say whether nobody but the scripts renames or removes what they find: nothing is the machine's, or shared."""
+        return self.order.view == "root" and self.isolate.isolation != "none" and self.extras is None
 
     def _not_started(self, failure: bytes) -> NotStarted:
         end = from_json(failure)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rootless_layer.system.namespaces import numbers, syscall
 
 from . import credentials as rights
+from . import shared
 from .caller import AT_FDCWD, AT_REMOVEDIR, Named, fail, held, is_proc
 from .calls import PLACES, TARGETS
 from .made import given
@@ -68,6 +69,7 @@ class Names:
             status = look_unmounted(named)
             check_removable(self._record, who, named, status)
             self._record.unlink(named, status, folder=folder)
+            shared.moved(status.st_mode)
             return 0
         finally:
             os.close(named.folder)
@@ -75,31 +77,40 @@ class Names:
     def rename(self, caller: Caller) -> int:
         """Give a file another name."""
         flags = caller.arguments[4] & 0xFFFFFFFF if caller.name == "renameat2" else 0
-        who = self._users.of(caller.pid)
-        with contextlib.ExitStack() as stack:
-            old = caller.parent(PLACES[caller.name])
-            stack.callback(os.close, old.folder)
+        old = caller.parent(PLACES[caller.name])
+        try:
             new = caller.parent(TARGETS[caller.name])
-            stack.callback(os.close, new.folder)
-            status, replaced = look_unmounted(old), None
-            with contextlib.suppress(FileNotFoundError):
-                replaced = look_unmounted(new)
-            check_removable(self._record, who, old, status)
-            if stat.S_ISDIR(status.st_mode) and not os.path.samestat(os.fstat(old.folder), os.fstat(new.folder)):
-                check(self._record, who, WRITE, status)  # it says which directory is above it
-            if replaced is not None:
-                check_removable(self._record, who, new, replaced)
-            else:
-                check_writable(self._record, who, new.folder)
-            for named, found in ((old, status), (new, replaced if flags & _RENAME_EXCHANGE else None)):
-                if self._check_moved is not None and found is not None and stat.S_ISDIR(found.st_mode):
-                    self._look_at_moved(named)
-            if flags:
-                paths = ctypes.c_char_p(old.path), ctypes.c_char_p(new.path)
-                return syscall(numbers()[3], AT_FDCWD, paths[0], AT_FDCWD, paths[1], ctypes.c_uint(flags))
+            try:
+                self._rename(self._users.of(caller.pid), old, new, flags)
+            finally:
+                os.close(new.folder)
+        finally:
+            os.close(old.folder)
+        return 0
+
+    def _rename(self, who: Credentials, old: Named, new: Named, flags: int) -> None:
+        status, replaced = look_unmounted(old), None
+        with contextlib.suppress(FileNotFoundError):
+            replaced = look_unmounted(new)
+        check_removable(self._record, who, old, status)
+        if stat.S_ISDIR(status.st_mode) and not os.path.samestat(os.fstat(old.folder), os.fstat(new.folder)):
+            check(self._record, who, WRITE, status)  # it says which directory is above it
+        if replaced is not None:
+            check_removable(self._record, who, new, replaced)
+        else:
+            check_writable(self._record, who, new.folder)
+        for named, found in ((old, status), (new, replaced if flags & _RENAME_EXCHANGE else None)):
+            if self._check_moved is not None and found is not None and stat.S_ISDIR(found.st_mode):
+                self._look_at_moved(named)
+        if flags:
+            paths = ctypes.c_char_p(old.path), ctypes.c_char_p(new.path)
+            syscall(numbers()[3], AT_FDCWD, paths[0], AT_FDCWD, paths[1], ctypes.c_uint(flags))
+        else:
             same = replaced is not None and os.path.samestat(status, replaced)
             self._record.rename(old, new, None if same else replaced)
-            return 0
+        shared.moved(status.st_mode)
+        if replaced is not None:
+            shared.moved(replaced.st_mode)
 
     def _look_at_moved(self, named: Named) -> None:
         descriptor = os.open(named.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -115,8 +126,7 @@ class Names:
 
     def symlink(self, caller: Caller) -> int | None:
         """Make a symbolic link."""
-        target = caller.text(caller.arguments[0])
-        return self._make(caller, stat.S_IFLNK | 0o777, lambda path, _: os.symlink(target, path))
+        return self._make(caller, stat.S_IFLNK | 0o777, lambda path, _: os.symlink(caller.text(caller.arguments[0]), path))
 
     def mknod(self, caller: Caller) -> int | None:
         """Make a device, pipe, socket or empty file."""

@@ -23,7 +23,7 @@ from .permissions import check, restrict
 from .record import FAMILIES, Record, visible
 
 if TYPE_CHECKING:
-    from .caller import Caller, Named
+    from .caller import Caller, Named, Start
     from .changes import Kept
     from .credentials import Users
 
@@ -49,6 +49,7 @@ _OUTPUTS = {name: 1 if place.path is None else place.path + 1 for name, place in
 """The argument that says where the caller wants a struct stat."""
 _NARROW = frozenset(name for name in PLACES if name.endswith(("64", "32")))
 _HERE = -100
+_NO_NAMES = frozenset({b"", b".", b".."})
 _EFFECTIVE = 0x200
 _call = ctypes.CDLL(None, use_errno=True).syscall
 _call.restype = ctypes.c_long
@@ -67,14 +68,15 @@ class Reads:
     def stat(self, caller: Caller) -> int | None:
         """Give a struct stat of the caller's ABI."""
         buffer, name = self._stat, caller.name
-        if not self._look(caller, buffer):
-            return None
+        found = self._look(caller, buffer)
+        if found != 0:
+            return found
         row = self._rows.get(_INODE.unpack_from(buffer))
         if row is not None:
             _MODE_FIELD.pack_into(buffer, _MODE, row.mode)
             _PAIR.pack_into(buffer, _IDS, row.uid, row.gid)
             _NUMBER.pack_into(buffer, _RDEV, row.rdev)
-        elif _PAIR.unpack_from(buffer, _IDS) != (0, 0):
+        else:
             _PAIR.pack_into(buffer, _IDS, 0, 0)
         output = caller.arguments[_OUTPUTS[name]]
         if name in _NARROW:
@@ -86,8 +88,9 @@ class Reads:
     def statx(self, caller: Caller) -> int | None:
         """Give a struct statx, which is every ABI's."""
         buffer, arguments = self._statx, caller.arguments
-        if not self._look(caller, buffer, arguments[2] & _SYNCHRONISATION, arguments[3] & _ALL_FIELDS | _STATX_BASIC):
-            return None
+        found = self._look(caller, buffer, arguments[2] & _SYNCHRONISATION, arguments[3] & _ALL_FIELDS | _STATX_BASIC)
+        if found != 0:
+            return found
         device = os.makedev(*_PAIR.unpack_from(buffer, _STATX_DEVICE))
         row = self._rows.get((device, _NUMBER.unpack_from(buffer, _STATX_INODE)[0]))
         if row is not None:
@@ -99,32 +102,30 @@ class Reads:
         caller.write_from(buffer, arguments[4], _STATX_SIZE)
         return 0
 
-    def _look(self, caller: Caller, buffer: ctypes.Array[ctypes.c_char], flags: int = 0, mask: int = 0) -> bool:
-        """Look at the file that a call is about, with a mask by statx(2); say whether there is one, and not of /proc.
+    def _look(self, caller: Caller, buffer: ctypes.Array[ctypes.c_char], flags: int = 0, mask: int = 0) -> int | None:
+        """Look at the file that a call is about, with a mask by statx(2); give 0.
 
-        A path of one name that is no link is looked at without holding the file.
+        Nothing where the kernel is to say it, as of a file of /proc; a negative number where there is no file. A file that is no
+        link is looked at without holding it, where it is one name in a directory that is held or the caller's own.
         """
         try:
             start, path, follow = caller.named()
-        except OSError:
-            return False
-        if not path:
-            whole = caller.path(start)
-            return _look_at(_HERE, whole, flags, mask, buffer) and not _is_proc(whole, mask, buffer)
-        if b"/" not in path and path != b".." and not caller.stepwise:
-            whole = caller.path(start) + b"/" + path
-            if not _look_at(_HERE, whole, flags | AT_SYMLINK_NOFOLLOW, mask, buffer):
-                return False
-            if not follow or not stat.S_ISLNK(_mode(mask, buffer)):
-                return not _is_proc(whole, mask, buffer)
-        try:
+            folder, name = _without_holding(caller, start, path)
+            if name:
+                if not _look_at(folder, name, flags | AT_SYMLINK_NOFOLLOW, mask, buffer):
+                    return -errno.ENOENT if folder != _HERE and ctypes.get_errno() == errno.ENOENT else None
+                if not stat.S_ISLNK(_mode(mask, buffer)):
+                    return _unless_proc(folder, name, mask, buffer)
+                if not follow:  # on what its directory is on
+                    return _unless_proc(folder, name.rpartition(b"/")[0], mask, buffer)
             descriptor = caller.hold(start, path, follow)
         except OSError as error:
             if caller.stepwise and error.errno == errno.EACCES:
                 raise
-            return False
+            return None
         try:
-            return _look_at(descriptor, b"", flags | AT_EMPTY_PATH, mask, buffer) and not _is_proc(held(descriptor), mask, buffer)
+            there = _look_at(descriptor, b"", flags | AT_EMPTY_PATH, mask, buffer)
+            return _unless_proc(descriptor, b"", mask, buffer) if there else None
         finally:
             os.close(descriptor)
 
@@ -206,13 +207,24 @@ def _look_at(folder: int, path: bytes, flags: int, mask: int, buffer: ctypes.Arr
     return result == 0
 
 
-def _is_proc(path: bytes, mask: int, buffer: ctypes.Array[ctypes.c_char]) -> bool:
-    """Say whether a file is one of /proc that may be another one for each process."""
+def _without_holding(caller: Caller, start: Start, path: bytes) -> tuple[int, bytes]:
+    """Give a directory that is held, and a name in it; or the path of a name in the caller's own; no name where it is neither."""
+    if path.startswith(b"/"):
+        above, _, name = path.rpartition(b"/")
+        folder = None if name in _NO_NAMES else caller.folder(above)
+        return (_HERE, b"") if folder is None else (folder, name)
+    if not path or b"/" in path or path == b".." or caller.stepwise:
+        return _HERE, b""
+    return _HERE, caller.path(start) + b"/" + path
+
+
+def _unless_proc(folder: int, name: bytes, mask: int, buffer: ctypes.Array[ctypes.c_char]) -> int | None:
+    """Give 0, but nothing for a file of /proc that may be another one for each process."""
     device = os.makedev(*_PAIR.unpack_from(buffer, _STATX_DEVICE)) if mask else _NUMBER.unpack_from(buffer)[0]
-    if not is_proc(path, device):
-        return False
+    if not is_proc(name if folder == _HERE else held(folder) + (b"/" + name if name else b""), device):
+        return 0
     number: int = _NUMBER.unpack_from(buffer, _STATX_INODE if mask else _NUMBER.size)[0]
-    return number != _PROC_ROOT and number < _PROC_FIXED
+    return 0 if number == _PROC_ROOT or number >= _PROC_FIXED else None
 
 
 def _mode(mask: int, buffer: ctypes.Array[ctypes.c_char]) -> int:

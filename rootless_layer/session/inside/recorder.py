@@ -94,8 +94,7 @@ class Recorder:
         try:
             result = self.carry_out(caller)
         except OSError as error:
-            seccomp.answer(listener, caller, error=error.errno or errno.EIO)
-            return
+            result = -(error.errno or errno.EIO)
         if result is None:
             seccomp.let_through(listener, caller)
         elif isinstance(result, Given):

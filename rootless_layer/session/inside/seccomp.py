@@ -37,9 +37,10 @@ _SET_MODE_FILTER, _NEW_LISTENER, _WAIT_KILLABLE = 1, 8, 32
 _RECEIVE, _SEND, _ADD_DESCRIPTOR, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40182103, 0x40082104
 _SYNC_WAKE_UP = 1
 _ADD_AND_SEND = 2
-_NOTIFICATION = struct.Struct("=QIIQQ6Q")
+_NOTIFICATION, _GIVEN = struct.Struct("=QI4xQ8x"), struct.Struct("=6Q")
+"""``struct seccomp_notif``, and the arguments at its end."""
 _ANSWER = struct.Struct("=QqiI")
-_EMPTY, _notification = bytes(_NOTIFICATION.size), bytearray(_NOTIFICATION.size)
+_EMPTY = bytes(_NOTIFICATION.size + _GIVEN.size)
 _CALLS = {audit << 32 | number: (name, audit) for (audit, number), name in NAMES.items()}
 """The names of calls, by their number and ABI as they lie in memory."""
 _CONTINUE = 1
@@ -164,27 +165,26 @@ def wake_here(listener: int, *, here: bool) -> None:
 
 def receive(listener: int) -> Caller | None:
     """Take the next notification, or nothing where its process has died meanwhile."""
-    _notification[:] = _EMPTY
     try:
-        fcntl.ioctl(listener, _RECEIVE, _notification)
+        found = fcntl.ioctl(listener, _RECEIVE, _EMPTY)
     except FileNotFoundError:
         return None
-    cookie, pid, _, call, _, *arguments = _NOTIFICATION.unpack(_notification)
+    cookie, pid, call = _NOTIFICATION.unpack_from(found)
     name, audit = _CALLS[call]
-    return Caller(cookie, pid, name, audit, tuple(arguments))
+    return Caller(cookie, pid, name, audit, _GIVEN.unpack_from(found, _NOTIFICATION.size))
 
 
-def answer(listener: int, caller: Caller, value: int = 0, error: int = 0, flags: int = 0) -> None:
-    """Let the call give a value or fail with an error."""
+def answer(listener: int, caller: Caller, value: int, flags: int = 0) -> None:
+    """Let the call give a value, or fail with the number of an error, which is negative."""
     try:
-        fcntl.ioctl(listener, _SEND, _ANSWER.pack(caller.cookie, value, -error, flags))
+        fcntl.ioctl(listener, _SEND, _ANSWER.pack(caller.cookie, value, 0, flags))
     except FileNotFoundError:
         return  # the process has died meanwhile
 
 
 def let_through(listener: int, caller: Caller) -> None:
     """Let the kernel carry the call out."""
-    answer(listener, caller, flags=_CONTINUE)
+    answer(listener, caller, 0, _CONTINUE)
 
 
 def answer_with(listener: int, caller: Caller, descriptor: int, *, close_on_exec: bool) -> None:
