@@ -11,7 +11,7 @@ from helpers.aftermath import assert_said
 from helpers.caches import SCRIPT, cached, entries, place
 from helpers.place import remove
 from helpers.stores import Store, files
-from helpers.users import COMMAND, Result, User
+from helpers.users import COMMAND, User
 
 from rootless_layer import (  # fmt: skip
     Image,
@@ -29,11 +29,6 @@ from rootless_layer.system.temporary import Temporary
 pytestmark = pytest.mark.slow
 
 
-def said(result: Result) -> dict[str, object]:
-    """Give what is said of a layer; not how much of it was known, which only builds with a cache say."""
-    return {name: value for name, value in result.layer.items() if name != "known"}
-
-
 @pytest.fixture(scope="module")
 def shell(shell_store: Store) -> Store:
     """A closure with a shell and coreutils."""
@@ -46,12 +41,12 @@ def test_a_cached_layer_is_the_same_as_without(user: User, shell: Store, account
     words = [*shell.options, "--copy-to-root", accounts, "--view", "directory", "--script", user.script(SCRIPT), *more]
     plain = user.build(*words, output="plain")
     built, found = cached(user, *words, output="built"), cached(user, *words, output="found")
-    assert said(plain) == said(built) == said(found)
+    assert plain.layer == built.layer == found.layer
     assert "RAN" in plain.err
     assert "RAN" in built.err
     assert found.err == ""
     assert files(user.home / "plain") == files(user.home / "built") == files(user.home / "found")
-    listed = [said(user.build(*words, *how, "--list", output="listed")) for how in ((), ("--cache",))]
+    listed = [user.build(*words, *how, "--list", output="listed").layer for how in ((), ("--cache",))]
     assert listed[0] == listed[1]
     kept = [
         path
@@ -69,7 +64,7 @@ def test_a_layers_names_are_not_in_its_key_but_in_its_description(user: User, ac
     cached(user, "--copy-to-root", accounts)
     found = cached(user, "--copy-to-root", user.home / "copy")
     assert len(entries(user)) == 1
-    assert said(found) == said(user.build("--copy-to-root", user.home / "copy", output="plain"))
+    assert found.layer == user.build("--copy-to-root", user.home / "copy", output="plain").layer
 
 
 def test_a_base_is_not_opened_for_a_layer_that_is_found(user: User, accounts: Path) -> None:
@@ -87,7 +82,7 @@ def test_a_base_is_not_opened_for_a_layer_that_is_found(user: User, accounts: Pa
     remove(place(user) / "snapshots")
     found = cached(user, *words, output="found")
     assert not (place(user) / "snapshots").exists()
-    assert said(plain) == said(built) == said(found)
+    assert plain.layer == built.layer == found.layer
     assert files(user.home / "plain") == files(user.home / "built") == files(user.home / "found")
 
 
