@@ -231,11 +231,12 @@ def inspect_all(
         raise InputError(message)
     is_layer = os.path.isfile(f"{path}/layer.json")
     read: dict[str, Contents] = {}
+    made_by: dict[bytes, tuple[str, ...]] = {}
     whole: list[Inspection] = []
     damaged: list[Other] = []
     for stored in found.images:
         try:
-            whole.append(_inspected(stored, read, keep, is_layer=is_layer))
+            whole.append(_inspected(stored, read, made_by, keep, is_layer=is_layer))
         except NOBODYS_FAULT:
             raise
         except InputError as error:
@@ -248,18 +249,24 @@ def inspect_all(
     return whole, (*damaged, *found.others)
 
 
-def _inspected(stored: NamedImage, read: dict[str, Contents], keep: Keep | None, *, is_layer: bool) -> Inspection:
+def _inspected(
+    stored: NamedImage, read: dict[str, Contents], made_by: dict[bytes, tuple[str, ...]], keep: Keep | None, *, is_layer: bool
+) -> Inspection:
+    """Look at an image; what was ``read`` of a layer by its digest, and of a history by the config, is for all images."""
+    config = stored.image.config
+    if config not in made_by:  # an index may list an image any number of times
+        made_by[config] = stored.image.made_by
     below: Merged = {}
     reports = []
     every: list[Contents] = []
-    for layer, made_by in zip(stored.image.layers, stored.image.made_by, strict=True):
+    for layer, words in zip(stored.image.layers, made_by[config], strict=True):
         digest = layer.descriptor.digest
         if digest not in read:
             read[digest] = read_contents(layer, keep)
         contents = read[digest]
         contents, changes = contents.placed(below)
         described: dict[str, object] = {**layer.descriptor.to_json(), "diffId": layer.diff_id, "uncompressedSize": contents.size}
-        described["createdBy"] = made_by
+        described["createdBy"] = words
         reports.append(_report(described, contents, below, changes))
         every.append(contents)
         changes.apply(below)

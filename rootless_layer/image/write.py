@@ -72,13 +72,20 @@ def write_layout(
     places = {layer: blobs / layer.descriptor.digest.removeprefix("sha256:") for layer in layers_of(images)}
     others = [layer for layer, target in places.items() if not (layer.trusted and _link(layer, target))]
     others.sort(key=lambda layer: -layer.descriptor.size)
-    done, total = Tally(len(others)), sum(layer.descriptor.size for layer in others)
+    whole = sum(layer.descriptor.size for layer in places)
+    linked = whole - sum(layer.descriptor.size for layer in others)
+    done = Tally(len(others))
 
     def place(number: int) -> None:
         layer = others[number]
         _place(layer, places[layer], partial(done.add, number))
 
-    for_each_forked(range(len(others)), place, lambda: progress(Progress("write", done.total, total)))
+    def tell() -> None:
+        progress(Progress("write", linked + done.total, whole))
+
+    if linked:
+        tell()
+    for_each_forked(range(len(others)), place, tell)
     listed, documents = index(images, several_platforms=several_platforms)
     for document in [*documents, *_documents(images)]:
         target = blobs / sha256(document).removeprefix("sha256:")

@@ -327,15 +327,17 @@ def test_what_is_unusual_in_a_tar_is_mended_there() -> None:
 
 CAPABILITY, DEFAULT_ACL = b"security.capability", b"system.posix_acl_default"
 NONE = "00000000"
+OWNER, OTHERS = bytes.fromhex("01000700ffffffff"), bytes.fromhex("04000500ffffffff20000500ffffffff")
 ATTRIBUTES: list[tuple[int, bytes, bytes, str]] = [
     (0o100755, CAPABILITY, bytes.fromhex("0100000200200000" + NONE * 3), ""),
     (0o100755, CAPABILITY, bytes.fromhex("0100000300200000" + NONE * 4), ""),
     (0o100755, CAPABILITY, bytes.fromhex("0100000200200000"), "no set of capabilities"),
     (0o100755, CAPABILITY, b"garbage", "no set of capabilities"),
-    (0o40755, DEFAULT_ACL, bytes.fromhex("0200000001000700ffffffff"), ""),
+    (0o40755, DEFAULT_ACL, bytes.fromhex("02000000") + OWNER + OTHERS, ""),
     (0o40755, DEFAULT_ACL, b"garbage", "no access control list"),
-    (0o40755, DEFAULT_ACL, bytes.fromhex("0200000003000700ffffffff"), "no access control list"),
-    (0o100644, DEFAULT_ACL, bytes.fromhex("0200000001000700ffffffff"), "only a directory"),
+    (0o40755, DEFAULT_ACL, bytes.fromhex("02000000") + OWNER, "no access control list"),
+    (0o40755, DEFAULT_ACL, bytes.fromhex("0200000003000700ffffffff") + OTHERS, "no access control list"),
+    (0o100644, DEFAULT_ACL, bytes.fromhex("02000000") + OWNER + OTHERS, "only a directory"),
     (0o100644, b"user.a", bytes(65536), ""),
     (0o100644, b"user.a", bytes(65537), "65537 bytes"),
     (0o100644, b"user." + b"a" * 250, b"", ""),
