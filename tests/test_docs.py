@@ -100,7 +100,7 @@ def test_blocks_are_of_a_kind_that_is_tested(page: str) -> None:
     """A block says what it is: an example that is run, or that is parsed, or text. A console block begins with a command."""
     for block in blocks(page):
         kinds = {"console", "json", "mermaid", "nix", "python", "text", "toml"}
-        files_for_tests = {"bash", "ini", "sh", "yaml"}  # of their own, as test_builders.py
+        files_for_tests = {"bash", "ini", "sh", "yaml"}  # of their own, as test_other_builders.py
         assert block.kind in (kinds | files_for_tests if block.name else kinds), f"{page}:{block.line}"
         if block.kind == "console":
             assert block.text.startswith("$ "), f"{page}:{block.line}"

@@ -204,7 +204,7 @@ def test_what_scripts_say_is_logged(users: list[User]) -> None:
 
 def test_a_log_is_bounded(user: User) -> None:
     """Of very much the beginning and the end are kept, and it is said how much is not."""
-    text = DIRECTORY + '[layer.a]\nrun = "echo FIRST; seq 400000; echo LAST"\n'
+    text = DIRECTORY + '[layer.a]\nrun = "echo FIRST; seq -f %0100.0f 60000; echo LAST"\n'
     log = log_of(events(user, text), "a")
     lines = log.read_text().splitlines()
     assert log.stat().st_size < 3 << 20
