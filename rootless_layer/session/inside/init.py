@@ -74,15 +74,24 @@ class _Aborted(BaseException):
     """The keeper wants the session to end now."""
 
 
-def _raise_aborted(_number: int, _frame: object) -> NoReturn:
-    raise _Aborted
+def _heed_keeper(orders: int) -> None:
+    """End when the keeper says so, or has ended, and has hung up; any other signal is a script's, and is nothing to an init."""
+
+    def heed(_number: int, _frame: object) -> None:
+        hung_up = select.poll()
+        hung_up.register(orders, 0)
+        if hung_up.poll(0):
+            raise _Aborted
+
+    signal.signal(signal.SIGTERM, heed)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def be_init(isolate: Isolate, refused_namespaces: dict[str, str], keeper: int, orders: int, ends: Ends) -> NoReturn:
     """Be the init, a child of the keeper, which hands the caller's orders on; never return."""
     result: Message
     try:
-        signal.signal(signal.SIGTERM, _raise_aborted)
+        _heed_keeper(orders)
         namespaces.die_with_parent(keeper, signal.SIGTERM)
         unavailable = _isolate(isolate)
         if unavailable:

@@ -81,6 +81,7 @@ def main() -> NoReturn:
     keeping.leave_to_keeper()
     handle = os.pidfd_open(init)
     if not _wait(relay, handle, init, keeping):
+        os.close(relay)  # which tells it whose signal this is
         os.kill(init, signal.SIGTERM)
         if keeping.asked in select.select([handle, keeping.asked], [], [], _GRACE_SECONDS)[0]:
             keeping.end()

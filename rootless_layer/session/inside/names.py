@@ -58,8 +58,8 @@ class Names:
         """Record changes; ``check_moved`` is called with a descriptor of each directory that is to be renamed."""
         self._record, self._users, self._check_moved = record, users, check_moved
         self.written = Written(record)
-        self.sockets: list[tuple[Named, Row, list[tuple[bytes, bytes]]]] = []
-        """Sockets that are being made, and what they are to be."""
+        self.sockets: list[tuple[int, Named, Row, list[tuple[bytes, bytes]]]] = []
+        """Sockets that are being made, by whom, and what they are to be."""
 
     def unlink(self, caller: Caller) -> int:
         """Remove a file's name, or an empty directory."""
@@ -152,26 +152,32 @@ class Names:
             except OSError:
                 os.close(named.folder)
                 raise
-            self.sockets.append((named, *new))
+            self.sockets.append((caller.pid, named, *new))
         return None
 
-    def settle_sockets(self) -> None:
-        """Record the sockets that are there by now."""
+    def settle_sockets(self, caller: int) -> None:
+        """Record the sockets that are there by now; one that is not, and whose maker makes another call, is never made."""
         for made in self.sockets[:]:
-            named, row, pairs = made
-            with contextlib.suppress(FileNotFoundError):
+            maker, named, row, pairs = made
+            try:
                 descriptor = os.open(named.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if maker != caller:
+                    continue
+            else:
                 status = os.fstat(descriptor)
                 if stat.S_ISSOCK(status.st_mode) and inode_of(status) not in self._record.rows:
                     self._settle(descriptor, row, pairs)
                 os.close(descriptor)
-                os.close(named.folder)
-                self.sockets.remove(made)
+            os.close(named.folder)
+            self.sockets.remove(made)
 
     def open(self, caller: Caller) -> int | Given | None:
         """Open a file that is made where it is not there, or one that somebody may not write to."""
         who = self._users.of(caller.pid)
         flags, mode = self._flags(caller)
+        if flags & os.O_PATH:
+            return None  # it makes nothing and opens nothing, and no listener can give such a descriptor
         if not flags & (os.O_CREAT | _TMPFILE):
             watched = self._record.capable or not who.has(rights.DAC_OVERRIDE)
             return self._open_found(caller, who, flags) if watched else None
@@ -264,11 +270,14 @@ class Names:
         return Given(opened, bool(flags & os.O_CLOEXEC))
 
     def _open_nameless(self, caller: Caller, who: Credentials, flags: int, mode: int) -> Given:
-        descriptor = caller.open()
+        start, path, _ = caller.named()
+        descriptor = caller.hold(start, path, not flags & os.O_NOFOLLOW)
         try:
+            if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise fail(errno.ENOTDIR)
             check_writable(self._record, who, descriptor)
             new = given(self._record, caller, who, os.fstat(descriptor), stat.S_IFREG | mode & _MODE_BITS)
-            opened = os.open(held(descriptor), flags | os.O_CLOEXEC, stat.S_IMODE(new[0].mode) & 0o1777 | 0o600)
+            opened = os.open(held(descriptor), flags & ~os.O_NOFOLLOW | os.O_CLOEXEC, stat.S_IMODE(new[0].mode) & 0o1777 | 0o600)
         finally:
             os.close(descriptor)
         self._settle(opened, *new)

@@ -229,7 +229,7 @@ class Record:
         """Hold a file that has a row and no name: its number is to be no other file's. It may get a name yet (O_TMPFILE)."""
         if inode not in self._nameless:
             if len(self._nameless) >= _MOST_NAMELESS:
-                self._let_go([each for each, kept in self._nameless.items() if not _is_open(kept)])
+                self._let_go([each for each, kept in self._nameless.items() if not is_written(kept)])
             if len(self._nameless) >= _MOST_NAMELESS:
                 raise fail(errno.EMFILE)
             # Held, and not open: whoever reads from a pipe waits until nobody has its other end open.
@@ -249,11 +249,14 @@ class Record:
             os.close(descriptor)
 
 
-def _is_open(descriptor: int) -> bool:
+def is_written(descriptor: int) -> bool:
     """Say whether anybody may write to a file that is held: of any other one the kernel gives a lease (fcntl(2))."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return True
-    opened = os.open(held(descriptor), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        opened = os.open(held(descriptor), os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno != errno.ETXTBSY  # a program that runs is written to by nobody
     try:
         fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except OSError:

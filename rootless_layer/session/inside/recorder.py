@@ -57,7 +57,7 @@ class Recorder:
     def carry_out(self, caller: Caller) -> int | Given | None:
         """Give a call's value, or nothing where it is the kernel's to carry out; raises what it fails with."""
         if self._names.sockets:
-            self._names.settle_sockets()
+            self._names.settle_sockets(caller.pid)
         if self._names.written.open:
             self._names.written.settle()
         if self.users.several:
@@ -73,7 +73,7 @@ class Recorder:
         """Carry out what i386 has in one call for all that sockets do (socketcall(2)): its arguments are in memory."""
         data = caller.read(caller.arguments[1], _WORDS.size).ljust(_WORDS.size, b"\0")
         name = SOCKET_CALLS[caller.arguments[0] & 0xFFFFFFFF]
-        return self._handlers[name](Caller(caller.cookie, caller.pid, name, caller.audit, _WORDS.unpack(data)))
+        return self.carry_out(Caller(caller.cookie, caller.pid, name, caller.audit, _WORDS.unpack(data)))
 
     def attend(self, listener: int, *, waited: bool) -> None:
         """Take one notification and answer it; say whether it was ``waited`` for, or somebody was there already."""

@@ -188,7 +188,11 @@ def let_through(listener: int, caller: Caller) -> None:
 
 
 def answer_with(listener: int, caller: Caller, descriptor: int, *, close_on_exec: bool) -> None:
-    """Let the call give a copy of a descriptor of this process."""
+    """Let the call give a copy of a descriptor of this process, or fail where the caller can have no more (``EMFILE``)."""
     flags = os.O_CLOEXEC if close_on_exec else 0
-    with contextlib.suppress(FileNotFoundError):
+    try:
         fcntl.ioctl(listener, _ADD_DESCRIPTOR, struct.pack("=QIIII", caller.cookie, _ADD_AND_SEND, descriptor, 0, flags))
+    except FileNotFoundError:
+        return  # the process has died meanwhile
+    except OSError as error:
+        answer(listener, caller, -(error.errno or errno.EIO))

@@ -12,11 +12,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import stat
 
 _PIDFD_GETFD = 438  # the same number on every architecture
 _MOST = 64
-_MOST_FOLDERS = 256
+_MOST_FOLDERS, _SHARE = 256, 4
+"""How many directories are held, and which part of the descriptors that a process may have."""
 _NONE = -1
 _libc = ctypes.CDLL(None, use_errno=True)
 _call = _libc.syscall
@@ -31,6 +33,7 @@ class _Shared:
         self.processes: dict[int, int] = {}
         """A pidfd of each process; -1 for one that none is to be had of."""
         self.alone = False
+        self.most_folders = _MOST_FOLDERS
         self.folders: dict[bytes, int] = {}
         """Directories of the root, by their paths without the last slash."""
 
@@ -42,6 +45,7 @@ def begin(script: int, *, alone: bool = False) -> None:
     """Share the root of a script, which has not begun; ``alone`` says that nobody else changes any names there."""
     forget_root()
     _shared.alone = alone
+    _shared.most_folders = min(_MOST_FOLDERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
     _shared.root = os.open(f"/proc/{script}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -76,7 +80,7 @@ def folder(path: bytes) -> int | None:
 
 def keep_folder(path: bytes, descriptor: int) -> None:
     """Keep the directory that every process of a script finds by this path, which is alone."""
-    if len(_shared.folders) >= _MOST_FOLDERS:
+    if len(_shared.folders) >= _shared.most_folders:
         forget_folders()
     _shared.folders[path] = descriptor
 

@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from .credentials import FSETID
-from .record import CAPABILITY, inode_of
+from .record import CAPABILITY, inode_of, is_written
 
 if TYPE_CHECKING:
     from .credentials import Credentials
@@ -56,14 +56,17 @@ class Written:
         """Note that somebody's process opens a file, which is held, to write to it."""
         lost, inode = self._lost(who, status), inode_of(status)
         if any(lost):
-            if inode in self.open or len(self.open) >= _MOST:
-                self._forget(inode if inode in self.open else next(iter(self.open)))
+            if inode in self.open:
+                self._forget(inode)
+            elif len(self.open) >= _MOST:
+                self._forget(next(iter(self.open)))
             self.open[inode] = _Open(os.dup(descriptor), process, status.st_size, lost)
 
     def settle(self) -> None:
         """Look at the files that may have been written to by now."""
         for inode, (descriptor, process, size, lost) in list(self.open.items()):
-            lives, status = _lives(process), os.fstat(descriptor)
+            status = os.fstat(descriptor)
+            lives = _lives(process) or is_written(descriptor)  # by whom it has handed its descriptor to
             if status.st_size != size:
                 self._take(descriptor, status, lost)
             if status.st_size != size or not status.st_nlink or not lives:
