@@ -176,10 +176,9 @@ class Names:
         """Open a file that is made where it is not there, or one that somebody may not write to."""
         who = self._users.of(caller.pid)
         flags, mode = self._flags(caller)
-        if flags & os.O_PATH:
-            return None  # it makes nothing and opens nothing, and no listener can give such a descriptor
-        if not flags & (os.O_CREAT | _TMPFILE):
-            watched = self._record.capable or not who.has(rights.DAC_OVERRIDE)
+        if flags & os.O_PATH or not flags & (os.O_CREAT | _TMPFILE):
+            # A path's descriptor makes nothing and opens nothing, and no listener can give it.
+            watched = not flags & os.O_PATH and (self._record.capable or not who.has(rights.DAC_OVERRIDE))
             return self._open_found(caller, who, flags) if watched else None
         if not self._makes_rows(who, mode) and not self._record.capable:
             return None

@@ -48,6 +48,8 @@ _PROC_ROOT, _PROC_FIXED = 1, 0xF0000000
 _OUTPUTS = {name: 1 if place.path is None else place.path + 1 for name, place in PLACES.items()}
 """The argument that says where the caller wants a struct stat."""
 _NARROW = frozenset(name for name in PLACES if name.endswith(("64", "32")))
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What keeps this process from looking: the kernel would answer without the record."""
 _HERE = -100
 _NO_NAMES = frozenset({b"", b".", b".."})
 _EFFECTIVE = 0x200
@@ -120,7 +122,7 @@ class Reads:
                     return _unless_proc(folder, name.rpartition(b"/")[0], mask, buffer)
             descriptor = caller.hold(start, path, follow)
         except OSError as error:
-            if caller.stepwise and error.errno == errno.EACCES:
+            if error.errno in _SHORTAGES or (caller.stepwise and error.errno == errno.EACCES):
                 raise
             return None
         try:
