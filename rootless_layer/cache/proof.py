@@ -7,6 +7,8 @@ import io
 import os
 from typing import TYPE_CHECKING
 
+import attrs
+
 from rootless_layer.layer.blob import open_layer
 from rootless_layer.layer.description import LISTING
 from rootless_layer.tar.parallel import serialise
@@ -14,6 +16,7 @@ from rootless_layer.tar.sha256 import Sha256, State, is_resumable
 from rootless_layer.tree import mtree
 from rootless_layer.tree.archive import Archive
 from rootless_layer.tree.compact import Collected, CompactTree
+from rootless_layer.tree.owner_names import OwnerNames
 from rootless_layer.tree.table import Rows
 from rootless_layer.tree.tree import shown
 from rootless_layer.tree.walk import below
@@ -67,7 +70,8 @@ def _is_so(path: bytes, record: Record, origin: Origin, kept: tuple[bytes, bytes
     lines, files, before = kept
     collected = Collected(origin.epoch, (origin.uid, origin.gid))
     collected.add_store_path(path, origin.place(path), below(origin.place(path)))
-    table = collected.table.in_order()
+    names = OwnerNames.of(origin.uid, origin.uname, origin.gid, origin.gname)
+    table = attrs.evolve(collected.table.in_order(), names=names)
     listed = io.BytesIO()
     run = mtree.write(CompactTree(Rows(table), whole=frozenset((path,))), listed, files=files)[path]
     if listed.getvalue()[slice(*run)] != lines:
