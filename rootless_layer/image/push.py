@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rootless_layer.errors import InputError
+from rootless_layer.errors import InputError, OutputError
 from rootless_layer.oci.descriptor import Descriptor, sha256
 from rootless_layer.progress import Progress, Report, silent
 from rootless_layer.registry.client import Client, connect
@@ -24,7 +24,7 @@ from .index import inner_index, listed_beside, referrers
 from .remote import RemoteBlob, RemoteImage, media_type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from .blobs import ImageBlob
     from .image import Image
@@ -91,12 +91,32 @@ def push_remote(source: RemoteImage, output: str, files: Sequence[Attachment] = 
 
 
 def _push(target: RegistryName, documents: Sequence[_Document], attached: Sequence[_Document], progress: Report) -> None:
-    *below, top = documents
+    top = documents[-1]
     if target.digest and target.digest != top.manifest.digest:
         message = f"{target}: the image to push is {top.manifest.digest}"
         raise InputError(message, hint="Leave the digest out: it follows from the image.")
     client = connect(target)
     there = _known(client, [each.manifest.digest for each in (*documents, *attached)], manifests=True)
+    try:
+        _bring(client, target, documents, attached, there, progress=progress)
+    except OutputError:
+        if not there:
+            raise
+        # The registry has a manifest, and not all that this refers to: each blob is asked for.
+        _bring(client, target, documents, attached, set(), progress=progress)
+
+
+def _bring(  # noqa: PLR0913 - what, where to, and what is there
+    client: Client,
+    target: RegistryName,
+    documents: Sequence[_Document],
+    attached: Sequence[_Document],
+    there: Collection[str],
+    *,
+    progress: Report,
+) -> None:
+    """Bring the registry blobs first, then manifests, then the name; a manifest that is ``there`` has its blobs there."""
+    *below, top = documents
     new = [each for each in (*documents, *attached) if each.manifest.digest not in there]
     _send(client, list({blob.digest: blob for each in new for blob in each.blobs}.values()), progress)
     for each in (one.manifest for one in below if one.manifest.digest not in there):

@@ -194,7 +194,7 @@ def test_a_path_that_stands_where_it_stood_is_not_read(tmp_path: Path, blob: Blo
 def test_verify_reads_what_would_not_be_read(tmp_path: Path, blob: Blob, change: bytes) -> None:
     """A store path that was damaged below its top is found, by its size or by its bytes; its layer goes."""
     cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
-    spec = LayerSpec(closure=chain(root, [b"a", b"b"]))
+    spec = LayerSpec(closure=chain(root, [b"a", b"b"]), uname="me", gname="we")
     same(spec, cache, tmp_path / "work", blob)
     assert verify(tmp_path)[1] == []
     assert spec.closure is not None

@@ -60,6 +60,16 @@ def test_what_is_there_is_not_sent(user: User, registry: Registry, small: list[s
     assert not [each for each in later if each.startswith("GET /v2/app")]
 
 
+def test_what_a_registry_has_lost_is_sent_again(user: User, registry: Registry, small: list[str]) -> None:
+    """A registry that refuses the name, as it has a manifest without its blobs, gets these again."""
+    words = ["image", "--layer", small[0], "--layer", small[1], "-o"]
+    digest = good(run(user, *words, registry.name("app:1"))).out.strip()
+    for lost in (user.home / "registry/docker/registry/v2/repositories/app/_layers/sha256").iterdir():
+        shutil.rmtree(lost)
+    assert good(run(user, *words, registry.name("app:2"))).out.strip() == digest
+    assert good(run(user, "pull", registry.name("app:2"), "-o", user.home / "pulled")).out.strip() == digest
+
+
 def test_small_blobs_go_together() -> None:
     """A process takes as many blobs as come to 8 MiB, in their order, and each blob is one process's."""
     assert batches([9 << 20, 5 << 20, 4 << 20, 1, 1]) == [range(1), range(1, 3), range(3, 5)]

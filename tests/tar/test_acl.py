@@ -72,6 +72,12 @@ def test_a_list_that_says_no_more_than_the_mode_is_none(tmp_path: Path) -> None:
         ("user::rwx,user:7:rwx,group::r-x,other::r-x", "Linux"),
         ("user::rwX,group::r-x,other::r-x", "'user::rwX'"),
         ("everyone@:rwx::allow", "cannot be read"),
+        ("user::rwx,user:7:rwx,user:7:r-x,group::r-x,mask::rwx,other::r-x", "twice"),
+        ("user::rwx,user:" + "1" * 5000 + ":rwx,group::r-x,mask::rwx,other::r-x", "'11"),
+        (
+            ",".join(["user::rwx", *(f"user:{number}:r--" for number in range(1, 9000)), "group::r-x,mask::rwx,other::r-x"]),
+            "bytes",
+        ),
     ],
 )
 def test_lists_that_cannot_be_kept_are_told(tmp_path: Path, text: str, why: str) -> None:
@@ -81,6 +87,20 @@ def test_lists_that_cannot_be_kept_are_told(tmp_path: Path, text: str, why: str)
     assert (stat.S_IMODE(found[b"x"].mode), found[b"x"].xattrs) == (0o644, ())
     assert note.startswith(f"{path}: /x (and 1 more): access control")
     assert why in note
+
+
+@pytest.mark.parametrize("text", [",", "=#nothing"])
+def test_a_list_of_nothing_is_none(tmp_path: Path, text: str) -> None:
+    """A comment alone says nothing; the mode is the header's."""
+    found, _ = unpacked(write(tmp_path / "x.tar", {"x": (b"", {ACCESS: text})}))
+    assert (stat.S_IMODE(found[b"x"].mode), found[b"x"].xattrs) == (0o644, ())
+
+
+def test_only_a_directory_has_a_default(tmp_path: Path) -> None:
+    """Linux refuses a default list of a file: it is left out, and told."""
+    found, [note] = unpacked(write(tmp_path / "x.tar", {"x": (b"", {"SCHILY.acl.default": TEXT})}))
+    assert found[b"x"].xattrs == ()
+    assert "of this type" in note
 
 
 def test_what_comes_later_counts(tmp_path: Path) -> None:
