@@ -1,4 +1,4 @@
-"""Limits and signals of a script's own processes: a call fails as it would for real root, and the session goes on."""
+"""Limits of a script's own processes: a call fails as it would for real root, and the session goes on."""
 
 from __future__ import annotations
 
@@ -28,13 +28,6 @@ def test_a_process_may_have_few_descriptors(user: User) -> None:
     """One more is EMFILE for whoever opens it; a path's descriptor is the kernel's."""
     made = good(user.build("--view", "directory", "--", "/usr/bin/python3", "-c", FEW))
     assert "EMFILE\nNone\n" in made.err
-
-
-@pytest.mark.parametrize("number", ["INT", "TERM", "HUP"])
-def test_signals_to_the_init_are_nothing(user: User, number: str) -> None:
-    """An init hears no signal for which it has no handler, as in any PID namespace."""
-    script = user.script(f"kill -{number} 1\nkill -{number} 1\necho still there >/here\n")
-    good(user.build("--rootfs", busybox_root(), "--script", script))
 
 
 def test_directories_are_held_as_the_limits_allow(user: User) -> None:
