@@ -37,7 +37,7 @@ def registries(reader: User, base: Path) -> Iterator[Mapping[str, str]]:
         yield {"CONTAINERS_REGISTRIES_CONF": str(conf), "REGISTRY": registry.host}
 
 
-FIRST = ("README.md", "docs/howto.md", "docs/start.md", "docs/start-dockerfile.md")
+FIRST = ("README.md", "docs/start.md")
 READERS = [("somebody", page) for page in PAGES] + [("root", page) for page in (PAGES if EVERY else FIRST)]
 """Who reads a page: somebody without privilege all of them, and root those where one begins."""
 

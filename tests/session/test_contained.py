@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.effort import EVERY
 from helpers.person import on_a_terminal
 from helpers.place import PLACE, make_folder, remove
 from helpers.probes import HEAD
@@ -160,7 +161,9 @@ def in_container(command: list[str], flags: list[str], *words: str | Path) -> li
     return [*command, *flags, "--env", "HOME=/tmp", "--rootfs", "/:O", *COMMAND, *map(str, words)]
 
 
-@pytest.mark.parametrize("profile", [*PROFILES, *OF_DOCKER])
+@pytest.mark.parametrize(
+    "profile", [*PROFILES, *OF_DOCKER] if EVERY else ["default", "somebody", "restricted", "docker", "docker, somebody"]
+)
 def test_a_layer_of_a_container_is_that_of_the_machine(container: list[str], users: list[User], profile: str) -> None:
     """Accounts made and used by a script, with set-ID bits, are the same bytes in every profile."""
     root = users[0]
