@@ -46,7 +46,8 @@ printf 'main: main.o%s\\n\\tcc -o $@ $^\\n' "$objects" >Makefile
 HEAD = "set -e\nexport DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8\ncd /\n"
 INSTALL = (
     "printf 'exit 101\\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d\n"
-    "apt-get -qq -y --no-install-recommends -o APT::Sandbox::User=root install /bench/{}/*.deb >/tmp/log 2>&1 || {{ tail -n 5 /tmp/log; exit 1; }}\n"
+    "apt-get -qq -y --no-install-recommends -o APT::Sandbox::User=root install /bench/{}/*.deb >/tmp/log 2>&1"
+    " || {{ tail -n 5 /tmp/log; exit 1; }}\n"
 )
 FOREIGN = "".join(f"useradd -M user{number}\n" for number in range(10))
 FOREIGN_PACKAGES, FOREIGN_RULE = "base-passwd,coreutils,dash,passwd", "/usr/lib/binfmt.d/qemu-aarch64.conf"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import signal
 import struct
 from typing import TYPE_CHECKING
@@ -81,7 +80,7 @@ def _checked(result: int, doing: str) -> int:
 
 def numbers() -> tuple[int, int, int, int]:
     """Give this machine's numbers of pivot_root, mount_setattr, capset and renameat2."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _NUMBERS:
         message = f"sessions are not supported on {machine}, only on {' and '.join(sorted(_NUMBERS))}"
         raise UnavailableError(message)

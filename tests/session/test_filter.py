@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import struct
+from types import SimpleNamespace
 
 import pytest
 
@@ -132,7 +132,7 @@ CONTROLS = {23: "PR_CAPBSET_READ", 24: "PR_CAPBSET_DROP", 28: "PR_SET_SECUREBITS
 @pytest.fixture(params=sorted(MACHINES))
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each machine that the filter can be made for."""
-    monkeypatch.setattr(platform, "machine", lambda: request.param)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=request.param))
     name: str = request.param
     return name
 
@@ -274,6 +274,6 @@ def test_each_call_has_a_handler(machine: str) -> None:
 
 def test_no_filter_for_an_unknown_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine without a table sessions are refused, and the message names it and those that are supported."""
-    monkeypatch.setattr(platform, "machine", lambda: "pdp11")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="pdp11"))
     with pytest.raises(UnavailableError, match=r"pdp11.*aarch64.*x86_64"):
         seccomp.program()

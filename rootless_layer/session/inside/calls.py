@@ -6,7 +6,7 @@ its own there: ``chown16``, ``fstatat64``. Only the standard library is used: th
 
 from __future__ import annotations
 
-import platform
+import os
 from typing import NamedTuple
 
 from rootless_layer.errors import UnavailableError
@@ -149,7 +149,7 @@ def tables(*, reaching: bool = False) -> dict[str, dict[str, int]]:
 
     Raises :class:`UnavailableError` on a machine that no table knows.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _ABIS:
         message = f"sessions are not supported on {machine}, only on {' and '.join(sorted(_ABIS))}"
         raise UnavailableError(message)

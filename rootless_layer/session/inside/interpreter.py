@@ -7,7 +7,6 @@ Only the standard library is used: the session's processes import this at their 
 from __future__ import annotations
 
 import os
-import platform
 import struct
 
 _MOST_STEPS = 5
@@ -45,7 +44,7 @@ def missing(program: str) -> tuple[str, bool]:
 
 def is_native(architecture: str) -> bool:
     """Say whether this machine runs the programs of an architecture by itself."""
-    return architecture in _OWN.get(platform.machine(), ())
+    return architecture in _OWN.get(os.uname().machine, ())
 
 
 def foreign(program: str) -> tuple[str, str]:

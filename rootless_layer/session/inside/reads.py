@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import stat
 import struct
 from typing import TYPE_CHECKING
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
     from .changes import Kept
     from .credentials import Users
 
-_NEWFSTATAT, _STATX = {"x86_64": (262, 332), "aarch64": (79, 291)}.get(platform.machine(), (0, 0))
-_STAT_SIZE, _STATX_SIZE = {"x86_64": 144, "aarch64": 128}.get(platform.machine(), 144), 256
+_NEWFSTATAT, _STATX = {"x86_64": (262, 332), "aarch64": (79, 291)}.get(os.uname().machine, (0, 0))
+_STAT_SIZE, _STATX_SIZE = {"x86_64": 144, "aarch64": 128}.get(os.uname().machine, 144), 256
 # Where a struct stat has the mode, the ids and the device that a file is; it begins with the device and the inode.
-_MODE, _IDS, _RDEV = {"x86_64": (24, 28, 40), "aarch64": (16, 24, 32)}.get(platform.machine(), (24, 28, 40))
+_MODE, _IDS, _RDEV = {"x86_64": (24, 28, 40), "aarch64": (16, 24, 32)}.get(os.uname().machine, (24, 28, 40))
 _STATX_IDS, _STATX_MODE, _STATX_INODE, _STATX_RDEV, _STATX_DEVICE = 20, 28, 32, 128, 136
 _STATX_FIELDS, _MOUNT_ROOT = struct.Struct("=8xQI8xH2xQ96xII"), 0x2000
 """The attributes, the number of names, the mode, the inode and the device; the attribute of what is mounted."""

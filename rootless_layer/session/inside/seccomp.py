@@ -13,7 +13,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform
 import resource
 import socket
 import struct
@@ -142,7 +141,7 @@ def install(code: bytes) -> int:
     holder = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("=HxxxxxxQ", len(code) // 8, ctypes.addressof(holder))
     no_new_privileges()
-    number = _SECCOMP[platform.machine()]
+    number = _SECCOMP[os.uname().machine]
     try:
         with contextlib.suppress(OSError):  # Linux 5.19: a signal that is no death waits for the answer
             return syscall(
