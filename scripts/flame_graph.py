@@ -24,7 +24,7 @@ WIDTH, HEIGHT, MARGIN, LETTER = 1200, 17, 10, 6.7
 LEAST = 0.001
 _FRAME = re.compile(r"(?P<name>.+) \((?P<file>[^()]*)\)$")
 _IMPORTS = ("<frozen", "importlib")
-_WAITING = {"remove_when_caller_is_gone", "_attend"}
+_WAITING = {"remove_when_caller_is_gone", "_attend", "_wait"}
 """Functions that wait for others where nothing stands upon them; py-spy cannot tell in a PID namespace."""
 _COLOURS = ("#f2b179", "#f6d186", "#b5d99c", "#9fd3c7", "#a8c8ec", "#c9b6e4", "#f0b6c8", "#d9c3a5")
 
