@@ -119,7 +119,8 @@ def spec_fields(options: LayerOptions | ImageOptions, attempt: Attempt) -> dict[
             value = environment_epoch()
         if row.field and value is not None:
             fields[row.field] = value
-            attempt(row.name, partial(LayerSpec, **{row.field: value}))
+            if value != row.default:  # which is as it has to be
+                attempt(row.name, partial(LayerSpec, **{row.field: value}))
     return fields
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ class StoreLocation:
     source: bytes
 
 
+@functools.lru_cache(8)
 def store_locations(closure: Closure | None) -> tuple[StoreLocation, ...]:
     """Give the places of a closure's store paths, in the order of their paths."""
     if closure is None:

@@ -178,6 +178,8 @@ class Closure:
         parts = [part for part in (self, *others) if part.references] or [self]
         if len(roots := sorted({part.store_root for part in parts})) > 1:
             raise ClosureError(f"paths under several roots: {', '.join(roots)}")
+        if len(parts) == 1:
+            return parts[0]
         graph: dict[StorePath, frozenset[StorePath]] = {}
         sizes: dict[StorePath, int] = {}
         hashes: dict[StorePath, str] = {}
@@ -214,6 +216,5 @@ class Closure:
             raise (MissingClosureError if absent else ClosureError)(*problems, *strange, hint=hint)
 
     def _not_given(self) -> list[tuple[StorePath, StorePath]]:
-        return [
-            (path, other) for path, references in self.references.items() for other in sorted(references - self.references.keys())
-        ]
+        known = frozenset(self.references)
+        return [(path, other) for path, references in self.references.items() for other in sorted(references - known)]

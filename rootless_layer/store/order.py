@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from rootless_layer.errors import ClosureError
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from .closure import Closure, StorePath
 
 
+_KEPT = 8
+"""The orders of so many closures are kept: the layers of a file often have one closure."""
+
+
+@functools.lru_cache(_KEPT)
 def needed_first(closure: Closure) -> tuple[StorePath, ...]:
     """Give the paths of a closure by their height: first those that need no other, then those that need only such, and so on.
 
