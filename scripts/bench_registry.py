@@ -110,7 +110,7 @@ class Registries:
         read = max(int(each.output.split()[-1]) for each in again) / 1e6
         seconds, cpu = _median(again)
         most = MOST_READ * closure_bytes / 1e6
-        name, (changed, changed_cpu), (least, part) = self._changed(f"{push} --layering balanced")
+        name, (changed, changed_cpu), (least, part) = self._changed(push)
         in_proportion = least + MOST_CHANGED * part * ours[0]
         return [
             _compared("push to an empty registry", ours, "skopeo copy of our archive", copied, 0.8),
@@ -126,9 +126,9 @@ class Registries:
 
         Give what the row is called, the times, the seconds of the same push where nothing is lacking, and the part of all bytes.
         """
-        graph = self.top / "graph"
-        graph.write_text(without_a_leaf(self.store))
-        less, sizes = push.replace(f"{self.store}/graph", str(graph)), [0, 0]
+        registration = self.top / "registration"
+        registration.write_text(without_a_leaf(self.store))
+        less, sizes = push.replace(f"{self.store}/registration", str(registration)), [0, 0]
         run(less)
         run(push)  # the layers of both are in the cache
 
@@ -165,14 +165,13 @@ class Registries:
 
 
 def without_a_leaf(store: Path) -> str:
-    """Give a closure's graph, as ``exportReferencesGraph`` writes it, without a path to which no other refers."""
-    lines, records = iter((store / "graph").read_text().splitlines()), dict[str, list[str]]()
+    """Give a closure's registration without a path to which no other refers."""
+    lines, records = iter((store / "registration").read_text().splitlines()), dict[str, list[str]]()
     for path in lines:
-        deriver, count = next(lines), int(next(lines))
-        records[path] = [path, deriver, str(count), *(next(lines) for _ in range(count))]
-    needed = {other for path, record in records.items() for other in record[3:] if other != path}
-    said = run(f"cd {store}; du -sb {' '.join(path[1:] for path in records)}")[2].splitlines()
-    sizes = {f"/{path}": int(size) for size, path in (line.split("\t") for line in said)}
+        head = [path, *(next(lines) for _ in range(4))]
+        records[path] = [*head, *(next(lines) for _ in range(int(head[4])))]
+    needed = {other for path, record in records.items() for other in record[5:] if other != path}
+    sizes = {path: int(record[2]) for path, record in records.items()}
     small = [path for path in records if path not in needed and sizes[path] <= LARGEST_CHANGE * sum(sizes.values())]
     del records[max(small, key=lambda path: sizes[path])]
     return "".join(f"{line}\n" for record in records.values() for line in record)

@@ -42,18 +42,20 @@ from .made import CLOSURE_LAYERS, LAYERS_JSON
 from .segments import from_outset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rootless_layer.store.closure import StorePath
-    from rootless_layer.store.layering import Strategy
+    from rootless_layer.store.layering import ReferenceGraph, Strategy
     from rootless_layer.tree.tree import Entry, Tree
 
     from .segments import Outset, Segments
 
 _LARGE_BYTES = 64 << 20
-_SIZED: Mapping[str, Callable[[Mapping[StorePath, int]], Strategy]] = {"size": BySize, "balanced": Balanced}
+BALANCED = "balanced"
+"""How a closure is split where nobody says it: of an update the fewest bytes are pushed and pulled (docs/performance.md)."""
+_SIZED: Mapping[str, Callable[[Mapping[StorePath, int]], Strategy]] = {"size": BySize, BALANCED: Balanced}
 _MADE = struct.Struct("=32s32sQQ")
-_HINT = "Give `popularity`, `size`, `balanced`, or a JSON file with a list of groups or a layeringPipeline."
+_HINT = "Give `balanced`, `popularity`, `size`, or a JSON file with a list of groups or a layeringPipeline."
 
 
 def build_layers(  # noqa: PLR0913 - as many things decide the layers
@@ -61,7 +63,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     max_layers: int,
     output: str | os.PathLike[str],
     *,
-    strategy: Strategy = POPULAR,
+    strategy: Strategy | None = None,
     source_date_epoch: int = 1,
     uid: int = 0,
     gid: int = 0,
@@ -81,7 +83,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     :param closure: store paths with all that they refer to.
     :param max_layers: how many layers there may be, from 1.
     :param output: a directory's path. It takes the place of an earlier output of this kind or of an empty directory.
-    :param strategy: says which store paths share a layer.
+    :param strategy: says which store paths share a layer; :class:`.Balanced` where it is not given.
     :param source_date_epoch: the latest time in the layers, in seconds since 1970.
     :param uid: the user who owns everything.
     :param gid: the group that owns everything.
@@ -102,6 +104,8 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     output = given.path("output", output)
     target = Path(os.path.realpath(output))
     check_replaceable(Path(output).absolute(), CLOSURE_LAYERS)
+    if strategy is None:
+        strategy = read_strategy(BALANCED, closure)
     if not callable(getattr(strategy, "parts", None)):
         given.refuse("strategy", strategy, "a strategy, as read_strategy gives it")
     given.instance("set_times", set_times, bool, "True or False")
@@ -285,7 +289,7 @@ def _producers(entries: Sequence[Entry]) -> int | None:
 
 
 def read_strategy(name: str, closure: Closure) -> Strategy:
-    """Give the strategy of a name: ``popularity``, ``size``, ``balanced``, or a JSON file's.
+    """Give the strategy of a name: ``balanced``, ``popularity``, ``size``, or a JSON file's.
 
     The file has a list. It is a ``layeringPipeline`` where an item of it begins with the name
     of a step, or is anything but a list of strings; else it is a list of groups, for
@@ -297,7 +301,7 @@ def read_strategy(name: str, closure: Closure) -> Strategy:
     if name == "popularity":
         return POPULAR
     if name in _SIZED:
-        return _SIZED[name](nar_sizes(closure))
+        return _Measured(closure, _SIZED[name])
     try:
         said = json.loads(Path(name).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -307,6 +311,18 @@ def read_strategy(name: str, closure: Closure) -> Strategy:
         return ByList(said) if _are_groups(said) else Pipeline(said)
     except InputError as error:
         raise InputError(*(f"{name}: {problem}" for problem in error.problems), hint=error.hint) from error
+
+
+@attrs.frozen
+class _Measured:
+    """A strategy that needs the sizes of paths, which are seen to when these are split: by then they are known to be there."""
+
+    closure: Closure
+    made_of: Callable[[Mapping[StorePath, int]], Strategy]
+
+    def parts(self, graph: ReferenceGraph, most: int) -> Iterable[ReferenceGraph]:
+        """Give the parts that the strategy gives."""
+        return self.made_of(nar_sizes(self.closure.only(graph.group))).parts(graph, most)
 
 
 def _are_groups(said: object) -> bool:

@@ -46,7 +46,7 @@ class ImageOptions:
         help="How many layers the image may have with a --closure, the base's and --layer's too.",
     )  # fmt: skip
     layering: str | None = option(
-        TEXT, metavar="popularity|size|balanced|FILE", shown="popularity", faces=WRITTEN, with_closure=True, reads="file",
+        TEXT, metavar="balanced|popularity|size|FILE", shown="balanced", faces=WRITTEN, with_closure=True, reads="file",
         help="How the closure is split; FILE is JSON, a list of groups of store paths and name patterns, or nixpkgs'"
         " layeringPipeline.",
     )  # fmt: skip

@@ -75,11 +75,11 @@ class Inputs:
         """Give how an image's closure is split, where it has one; nothing where an attempt gave nothing."""
         if not options.closure:
             return None
-        from rootless_layer.layer.of_closure import Splitting, read_strategy  # noqa: PLC0415 - no layer needs it
+        from rootless_layer.layer.of_closure import BALANCED, Splitting, read_strategy  # noqa: PLC0415 - no layer needs it
 
         told = _Told(attempt)
         closure = self._merged("closure", options.closure, os.path.abspath(options.store_root), told)
-        strategy = told("layering", read_strategy, options.layering or "popularity", closure or Closure())
+        strategy = told("layering", read_strategy, options.layering or BALANCED, closure or Closure())
         fields = spec_fields(options, told)
         if closure is None or strategy is None or told.missing:
             return None

@@ -6,10 +6,16 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from rootless_layer.system.fork import Tally, cores, for_each_forked
 from rootless_layer.tree.walk import walk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .closure import Closure, StorePath
+
+_FEW = 8
+"""So many paths are looked at in less time than forks take."""
 
 
 def nar_sizes(closure: Closure) -> dict[StorePath, int]:
@@ -18,24 +24,37 @@ def nar_sizes(closure: Closure) -> dict[StorePath, int]:
     Both are the same number, so that what is decided by it does not depend on where it comes from.
     Raises :class:`SourceError` for what cannot be read.
     """
-    return {path: closure.sizes.get(path) or nar_size(os.fsencode(closure.location(path))) for path in closure.paths}
+    unknown = [path for path in closure.paths if not closure.sizes.get(path)]
+    reckoned = Tally(len(unknown))
+
+    def reckon(places: Iterable[int]) -> None:
+        for place in places:
+            reckoned.set(place, nar_size(os.fsencode(closure.location(unknown[place]))))
+
+    shares = 1 if len(unknown) < _FEW else cores()
+    every = [range(first, len(unknown), shares) for first in range(shares)]
+    if shares == 1:
+        reckon(*every)
+    else:
+        for_each_forked(every, reckon, _nothing)
+    found = dict(zip(unknown, reckoned, strict=True))
+    return {path: found.get(path) or closure.sizes[path] for path in closure.paths}
+
+
+def _nothing() -> None:
+    """Do nothing while others reckon."""
 
 
 def nar_size(top: bytes) -> int:
     """Reckon how long the NAR of a tree is, in bytes, from its names and sizes (Nix manual, "Nix Archive (NAR) Format")."""
     whole = _words("nix-archive-1")
-    for relative, on_disk, status in walk(top):
-        whole += _words("(", "type", ")")
-        if relative:
-            whole += _words("entry", "(", "name", "node", ")") + _word(len(relative) - relative.rfind(b"/") - 1)
-        if stat.S_ISREG(status.st_mode):
-            whole += _words("regular", "contents") + _word(status.st_size)
-            if status.st_mode & stat.S_IXUSR:
-                whole += _words("executable", "")
-        elif stat.S_ISLNK(status.st_mode):
-            whole += _words("symlink", "target") + _word(len(os.readlink(on_disk)))
+    for relative, _, status in walk(top):
+        mode, size = status.st_mode, status.st_size
+        whole += _ENTRY + _word(len(relative) - relative.rfind(b"/") - 1) if relative else _NODE
+        if stat.S_ISREG(mode):
+            whole += _REGULAR + _word(size) + (_EXECUTABLE if mode & stat.S_IXUSR else 0)
         else:
-            whole += _words("directory")
+            whole += _LINK + _word(size) if stat.S_ISLNK(mode) else _FOLDER  # a link's size is that of what it says
     return whole
 
 
@@ -46,3 +65,9 @@ def _words(*texts: str) -> int:
 def _word(length: int) -> int:
     """Give what a string takes: its length in 8 bytes, then itself, padded to a multiple of 8."""
     return 8 + (length + 7) // 8 * 8
+
+
+_NODE = _words("(", "type", ")")
+_ENTRY = _words("entry", "(", "name", "node", ")") + _NODE
+_REGULAR, _EXECUTABLE = _words("regular", "contents"), _words("executable", "")
+_LINK, _FOLDER = _words("symlink", "target"), _words("directory")

@@ -194,7 +194,7 @@ class Tally:
 
     def __init__(self, count: int) -> None:
         """Make so many, all 0."""
-        self._numbers = memoryview(mmap.mmap(-1, 8 * count + 8)).cast("Q")
+        self._numbers = memoryview(mmap.mmap(-1, 8 * count + 8)).cast("Q")[:count]
 
     def set(self, place: int, number: int) -> None:
         """Say how far a child is."""
@@ -203,6 +203,10 @@ class Tally:
     def add(self, place: int, number: int) -> None:
         """Say how much further a child is."""
         self._numbers[place] += number
+
+    def __iter__(self) -> Iterator[int]:
+        """Go through the numbers."""
+        return iter(self._numbers)
 
     @property
     def total(self) -> int:

@@ -88,7 +88,7 @@ def test_arguments_that_do_not_go_together(users: list[User], store: Store) -> N
     full = image_json(user, *store.options, "--layer", user.home / "custom", "--max-layers", "1")
     assert_said(full, 65, "of 1 layers, 0 are the base's and 1 are put on top", "--max-layers")
     wrong = image_json(user, *store.options, "--layering", "popular")
-    assert_said(wrong, 66, f"popular: cannot be read as JSON: {ABSENT}", "Give `popularity`, `size`, `balanced`, or a JSON file")
+    assert_said(wrong, 66, f"popular: cannot be read as JSON: {ABSENT}", "Give `balanced`, `popularity`, `size`, or a JSON file")
 
 
 def test_a_closure_that_is_not_there(user: User) -> None:

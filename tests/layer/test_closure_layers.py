@@ -47,7 +47,7 @@ def test_each_path_is_in_the_layer_that_the_split_says(store: Store, tmp_path: P
     """The layers are in the order of the groups, hold their store paths and nothing else, are derived, and are true."""
     closure = load_closure(store.graph, store_root=store.root)
     layers = build_layers(closure, MOST, tmp_path / "layers")
-    groups = split(closure, MOST)
+    groups = split(closure, MOST, read_strategy("balanced", closure))
     names = json.loads((tmp_path / "layers/layers.json").read_bytes())["layers"]
     assert [listed_paths(tmp_path / "layers" / name) for name in names] == [[path.path for path in group] for group in groups]
     said = [json.loads((tmp_path / "layers" / name / "layer.json").read_bytes()) for name in names]

@@ -20,7 +20,7 @@ from rootless_layer.errors import CancelledError, InputError
 
 VERBS = {
     "build_layer": "spec, output, *, cache=None, stage='auto', blob='stored', progress=None, on_output=None, cancel=None",
-    "build_layers": "closure, max_layers, output, *, strategy=ByPopularity(), source_date_epoch=1, uid=0, gid=0, uname='', gname='',"
+    "build_layers": "closure, max_layers, output, *, strategy=None, source_date_epoch=1, uid=0, gid=0, uname='', gname='',"
     " compression=None, set_times=False, allow_sparse=False, link_identical=False, blob='derived'",
     "cache_directory": "",
     "bill_of_materials": "image, form='spdx', *, name='', closure=None, platform=None",

@@ -6,7 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -148,7 +148,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "images": (lambda: read_images("", ANY), "path"),
     "strategy": (lambda: read_strategy(ANY, Closure()), "name"),
     "a strategy's closure": (lambda: read_strategy("size", ANY), "closure"),
-    "layers' strategy": (lambda: build_layers(Closure(), 3, "/no/such/out", strategy=ANY), "strategy"),
+    "layers' strategy": (lambda: build_layers(Closure(), 3, "/no/such/out", strategy=cast("Any", "popularity")), "strategy"),
     "layers' times": (lambda: build_layers(Closure(), 3, "/no/such/out", set_times=ANY), "set_times"),
     "references": (lambda: Closure(ANY), "references"),
     "a reference": (lambda: Closure({PATH: ["x"]}), "references"),  # type: ignore[list-item]
