@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import select
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 import pytest
+from helpers.closures import chain, graph_of, put
 from helpers.damage import empty, flip, grow
 from helpers.users import COMMAND, Result, User, good
 from hypothesis import HealthCheck, given, settings
@@ -31,35 +28,12 @@ from rootless_layer.layer.layer import in_order
 from rootless_layer.layer.segments import Outset, from_outset
 from rootless_layer.plan.plan import plan
 from rootless_layer.plan.spec import Blob, Script
-from rootless_layer.store.closure import Closure, StorePath
+from rootless_layer.store.closure import Closure
 from rootless_layer.tar.compression import Compression
 from rootless_layer.tree.archive import Archive
 
 pytestmark = pytest.mark.slow
-LETTERS = "0123456789abcdfghijklmnpqrsvwxyz"
 KINDS = ["none", "gzip", "zstd"]
-
-
-def put(root: Path, name: str, data: bytes) -> StorePath:
-    """Put a store path there, if it is not there yet: a directory with files, one of them large where the data is."""
-    digest = "".join(LETTERS[byte % 32] for byte in hashlib.sha256(name.encode() + data).digest())
-    path = StorePath(f"/nix/store/{digest}-{name}")
-    place = root / path.path[1:]
-    if not place.exists():
-        (place / "bin").mkdir(parents=True)
-        (place / "bin" / name).write_bytes(data)
-        (place / "link").symlink_to("bin")
-        (place / "empty").touch()
-        for here, _, files in os.walk(place):
-            for file in files:
-                os.utime(os.path.join(here, file), (1, 1), follow_symlinks=False)
-    return path
-
-
-def chain(root: Path, versions: Sequence[bytes]) -> Closure:
-    """Give a closure in which each path needs the one before."""
-    paths = [put(root, f"p{number}", data) for number, data in enumerate(versions)]
-    return Closure({path: paths[:number][-1:] for number, path in enumerate(paths)}, str(root))
 
 
 def blob_at(folder: Path) -> bytes:
@@ -352,31 +326,6 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not (entry / kept.SEGMENTS).exists()
 
 
-BUILD = """
-import sys
-from pathlib import Path
-from rootless_layer import LayerSpec, load_closure
-from rootless_layer.cache.key import layer_key
-from rootless_layer.cache.layers import LayerCache
-from rootless_layer.tar.compression import Compression
-
-graph, root, cache, kind = sys.argv[1:]
-spec = LayerSpec(closure=load_closure(graph, store_root=root), compression=Compression.parse(kind))
-layers = LayerCache.within(Path(cache))
-entry = layers.find(layer_key(spec)) or layers.build(layer_key(spec), spec)
-print(entry.open().descriptor.digest)
-"""
-
-
-def graph_of(closure: Closure, place: Path) -> Path:
-    """Write a closure as exportReferencesGraph does."""
-    records = [
-        [path.path, "", str(len(others)), *(other.path for other in others)] for path, others in closure.references.items()
-    ]
-    place.write_text("".join(f"{line}\n" for record in records for line in record))
-    return place
-
-
 def test_what_was_known_is_said(user: User) -> None:
     """The JSON of a build, the events of make, and make --explain say how much of a layer was known."""
     home, env = user.home, {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
@@ -400,25 +349,3 @@ def test_what_was_known_is_said(user: User) -> None:
     assert 2_000_000 < known < size
     assert [event["known"] for event in map(json.loads, make(2, "--json").out.splitlines()) if "known" in event] == [known]
     assert "1 of 1 MiB are known" in make(3, "--explain").err
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_builds_that_are_killed_and_builds_at_once(tmp_path: Path, kind: str) -> None:
-    """Whatever moment a build is killed at, and whoever builds beside it: the layers that come next are right, and so is the cache."""
-    root, big = tmp_path / "root", os.urandom(6_000_000)
-    closures = [chain(root, [b"a", big, b"b", bytes([number])]) for number in range(4)]
-    graphs = [graph_of(closure, tmp_path / f"graph-{number}") for number, closure in enumerate(closures)]
-    command = [sys.executable, "-c", BUILD]
-    words = [[str(graph), str(root), str(tmp_path / "cache"), kind] for graph in graphs]
-    for kills in range(12):
-        with subprocess.Popen([*command, *words[kills % 3]], stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            select.select([process.stdout], [], [], kills / 6)  # it may be anywhere by then, or done
-            process.kill()
-    both = [subprocess.Popen([*command, *each], stdout=subprocess.PIPE, text=True) for each in (*words, *words)]
-    said = [process.communicate()[0].strip() for process in both]
-    for number, closure in enumerate(closures):
-        spec = LayerSpec(closure=closure, compression=Compression.parse(kind))
-        plain = build_layer(spec, tmp_path / f"plain-{number}").descriptor.digest
-        assert {said[number], said[number + 4]} == {plain}
-    assert verify(tmp_path / "cache")[1] == []
