@@ -123,7 +123,8 @@ def write_layer(  # noqa: PLR0913 - what it is, where it goes, and how
     tree = in_order(tree, spec)
     archive = Archive.of(tree)
     sealed = tree.sealed if isinstance(tree, CompactTree) else {}
-    total = sum(archive.table.sizes) + sum(each.size for each in sealed.values())
+    below = sum(each.size for each in sealed.values() if each.entries > 1)  # a path that is one file is its top, and in the table
+    total = sum(archive.table.sizes) + below
     with contextlib.ExitStack() as stack:
         beginning = None if outset is None else stack.enter_context(outset.begun(spec, tree, archive, stored=blob == "stored"))
         file = None

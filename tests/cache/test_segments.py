@@ -28,7 +28,8 @@ from rootless_layer.layer.layer import in_order
 from rootless_layer.layer.segments import Outset, from_outset
 from rootless_layer.plan.plan import plan
 from rootless_layer.plan.spec import Blob, Script
-from rootless_layer.store.closure import Closure
+from rootless_layer.progress import Progress
+from rootless_layer.store.closure import Closure, StorePath
 from rootless_layer.tar.compression import Compression
 from rootless_layer.tree.archive import Archive
 
@@ -161,6 +162,23 @@ def test_a_path_that_stands_where_it_stood_is_not_read(tmp_path: Path, blob: Blo
     first.rename(second.with_name("gone"))
     put(root, "p0", b"a")
     assert sealed(other, cache, blob) == []
+
+
+def test_the_data_of_a_sealed_file_counts_once(tmp_path: Path) -> None:
+    """The total that progress tells is that of the data, whether a store path is a directory or one file, and known or read."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    file = StorePath(f"/nix/store/{'0' * 32}-file")
+    (root / "nix/store").mkdir(parents=True)
+    (root / file.path[1:]).write_bytes(b"f" * 5000)
+    totals: list[set[int]] = []
+    for number in range(2):
+        references = {file: (), put(root, "p0", b"a" * 700): (file,), put(root, "p1", b"%d" % number): (file,)}
+        spec = LayerSpec(closure=Closure(references, str(root)))
+        assert sealed(spec, cache) == [[], ["file", "p0"]][number]
+        steps: list[Progress] = []
+        cache.build(layer_key(spec), spec, progress=steps.append).lease.release()
+        totals.append({step.total for step in steps if step.stage == "write"})
+    assert totals == [{5701}, {5701}]
 
 
 @pytest.mark.parametrize("blob", ["stored", "derived"])
