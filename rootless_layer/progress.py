@@ -18,7 +18,8 @@ class Progress:
     made in the stage *layers*. In the stage *run*, ``script`` names the script that begins; it is empty while the
     session is started. In the stages *plan* and *unpack*, ``entries`` counts those found so far, and ``done`` the bytes read.
     In the stage *write* ``known`` counts the bytes with which an earlier layer begins, and in the stage *done* those of a layer
-    that was there; they are neither read nor hashed.
+    that was there; they are neither read nor hashed. At the end of the stage *layers* it counts both, and ``found`` the layers
+    that were there.
     """
 
     stage: Literal["fetch", "unpack", "plan", "stage", "run", "scan", "layers", "check", "write", "publish", "done"]
@@ -28,6 +29,7 @@ class Progress:
     entries: int = 0
     script: str = ""
     known: int = 0
+    found: int = 0
 
 
 Report = Callable[[Progress], object]

@@ -141,7 +141,7 @@ def hold_layers(
 ) -> tuple[LayerBlob, ...]:
     """Give layers of store paths from the cache; those that are not there are built and kept.
 
-    ``anew`` has the keys of those that are built although they are there.
+    ``anew`` has the keys of those that are built although they are there. In the end ``progress`` is told what was known.
     Raises what :func:`.layer.of_closure.build_layers` raises.
     """
     keys = [key_of(spec) for spec in specs]
@@ -150,6 +150,7 @@ def hold_layers(
         for key, spec in zip(keys, specs, strict=True)
         if key.digest in anew or holder.find(key.digest) is None
     }
+    known = 0
     if missing:
         from rootless_layer.layer.of_closure import write_layers  # noqa: PLC0415 - not needed to look up
 
@@ -159,7 +160,13 @@ def hold_layers(
             made = Path(temporary.make(str(place), ASIDE))
             segments = CachedSegments(place, any(key in missing for key in anew))
             segments.read()
-            names = write_layers([spec for _, spec in missing.values()], made, "stored", progress=progress, segments=segments)
+            new = [spec for _, spec in missing.values()]
+            names, known = write_layers(new, made, "stored", progress=progress, segments=segments)
             for (key, _), name in zip(missing.values(), names, strict=True):
                 holder.keep(made / name, key, anew=key.digest in anew)
-    return holder.open([key.digest for key in keys]) or ()
+    layers = holder.open([key.digest for key in keys]) or ()
+    sizes = {key.digest: layer.uncompressed_size or 0 for key, layer in zip(keys, layers, strict=False)}
+    found = [size for key, size in sizes.items() if key not in missing]
+    size = sum(sizes.values())
+    progress(Progress("layers", size, size, known=known + sum(found), found=len(found)))
+    return layers

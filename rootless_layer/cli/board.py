@@ -168,7 +168,7 @@ def _told(progress: Progress) -> str:
 
 
 def _known(progress: Progress) -> str:
-    return f"{progress.known >> 20} of {progress.total >> 20} MiB are known from an earlier layer, and not read"
+    return f"{progress.known >> 20} of {progress.total >> 20} MiB are known from the cache, and not read"
 
 
 def _outcome(event: Event) -> str:

@@ -67,7 +67,8 @@ def write(images: list[NamedImage], options: ImageOptions, show: Shower, *, seve
     if options.sign_by is not None:
         sign(options.sign_by, output, top_digest(images, several_platforms=several_platforms))
     if options.as_json:
-        give_json([versioned(_described(stored, _digest(stored, output))) for stored in written])
+        known = {"known": show.known, "layersFound": show.found} if options.cache else {}
+        give_json([versioned(_described(stored, _digest(stored, output)) | known) for stored in written])
     elif output != "-" and not options.quiet:
         give(_digest(stored, output) for stored in written)
     if output != "-":

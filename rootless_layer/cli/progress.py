@@ -36,14 +36,14 @@ class Shower:
         self._within_line = False
         self._script = ("", 0.0)
         self._step: tuple[Progress, float] | None = None
-        self.known = 0
-        """How many bytes of the layer were known before it was built."""
+        self.known = self.found = 0
+        """How many bytes of the layer, or of several, were known before they were built, and how many of several were there."""
         self.words = self._hear if self.live or self.named else None
         """What is called with the bytes that scripts write; nothing, where they may write themselves."""
 
     def __call__(self, progress: Progress) -> None:
         """Show how far it is."""
-        self.known = max(self.known, progress.known)
+        self.known, self.found = max(self.known, progress.known), max(self.found, progress.found)
         if self.quiet:
             return
         if progress.note:

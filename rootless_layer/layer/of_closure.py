@@ -122,7 +122,7 @@ def build_layers(  # noqa: PLR0913 - as many things decide the layers
     closure.check()
     specs = [attrs.evolve(asked, closure=closure.only(group)) for group in split(closure, max_layers, strategy)]
     with Temporary() as temporary, aside(target, temporary, CLOSURE_LAYERS) as folder, writing(target):
-        names = write_layers(specs, folder, blob, set_times=set_times)
+        names, _ = write_layers(specs, folder, blob, set_times=set_times)
         (folder / LAYERS_JSON).write_text(json.dumps({"layers": names}, indent=2) + "\n")
     return tuple(open_layer(str(target / name)) for name in names)
 
@@ -183,15 +183,15 @@ def write_layers(  # noqa: PLR0913 - which, where to, and how
     set_times: bool = False,
     progress: Report = silent,
     segments: Segments | None = None,
-) -> list[str]:
-    """Write layers of store paths into a directory of their own each, in processes of their own; give their names there.
+) -> tuple[list[str], int]:
+    """Write layers of store paths into a directory of their own each, in processes of their own.
 
-    Of what ``segments`` know of the layers no file is read.
+    Gives their names there, and how many bytes of them were known. Of what ``segments`` know of the layers no file is read.
 
     Raises what :func:`build_layers` raises, and :class:`OSError`.
     """
     names = [f"{number:02}" for number in range(len(specs))]
-    done = Tally(len(specs))
+    done, known = Tally(len(specs)), Tally(len(specs))
 
     def make(number: int) -> None:
         spec, place = specs[number], folder / names[number]
@@ -206,11 +206,16 @@ def write_layers(  # noqa: PLR0913 - which, where to, and how
         if set_times:
             tree = tree.replacing({entry.path: attrs.evolve(entry, mtime=spec.source_date_epoch) for entry in tree if entry.path})
         processes = _producers(tree.archived())
-        write_layer(spec, tree, place, blob, lambda step: done.set(number, step.done), processes=processes, outset=outset)
+
+        def tell(step: Progress) -> None:
+            done.set(number, step.done)
+            known.add(number, step.known)  # which is said once
+
+        write_layer(spec, tree, place, blob, tell, processes=processes, outset=outset)
 
     libarchive.load()  # here, and not in each child
     for_each_forked(_heaviest_first(specs), make, lambda: progress(Progress("layers", done.total)))
-    return names
+    return names, known.total
 
 
 def make_layers(specs: Sequence[LayerSpec], folder: str = "", progress: Report = silent) -> tuple[LayerBlob, ...]:

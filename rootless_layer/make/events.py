@@ -148,9 +148,9 @@ class Display(Protocol):
 
 
 def of_progress(progress: Progress) -> dict[str, object]:
-    """Give the progress as JSON, from which ``Progress`` is made again; notes, scripts and known bytes where there are any."""
+    """Give the progress as JSON, from which ``Progress`` is made again; notes, scripts and what was known where there are any."""
     said: dict[str, object] = {
         "stage": progress.stage, "done": progress.done, "total": progress.total, "entries": progress.entries,
     }  # fmt: skip
-    more = {"note": progress.note, "script": progress.script, "known": progress.known}
+    more = {"note": progress.note, "script": progress.script, "known": progress.known, "found": progress.found}
     return said | {name: value for name, value in more.items() if value}

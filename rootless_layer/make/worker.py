@@ -134,7 +134,7 @@ class _Teller:
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         stage = progress.stage + progress.script
-        if stage == self.stage and not progress.note and now - self.told < _PAUSE_SECONDS:
+        if stage == self.stage and not (progress.note or progress.known) and now - self.told < _PAUSE_SECONDS:
             return
         self.stage, self.told = stage, now
         self._write({"progress": of_progress(progress)})

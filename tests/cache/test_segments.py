@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -367,3 +368,28 @@ def test_what_was_known_is_said(user: User) -> None:
     assert 2_000_000 < known < size
     assert [event["known"] for event in map(json.loads, make(2, "--json").out.splitlines()) if "known" in event] == [known]
     assert "1 of 1 MiB are known" in make(3, "--explain").err
+
+
+def test_what_was_known_of_an_image_is_said(user: User) -> None:
+    """The JSON of an image and the events of make say how many of a closure's layers were there, and how many bytes were known."""
+    home, env = user.home, {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
+    graphs = [
+        graph_of(chain(home / "root", [b"a" * 1_000_000, b"b", b"c" * 500_000, bytes([number])]), home / f"graph-{number}")
+        for number in range(3)
+    ]
+
+    def image(number: int, *words: str) -> dict[str, Any]:
+        command = ["image", "--closure", graphs[number], "--store-root", home / "root", "--max-layers", "2", "-o", home / "image"]
+        (said,) = json.loads(good(user.run([*COMMAND, *command, "--json", *words], env=env)).out)
+        assert isinstance(said, dict)
+        return said
+
+    assert image(0).keys().isdisjoint({"known", "layersFound"})
+    sizes = [image(0)["layers"][place]["size"] for place in range(2)]
+    for number, found, known in ((0, 0, {0}), (0, 2, {sum(sizes)}), (1, 1, range(sizes[0] + 1, sum(sizes)))):
+        said = image(number, "--cache")
+        assert said["layersFound"] == found
+        assert said["known"] in known
+    (home / "make.toml").write_text('[image.one]\nclosure = "graph-2"\nstore-root = "root"\nmax-layers = 2\noutput = "made"\n')
+    events = [*map(json.loads, good(user.run([*COMMAND, "make", home / "make.toml", "--json"], env=env)).out.splitlines())]
+    assert [(event["found"], event["known"]) for event in events if "found" in event] == [(1, said["known"])]
