@@ -77,8 +77,10 @@ class Origin:
         return os.fsencode(self.root).rstrip(b"/") + b"/" + path
 
     def name(self, path: bytes) -> bytes:
-        """Give the name of a store path as it is now; raises :class:`OSError` where it is not there."""
+        """Give the name of a store path as it is now, if it can have one; raises :class:`OSError` where it is not there."""
         status = os.lstat(self.place(path))
+        if not _is_dated(status):
+            return b""
         said = path, attrs.astuple(self), status.st_dev, status.st_ino, status.st_ctime_ns
         return hashlib.sha256(repr(said).encode("utf-8", "surrogateescape")).digest()
 
@@ -192,12 +194,23 @@ def _segments(spec: LayerSpec, archive: Archive, sealed: Mapping[bytes, Sealed],
                 status = os.lstat(place) if place else None
             except OSError:
                 break
+            if status is not None and not _is_dated(status):
+                break
             key = segment_key(archive.table, begin, end)
             key += b"" if status is None else repr((path, status.st_ino, status.st_ctime_ns)).encode()
             size = sum(archive.table.sizes[begin:end])
             found.append(Segment(hashlib.sha256(key).digest(), path if name else b"", name, end - begin, size))
         begin = end
     return found
+
+
+def _is_dated(status: os.stat_result) -> bool:
+    """Say whether a file system keeps when something changed there, so that what came later is another.
+
+    Those that are made whole (squashfs, erofs) have the time of the data for it, as have some of FUSE: in the next image on the
+    same device another store path may have the same inode and the same times.
+    """
+    return status.st_ctime_ns != status.st_mtime_ns
 
 
 def _is_of(archive: Archive, begin: int, end: int, place: bytes) -> bool:

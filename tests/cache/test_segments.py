@@ -171,6 +171,7 @@ def test_the_data_of_a_sealed_file_counts_once(tmp_path: Path) -> None:
     file = StorePath(f"/nix/store/{'0' * 32}-file")
     (root / "nix/store").mkdir(parents=True)
     (root / file.path[1:]).write_bytes(b"f" * 5000)
+    os.utime(root / file.path[1:], (1, 1))
     totals: list[set[int]] = []
     for number in range(2):
         references = {file: (), put(root, "p0", b"a" * 700): (file,), put(root, "p1", b"%d" % number): (file,)}
@@ -235,6 +236,22 @@ def test_a_path_that_was_built_again(tmp_path: Path) -> None:
     other = attrs.evolve(spec, comment="another", closure=chain(root, [b"a", b"b", b"c"]))
     assert known(other, cache)[0] == 1
     same(other, cache, tmp_path / "work")
+
+
+def test_a_file_system_that_keeps_no_time_of_change(tmp_path: Path) -> None:
+    """Where a store path's time of change is that of its data, as in a squashfs, another may have the same: each time it is read."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    spec = LayerSpec(closure=chain(root, [b"a", b"b"]))
+    assert spec.closure is not None
+    first = Path(spec.closure.location(next(path for path in spec.closure.paths if path.name == "p0")))
+    (first / "more").touch()  # so that both are the times of this
+    same(spec, cache, tmp_path / "work")
+    other = attrs.evolve(spec, closure=chain(root, [b"a", b"B"]))
+    assert (sealed(other, cache), known(other, cache)) == ([], (1, 0))  # the directories above
+    (first / "bin/p0").write_bytes(b"!")
+    os.utime(first / "bin/p0", (1, 1))
+    same(other, cache, tmp_path / "work")
+    assert verify(tmp_path)[1] == []
 
 
 @pytest.mark.parametrize("damage", [grow, flip, empty, Path.unlink])

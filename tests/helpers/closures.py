@@ -23,7 +23,7 @@ def put(root: Path, name: str, data: bytes) -> StorePath:
         (place / "link").symlink_to("bin")
         (place / "empty").touch()
         for here, _, files in os.walk(place):
-            for file in files:
+            for file in (*files, "."):
                 os.utime(os.path.join(here, file), (1, 1), follow_symlinks=False)
     return path
 
