@@ -29,7 +29,7 @@ from rootless_layer.tree.places import SNAPSHOTS
 from rootless_layer.tree.tree import overlay_note
 
 from .place import cache_directory
-from .room import keeping, making_room, using
+from .room import alone_in, keeping, making_room, using
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -134,7 +134,7 @@ def _alone(place: Path) -> Iterator[None]:
     """Be the one process that unpacks, and keep others from removing snapshots."""
     with keeping(place):
         make_folder(place)
-        lease = Lease.exclusive(place, wait=True)
+        lease = alone_in(place)
     try:
         yield
     finally:

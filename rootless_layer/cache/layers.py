@@ -34,7 +34,7 @@ from rootless_layer.tree.places import LAYERS
 from .key import key_of
 from .own import CACHE_JSON
 from .parts import KEY_JSON
-from .room import keeping, making_room, move_away, put_aside, using, within_cache
+from .room import alone_in, keeping, making_room, move_away, put_aside, using, within_cache
 from .segments import SEGMENTS, CachedSegments
 from .whole import is_whole, stamps
 
@@ -212,7 +212,7 @@ class LayerCache:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep others from renaming entries."""
-        lease = Lease.exclusive(self.place, wait=True)
+        lease = alone_in(self.place)
         try:
             yield
         finally:

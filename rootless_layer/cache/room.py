@@ -229,8 +229,8 @@ def discard(cache: Path, found: Iterable[Kept]) -> Tidied:
 def _removing(cache: Path, done: Tidied) -> Iterator[Callable[[Kept], bool]]:
     """Give what takes an entry away, and says whether it could. The directories are removed in the end, when others may go on."""
     gone: list[Path] = []
-    turn = Lease.exclusive(cache, wait=True)
-    alone = Lease.exclusive(cache / SNAPSHOTS)  # else somebody is unpacking a base
+    turn = alone_in(cache)
+    alone = alone_in(cache / SNAPSHOTS, wait=False)  # else somebody is unpacking a base
 
     def take(kept: Kept) -> bool:
         if kept.kind == "snapshot" and alone is None:
@@ -252,6 +252,11 @@ def _removing(cache: Path, done: Tidied) -> Iterator[Callable[[Kept], bool]]:
                 lease.release()
         for path in gone:
             remove(str(path))
+
+
+def alone_in(place: Path, *, wait: bool = True) -> Lease | None:
+    """Have one of the cache's own directories alone, which may be a link to where there is room; as :meth:`.Lease.exclusive`."""
+    return Lease.exclusive(os.path.realpath(place), wait=wait)
 
 
 def put_aside(path: Path) -> Path | None:

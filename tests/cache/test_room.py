@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from rootless_layer.cache.bases import open_base
 from rootless_layer.cache.build import build_cached
 from rootless_layer.cache.key import layer_key
 from rootless_layer.cache.layers import LayerCache
+from rootless_layer.cache.room import Kept
 from rootless_layer.cache.upkeep import collect, verify
 from rootless_layer.cli.main import main
 from rootless_layer.errors import OutputError
@@ -62,6 +64,36 @@ def test_other_peoples_files_in_the_cache_stay(tmp_path: Path, tree: Path, monke
     there = {str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()}
     assert there == {*FOREIGN}
     assert os.path.islink(cache / "layers" / ("d" * 64))
+
+
+def test_one_at_a_time_where_the_cache_is_a_link(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache and its directories may be links to a disk with room: nobody else removes or renames there meanwhile, either."""
+    cache, places = tmp_path / "cache", {name: tmp_path / f"disk/{name or 'cache'}" for name in ("", "layers", "snapshots")}
+    for name, real in places.items():
+        real.mkdir(parents=True)
+        (cache / name).symlink_to(real)
+    held: dict[str, bool] = {}
+    rename = os.rename
+
+    def is_held(name: str) -> bool:
+        lease = Lease.exclusive(places[name])
+        if lease is not None:
+            lease.release()
+        return lease is None
+
+    def watched(source: Path, target: Path) -> None:
+        held["layers"] = held.get("layers", False) or is_held("layers")
+        rename(source, target)
+
+    def looked() -> Iterator[Kept]:
+        held.update({name: is_held(name) for name in ("", "snapshots")})
+        yield from ()
+
+    monkeypatch.setattr(os, "rename", watched)
+    build_cached(LayerSpec(copy_to_root=(str(tree),)), tmp_path / "layer", cache)
+    room.discard(cache, looked())
+    assert held == {"layers": True, "": True, "snapshots": True}
+    assert not any(map(is_held, places))
 
 
 @pytest.mark.parametrize("note", ["-999999999999", "1" + "0" * 26, "1_000", " 7 ", "٣", "", "a directory", "a fifo", "a link"])
