@@ -101,8 +101,8 @@ class Records:
 
     @classmethod
     def read(cls, folder: Path) -> Records:
-        """Read them; there are none where the entry has none, or they are damaged."""
-        with contextlib.suppress(OSError, ValueError, TypeError):
+        """Read them; there are none where the entry has none, or they are damaged, or of another version of this program."""
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError, struct.error):
             data = (folder / SEGMENTS).read_bytes()
             head, body = data[: len(_MAGIC) + KEY_BYTES], data[len(_MAGIC) + KEY_BYTES :]
             if head == _MAGIC + hashlib.sha256(body).digest():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -271,6 +272,17 @@ def test_damage_is_not_believed(tmp_path: Path, damage: object, dated: bool) -> 
     same(other, cache, tmp_path / "work")
     assert [kept.path for kept, _ in verify(tmp_path)[1]] == [entry]
     assert verify(tmp_path)[1] == []
+
+
+@pytest.mark.parametrize(
+    "origin", ["[]", "{}", "1", "[1, 2, 3, 4, 5, 6, 7, 8, 9]", '["/", 0, 0, 1, false, false, "", ""]', "", "[" * 100_000]
+)
+@pytest.mark.parametrize("rows", [b"", bytes(7)])
+def test_segments_of_another_version(tmp_path: Path, origin: str, rows: bytes) -> None:
+    """A file of another form that has its digest counts for nothing, or has nothing."""
+    body = bytes(32) + origin.encode() + b"\n" + rows
+    (tmp_path / SEGMENTS).write_bytes(b"rootless-layer segments 2\n" + hashlib.sha256(body).digest() + body)
+    assert Records.read(tmp_path).each == ()
 
 
 def test_a_blob_that_changed_is_not_copied(tmp_path: Path) -> None:
