@@ -147,8 +147,11 @@ class CachedSegments:
 
     @cached_property
     def entries(self) -> Mapping[Path, Records]:
-        """Give what each layer has, the last those that have bytes; read once."""
-        folders = () if self.anew else filter(is_entry, listed(self.place))
+        """Give what each layer has, the last those that have bytes; read once.
+
+        One that is damaged would hide others that begin alike.
+        """
+        folders = () if self.anew else filter(_is_sound, filter(is_entry, listed(self.place)))
         ordered = sorted(folders, key=lambda folder: os.path.isdir(folder / BLOBS))
         return {folder: found for folder in ordered if (found := Records.read(folder)).each}
 
@@ -228,6 +231,13 @@ class CachedSegments:
 def _beginning(spec: LayerSpec) -> bytes:
     """Give a digest of what decides the bytes of a layer beside its segments."""
     return hashlib.sha256(repr([os.uname().machine, *written_by(spec.compression)]).encode()).digest()
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        return is_whole(folder)
+    except OSError:
+        return False
 
 
 def _alike(records: Sequence[Record], names: Iterable[bytes]) -> int:

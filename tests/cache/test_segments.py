@@ -297,6 +297,18 @@ def test_a_blob_that_changed_is_not_copied(tmp_path: Path) -> None:
     same(other, cache, tmp_path / "work")
 
 
+@pytest.mark.parametrize("number", range(2))
+def test_a_damaged_layer_hides_no_other(tmp_path: Path, number: int) -> None:
+    """Of two layers that begin alike either may be damaged: what the other one has is known."""
+    cache, root = LayerCache(tmp_path / "layers"), tmp_path / "root"
+    for version in (b"b", b"B"):
+        same(LayerSpec(closure=chain(root, [b"a", version])), cache, tmp_path / "work")
+    flip(next((sorted(cache.place.iterdir())[number] / "blobs/sha256").iterdir()))
+    other = LayerSpec(closure=chain(root, [b"a", b"other"]))
+    assert (sealed(other, cache), known(other, cache)) == (["p0"], (2, 0))
+    same(other, cache, tmp_path / "work")
+
+
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_a_compressed_segment_that_changed_is_not_copied(tmp_path: Path, kind: str) -> None:
     """A blob that is damaged and has its size and time gives no layer its bytes under another digest."""
