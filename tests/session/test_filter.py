@@ -16,6 +16,7 @@ from rootless_layer.session.inside import (
     credentials,
     identity,
     names,
+    opens,
     reads,
     record,
     recorder,
@@ -255,13 +256,15 @@ def test_each_call_has_a_handler(machine: str) -> None:
     known = {name for table in calls.tables(reaching=True).values() for name in table}
     without: record.Record = object.__new__(record.Record)
     without.rows, users = {}, credentials.Users()
-    handlers = recorder._handlers(
+    parts = recorder.Parts(
         reads.Reads(without, users, None),
         changes.Changes(without, users, (), None),
         names.Names(without, users, None),
+        opens.Opens(without, users, written.Written(without)),
         identity.Identity(without, users, None),
         refusals.Refusals(without, users, written.Written(without)),
     )
+    handlers = recorder._handlers(parts)
     assert known - {"socketcall"} <= set(handlers), machine
     about_files = {name for name in known if name in calls.PLACES}
     by_number = known - {name for table in calls.tables().values() for name in table}

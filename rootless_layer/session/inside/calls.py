@@ -142,6 +142,16 @@ TARGETS: dict[str, Place] = {
     "renameat2": Place(2, 3),
 }
 """The new name."""
+FLAGS = {
+    **dict.fromkeys(("newfstatat", "fstatat64", "statx"), 0x7900),
+    **dict.fromkeys(("fchownat", "fchmodat2", "utimensat", "utimensat_time64"), 0x1100),
+    "faccessat2": 0x1300, "linkat": 0x1400, "execveat": 0x11100,
+}  # fmt: skip
+"""The ``AT_`` flags that a call knows (linux/fcntl.h): any other is ``EINVAL``."""
+NAMELESS = frozenset({"newfstatat", "fstatat64", "statx"})
+"""Calls that take no address at all for an empty path (Linux 6.11)."""
+OF_OPEN_FILES = frozenset({"fchown", "fchown16", "fchmod", "fsetxattr", "fgetxattr", "flistxattr", "fremovexattr"})
+"""Calls for whose file a descriptor of ``O_PATH`` is not enough (open(2))."""
 
 
 def tables(*, reaching: bool = False) -> dict[str, dict[str, int]]:

@@ -13,20 +13,21 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_layer.system.acl import ACCESS, DEFAULT, mode_of, parse, with_mode, write
+from rootless_layer.system.acl import ACCESS, parse, with_mode, write
 
 from . import credentials as rights
-from .caller import fail, held, is_proc, is_the_kernels
+from .attributes import LISTS, check_allowed, check_name, check_security, name_of, owns, with_list
+from .held import fail, held, is_proc, is_the_kernels
 from .messages import Wish
-from .permissions import WRITE, check
-from .record import CAPABILITY, FAMILIES, Row, changed_by_chown, inode_of
+from .permissions import WRITE
+from .record import CAPABILITY, Row, changed_by_chown, inode_of
 from .refusals import check_times
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from .caller import Caller
-    from .credentials import Credentials, Users
+    from .credentials import Users
     from .messages import Inode
     from .record import Record
 
@@ -35,9 +36,7 @@ _PERMISSIONS = 0o7777
 _ID = 0xFFFFFFFF
 _SHORT_ID = 0xFFFF
 _CREATE, _REPLACE = 1, 2
-_NAME_MAX, _SIZE_MAX = 255, 65536
-_REVISION_AT = 3
-"""Where a capability's value, a little-endian word first, has its revision."""
+_SIZE_MAX = 65536
 
 
 class Kept(NamedTuple):
@@ -98,7 +97,7 @@ class Changes:
             if stat.S_ISLNK(status.st_mode):
                 raise fail(errno.EOPNOTSUPP)
             before, who = self._record.of(status), self._users.of(caller.pid)
-            if not who.has(rights.FOWNER) and who.users.files != before.uid:
+            if not owns(who, before):
                 raise fail(errno.EPERM)
             if not who.has(rights.FSETID) and before.gid not in who.all_groups:
                 mode &= ~stat.S_ISGID
@@ -130,15 +129,18 @@ class Changes:
     def set_attribute(self, caller: Caller) -> int | None:
         """Give a file an attribute."""
         _, name_at, value_at, size, flags = caller.arguments[:5]
-        name = _name(caller, name_at)
+        flags &= 0xFFFFFFFF
+        if flags & ~(_CREATE | _REPLACE):
+            raise fail(errno.EINVAL)
+        name = name_of(caller, name_at)
         if size > _SIZE_MAX:
             raise fail(errno.E2BIG)
         value = caller.read(value_at, size) if size else b""
-        return self._set(caller, name, value, flags & 0xFFFFFFFF)
+        return self._set(caller, name, value, flags)
 
     def remove_attribute(self, caller: Caller) -> int | None:
         """Take an attribute away."""
-        return self._set(caller, _name(caller, caller.arguments[1]), None, _REPLACE)
+        return self._set(caller, name_of(caller, caller.arguments[1]), None, _REPLACE)
 
     def _set(self, caller: Caller, name: bytes, value: bytes | None, flags: int) -> int | None:
         descriptor = caller.open()
@@ -146,19 +148,18 @@ class Changes:
             status = os.fstat(descriptor)
             if is_proc(held(descriptor), status.st_dev):
                 return None
-            inode, row, who = inode_of(status), self._record.of(status), self._users.of(caller.pid)
-            there = self._record.attributes.get(inode, {})
-            _check_attribute(name, value, row, who)
-            if name.startswith(b"user."):
-                check(self._record, who, WRITE, status)
-            if name in {ACCESS, DEFAULT}:
-                if value is None and name not in there:
-                    return 0
-                row, value = _with_list(row, name, value)
-            elif (flags & _CREATE and name in there) or (flags & _REPLACE and name not in there):
-                raise fail(errno.EEXIST if flags & _CREATE else errno.ENODATA)
+            before, who = self._record.of(status), self._users.of(caller.pid)
+            there, row = self._record.attributes.get(inode_of(status), {}), before
+            if name in LISTS:
+                row, value = with_list(who, before, name, value)
+            else:
+                check_allowed(self._record, who, name, WRITE, status)
+                check_security(who, name, value)
+                check_name(name)
+                if (flags & _CREATE and name in there) or (flags & _REPLACE and name not in there):
+                    raise fail(errno.EEXIST if flags & _CREATE and name in there else errno.ENODATA)
             if self._only_seen(descriptor, status):
-                if there.get(name) != value:
+                if there.get(name) != value or row != before:
                     self._wish(descriptor, row)
                 return 0
             self._record.set_attribute(descriptor, status, row, name, value)
@@ -191,52 +192,6 @@ class Changes:
             self.wishes.append(wish)
 
 
-def _name(caller: Caller, address: int) -> bytes:
-    """Read the name of an attribute; raises ``ERANGE`` for one that is too long."""
-    try:
-        return caller.text(address, _NAME_MAX + 1)
-    except OSError as error:
-        raise fail(errno.ERANGE if error.errno == errno.ENAMETOOLONG else error.errno or errno.EFAULT) from error
-
-
 def _id(value: int, *, short: bool) -> int:
     value &= _SHORT_ID if short else _ID
     return _ID if short and value == _SHORT_ID else value
-
-
-def _check_attribute(name: bytes, value: bytes | None, row: Row, who: Credentials) -> None:
-    """See that a file may have an attribute, and that somebody may give it one."""
-    if not name.startswith(FAMILIES) or (name.startswith(b"system.") and name not in {ACCESS, DEFAULT}):
-        raise fail(errno.EOPNOTSUPP)
-    if name in FAMILIES or (name == CAPABILITY and value is not None and not _is_capability(value)):
-        raise fail(errno.EINVAL)
-    if name.startswith(b"user.") and not (stat.S_ISREG(row.mode) or stat.S_ISDIR(row.mode)):
-        raise fail(errno.EPERM)
-    is_owner = who.has(rights.FOWNER) or who.users.files == row.uid
-    if name.startswith(b"user."):  # whoever may write, but for the owner alone in a directory that all may write to
-        allowed = is_owner or not (stat.S_ISDIR(row.mode) and row.mode & stat.S_ISVTX)
-    elif name == CAPABILITY or name.startswith(b"system."):
-        allowed = who.has(rights.SETFCAP) if name == CAPABILITY else is_owner
-    else:
-        allowed = who.has(rights.SYS_ADMIN)
-    if not allowed:
-        raise fail(errno.EPERM)
-
-
-def _is_capability(value: bytes) -> bool:
-    """Say whether a value is one that the kernel takes: of the second revision, or the third (linux/capability.h)."""
-    return len(value) == {2: 20, 3: 24}.get(value[_REVISION_AT] if len(value) > _REVISION_AT else 0)
-
-
-def _with_list(row: Row, name: bytes, value: bytes | None) -> tuple[Row, bytes | None]:
-    """Give a file's row with an access control list, and what of that is kept as an attribute."""
-    if stat.S_ISLNK(row.mode):
-        raise fail(errno.EOPNOTSUPP)
-    if name == DEFAULT:
-        if not stat.S_ISDIR(row.mode):
-            raise fail(errno.EACCES)
-        return row, value if value and parse(value) else None
-    if not value or not (items := parse(value)):
-        return row, None
-    mode, said = mode_of(items, row.mode)
-    return row._replace(mode=mode), None if said else value

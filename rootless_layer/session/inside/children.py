@@ -13,7 +13,7 @@ import ctypes
 import os
 import signal
 
-from .caller import fail
+from .held import fail
 
 _SIGNALS = 128
 """The size of a ``sigset_t``."""

@@ -14,7 +14,7 @@ import resource
 import struct
 from typing import NamedTuple
 
-from .caller import fail
+from .held import fail
 
 CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, SETGID, SETUID, SETPCAP, SYS_CHROOT, SYS_ADMIN, MKNOD, SETFCAP = (
     0, 1, 2, 3, 4, 6, 7, 8, 18, 21, 27, 31,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from rootless_layer.errors import UnavailableError
 from rootless_layer.system import namespaces
 
-from .caller import held
+from .held import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from . import credentials as rights
 from . import reach
-from .caller import fail, signed
+from .caller import signed
 from .calls import AUDIT, SO_PEERGROUPS
 from .credentials import UNCHANGED, Granted, set_files, set_one, set_three, set_two
+from .held import fail
 from .permissions import EXECUTE, check
 from .record import CAPABILITY, inode_of
 
@@ -266,7 +267,7 @@ class Identity:
         status = os.fstat(descriptor)
         row = self._record.of(status)
         if not stat.S_ISREG(row.mode):
-            raise fail(errno.EACCES)
+            raise fail(errno.ELOOP if stat.S_ISLNK(row.mode) else errno.EACCES)
         check(self._record, who, EXECUTE, status)
         granted = Granted.parse(self._record.attributes.get(inode_of(status), {}).get(CAPABILITY))
         if not (granted or row.mode & (stat.S_ISUID | stat.S_ISGID)) or not _is_binary(descriptor):

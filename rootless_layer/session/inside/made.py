@@ -5,6 +5,7 @@ Only the standard library is used: the session's processes import this at their 
 
 from __future__ import annotations
 
+import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,22 @@ from . import credentials as rights
 from .record import Row, inode_of
 
 if TYPE_CHECKING:
-    import os
-
     from .caller import Caller
     from .credentials import Credentials
     from .record import Record
+
+
+_SET_ID = 0o6000
+
+
+def makes_rows(record: Record, who: Credentials, mode: int = 0) -> bool:
+    """Say whether what is made with a mode may need a row."""
+    return bool(mode & _SET_ID or record.inheriting) or not _is_root(who)
+
+
+def is_plain(record: Record, who: Credentials, folder: os.stat_result, mode: int) -> bool:
+    """Say whether what is made in a directory is as the kernel makes it: root's, not set-ID, and nothing is inherited."""
+    return not mode & _SET_ID and _is_root(who) and inode_of(folder) not in record.inheriting
 
 
 def given(
@@ -47,3 +59,16 @@ def given(
         elif runs_as_group and not who.has(rights.FSETID) and gid not in who.all_groups:
             mode &= ~stat.S_ISGID
     return Row(mode, uid, gid), pairs
+
+
+def settle(record: Record, descriptor: int, row: Row, pairs: list[tuple[bytes, bytes]]) -> None:
+    """Have a file that is made, and held, be this, and have these attributes."""
+    status = os.fstat(descriptor)
+    if not pairs:
+        record.change(descriptor, status, row)
+    for name, value in pairs:
+        record.set_attribute(descriptor, status, row, name, value)
+
+
+def _is_root(who: Credentials) -> bool:
+    return who is rights.ROOT or ((who.users.files, who.groups.files) == (0, 0) and who.has(rights.DAC_OVERRIDE))

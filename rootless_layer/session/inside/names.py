@@ -15,19 +15,19 @@ import os
 import socket
 import stat
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rootless_layer.system.namespaces import numbers, syscall
 
 from . import credentials as rights
 from . import shared
-from .caller import AT_FDCWD, AT_REMOVEDIR, Named, fail, held, is_proc
+from .caller import AT_FDCWD, Named
 from .calls import PLACES, TARGETS
-from .made import given
+from .held import AT_REMOVEDIR, fail, held, is_proc
+from .made import given, is_plain, makes_rows, settle
 from .permissions import WRITE, check, check_removable, check_writable
 from .reads import look_unmounted
 from .record import Record, Row, inode_of
-from .written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,18 +37,8 @@ if TYPE_CHECKING:
 
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _MODE_BITS, _SET_ID = 0o7777, 0o6000
-_TMPFILE = 0o20000000
-"""The bit that makes O_TMPFILE more than O_DIRECTORY."""
-_TRIES = 10
 _SOCKET_ADDRESS, _FAMILY = 110, struct.Struct("=H")
 _DEVICES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
-
-
-class Given(NamedTuple):
-    """A descriptor that a call is to give a copy of."""
-
-    descriptor: int
-    close_on_exec: bool
 
 
 class Names:
@@ -57,13 +47,15 @@ class Names:
     def __init__(self, record: Record, users: Users, check_moved: Callable[[int], object] | None) -> None:
         """Record changes; ``check_moved`` is called with a descriptor of each directory that is to be renamed."""
         self._record, self._users, self._check_moved = record, users, check_moved
-        self.written = Written(record)
         self.sockets: list[tuple[int, Named, Row, list[tuple[bytes, bytes]]]] = []
         """Sockets that are being made, by whom, and what they are to be."""
 
     def unlink(self, caller: Caller) -> int:
         """Remove a file's name, or an empty directory."""
-        folder = caller.name == "rmdir" or (caller.name == "unlinkat" and bool(caller.arguments[2] & AT_REMOVEDIR))
+        flags = caller.arguments[2] & 0xFFFFFFFF if caller.name == "unlinkat" else 0
+        if flags & ~AT_REMOVEDIR:
+            raise fail(errno.EINVAL)
+        folder = caller.name == "rmdir" or bool(flags)
         who, named = self._users.of(caller.pid), caller.parent()
         try:
             status = look_unmounted(named)
@@ -140,7 +132,7 @@ class Names:
     def bind(self, caller: Caller) -> int | None:
         """Note that somebody makes a socket; the kernel does so, as the socket tells its own name."""
         who = self._users.of(caller.pid)
-        if not self._makes_rows(who):
+        if not makes_rows(self._record, who):
             return None
         data = caller.read(caller.arguments[1], min(caller.arguments[2], _SOCKET_ADDRESS))
         path = data[_FAMILY.size :].split(b"\0")[0]
@@ -167,129 +159,19 @@ class Names:
             else:
                 status = os.fstat(descriptor)
                 if stat.S_ISSOCK(status.st_mode) and inode_of(status) not in self._record.rows:
-                    self._settle(descriptor, row, pairs)
+                    settle(self._record, descriptor, row, pairs)
                 os.close(descriptor)
             os.close(named.folder)
             self.sockets.remove(made)
 
-    def open(self, caller: Caller) -> int | Given | None:
-        """Open a file that is made where it is not there, or one that somebody may not write to."""
-        who = self._users.of(caller.pid)
-        flags, mode = self._flags(caller)
-        if flags & os.O_PATH or not flags & (os.O_CREAT | _TMPFILE):
-            # A path's descriptor makes nothing and opens nothing, and no listener can give it.
-            watched = not flags & os.O_PATH and (self._record.capable or not who.has(rights.DAC_OVERRIDE))
-            return self._open_found(caller, who, flags) if watched else None
-        if not self._makes_rows(who, mode) and not self._record.capable:
-            return None
-        if flags & _TMPFILE and not flags & os.O_CREAT:
-            return self._open_nameless(caller, who, flags, mode)
-        for _ in range(_TRIES):
-            named = caller.parent(follow=not flags & (os.O_EXCL | os.O_NOFOLLOW))
-            try:
-                above = os.fstat(named.folder)
-                if self._is_plain(who, above, mode) or _is_kernels(named, above):
-                    return self._open_capable(caller, who, named, flags)
-                if not os.path.lexists(named.path):
-                    with contextlib.suppress(FileExistsError):
-                        return self._open_new(caller, who, named, flags, mode)
-                elif flags & os.O_EXCL:
-                    raise fail(errno.EEXIST)
-                else:
-                    with contextlib.suppress(FileNotFoundError):
-                        return self._open_there(caller, who, named, flags)
-            finally:
-                os.close(named.folder)
-        raise fail(errno.EAGAIN)
-
-    def _open_found(self, caller: Caller, who: Credentials, flags: int) -> Given | None:
-        """Open a file that is not made."""
-        named = caller.parent(follow=not flags & os.O_NOFOLLOW)
-        try:
-            if _is_kernels(named, os.fstat(named.folder)):
-                return None
-            watched = not who.has(rights.DAC_OVERRIDE)
-            return (self._open_there if watched else self._open_capable)(caller, who, named, flags)
-        finally:
-            os.close(named.folder)
-
-    def _flags(self, caller: Caller) -> tuple[int, int]:
-        arguments = caller.arguments
-        if caller.name == "creat":
-            return os.O_CREAT | os.O_WRONLY | os.O_TRUNC, arguments[1]
-        if caller.name == "openat2":
-            flags, mode = struct.unpack_from("=QQ", caller.read(arguments[2], 16))
-            return flags, mode
-        first = (PLACES[caller.name].path or 0) + 1
-        return arguments[first] & 0xFFFFFFFF, arguments[first + 1]
-
-    def _makes_rows(self, who: Credentials, mode: int = 0) -> bool:
-        """Say whether what is made with a mode may need a row."""
-        return bool(mode & _SET_ID or self._record.inheriting) or not _is_root(who)
-
-    def _is_plain(self, who: Credentials, folder: os.stat_result, mode: int) -> bool:
-        """Say whether what is made in a directory is as the kernel makes it: root's, not set-ID, and nothing is inherited."""
-        return not mode & _SET_ID and _is_root(who) and inode_of(folder) not in self._record.inheriting
-
-    def _open_capable(self, caller: Caller, who: Credentials, named: Named, flags: int) -> Given | None:
-        """Open a file that loses its capabilities when it is written to; any other is the kernel's to open."""
-        inode = None
-        if self._record.capable and not flags & os.O_EXCL:
-            with contextlib.suppress(OSError):
-                inode = inode_of(os.lstat(named.path))
-        return self._open_there(caller, who, named, flags) if inode in self._record.capable else None
-
-    def _open_there(self, caller: Caller, who: Credentials, named: Named, flags: int) -> Given | None:
-        descriptor = os.open(named.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            want = {os.O_RDONLY: 4, os.O_WRONLY: 2, os.O_RDWR: 6}.get(flags & os.O_ACCMODE, 6) | (2 if flags & os.O_TRUNC else 0)
-            if stat.S_ISLNK(status.st_mode) or (stat.S_ISDIR(status.st_mode) and want & WRITE):
-                return None  # another error than that of the permission
-            check(self._record, who, want, status)
-            if not stat.S_ISREG(status.st_mode):
-                return None  # whoever opens a pipe may wait: not here
-            opened = os.open(held(descriptor), flags & ~(os.O_CREAT | os.O_NOFOLLOW) | os.O_CLOEXEC)
-            if flags & os.O_TRUNC:
-                self.written.cut(who, descriptor, status)
-            elif want & WRITE:
-                self.written.note(caller.pid, who, descriptor, status)
-        finally:
-            os.close(descriptor)
-        return Given(opened, bool(flags & os.O_CLOEXEC))
-
-    def _open_new(self, caller: Caller, who: Credentials, named: Named, flags: int, mode: int) -> Given | None:
-        check_writable(self._record, who, named.folder)
-        folder = os.fstat(named.folder)
-        new = given(self._record, caller, who, folder, stat.S_IFREG | mode & _MODE_BITS)
-        opened = os.open(
-            named.path, flags & ~_TMPFILE | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stat.S_IMODE(new[0].mode) & 0o1777 | 0o600
-        )
-        self._settle(opened, *new)
-        return Given(opened, bool(flags & os.O_CLOEXEC))
-
-    def _open_nameless(self, caller: Caller, who: Credentials, flags: int, mode: int) -> Given:
-        start, path, _ = caller.named()
-        descriptor = caller.hold(start, path, not flags & os.O_NOFOLLOW)
-        try:
-            if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                raise fail(errno.ENOTDIR)
-            check_writable(self._record, who, descriptor)
-            new = given(self._record, caller, who, os.fstat(descriptor), stat.S_IFREG | mode & _MODE_BITS)
-            opened = os.open(held(descriptor), flags & ~os.O_NOFOLLOW | os.O_CLOEXEC, stat.S_IMODE(new[0].mode) & 0o1777 | 0o600)
-        finally:
-            os.close(descriptor)
-        self._settle(opened, *new)
-        return Given(opened, bool(flags & os.O_CLOEXEC))
-
     def _make(self, caller: Caller, mode: int, make: Callable[[bytes, int], object]) -> int | None:
         who = self._users.of(caller.pid)
-        if not self._makes_rows(who, mode):
+        if not makes_rows(self._record, who, mode):
             return None
         named = caller.parent()
         try:
             folder = os.fstat(named.folder)
-            if self._is_plain(who, folder, mode) or is_proc(held(named.folder), folder.st_dev):
+            if is_plain(self._record, who, folder, mode) or is_proc(held(named.folder), folder.st_dev):
                 return None
             if os.path.lexists(named.path):
                 raise fail(errno.EEXIST)
@@ -300,7 +182,7 @@ class Names:
             make(named.path, stat.S_IMODE(new[0].mode) & 0o1777 | (0o700 if stat.S_ISDIR(mode) else 0o600))
             made = os.open(named.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                self._settle(made, *new)
+                settle(self._record, made, *new)
             finally:
                 os.close(made)
             return 0
@@ -322,25 +204,9 @@ class Names:
             self._record.make_device(named.path, row._replace(rdev=device))
             made = os.open(named.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                self._settle(made, row._replace(rdev=device), pairs)
+                settle(self._record, made, row._replace(rdev=device), pairs)
             finally:
                 os.close(made)
             return 0
         finally:
             os.close(named.folder)
-
-    def _settle(self, descriptor: int, row: Row, pairs: list[tuple[bytes, bytes]]) -> None:
-        status = os.fstat(descriptor)
-        if not pairs:
-            self._record.change(descriptor, status, row)
-        for name, value in pairs:
-            self._record.set_attribute(descriptor, status, row, name, value)
-
-
-def _is_root(who: Credentials) -> bool:
-    return who is rights.ROOT or ((who.users.files, who.groups.files) == (0, 0) and who.has(rights.DAC_OVERRIDE))
-
-
-def _is_kernels(named: Named, folder: os.stat_result) -> bool:
-    """Say whether a name is the kernel's to look up: one of /proc, or one that only a directory may have."""
-    return named.name.endswith(b"/") or is_proc(held(named.folder), folder.st_dev)

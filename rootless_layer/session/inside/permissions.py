@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from rootless_layer.system.acl import ACCESS, parse, permitted
 
-from .caller import Caller, Named, fail, held, is_proc
+from .caller import Caller, Named
 from .credentials import DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+from .held import fail, held, is_proc
 
 if TYPE_CHECKING:
-    from .caller import Start
     from .changes import Kept
     from .credentials import Credentials
     from .record import Record
+    from .ways import Start
 
 READ, WRITE, EXECUTE = 4, 2, 1
 
@@ -63,11 +64,11 @@ class Restricted(Caller):
     """A caller who may not search every directory: each on the way to a file is looked at."""
 
     __slots__ = ("_kept", "_record", "_who")
-    stepwise = True
 
     def __init__(self, caller: Caller, who: Credentials, record: Record, kept: Kept | None) -> None:
         """Restrict a caller to what ``who`` may; directories that are ``kept`` are the machine's, and only passed through."""
         super().__init__(caller.cookie, caller.pid, caller.name, caller.audit, caller.arguments)
+        self.stepwise = True
         self._who, self._record, self._kept = who, record, kept
 
     def search(self, folder: int) -> None:

@@ -13,8 +13,9 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from .caller import fail, signed
+from .caller import signed
 from .descent import is_of_a_script
+from .held import fail
 
 if TYPE_CHECKING:
     from .caller import Caller

@@ -15,16 +15,18 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
-from .caller import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, fail, held, is_proc
+from .attributes import LISTS, check_allowed, check_name, name_of
 from .calls import PLACES
 from .credentials import DAC_OVERRIDE, SYS_ADMIN
-from .permissions import check, restrict
-from .record import FAMILIES, Record, visible
+from .held import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, fail, held, is_proc
+from .permissions import EXECUTE, READ, WRITE, check, restrict
+from .record import Record, visible
 
 if TYPE_CHECKING:
-    from .caller import Caller, Named, Start
+    from .caller import Caller, Named
     from .changes import Kept
     from .credentials import Users
+    from .ways import Start
 
 _NEWFSTATAT, _STATX = {"x86_64": (262, 332), "aarch64": (79, 291)}.get(os.uname().machine, (0, 0))
 _STAT_SIZE, _STATX_SIZE = {"x86_64": 144, "aarch64": 128}.get(os.uname().machine, 144), 256
@@ -135,7 +137,9 @@ class Reads:
         credentials = self._users.of(caller.pid)
         if credentials.has(DAC_OVERRIDE) and credentials.users.real == 0:
             return None
-        want = caller.arguments[1 if caller.name == "access" else 2] & 7
+        want = caller.arguments[1 if caller.name == "access" else 2] & 0xFFFFFFFF
+        if want & ~(READ | WRITE | EXECUTE):
+            raise fail(errno.EINVAL)
         if caller.name != "faccessat2" or not caller.arguments[3] & _EFFECTIVE:
             users, groups = credentials.users, credentials.groups
             credentials = credentials._replace(
@@ -150,31 +154,37 @@ class Reads:
 
     def get_attribute(self, caller: Caller) -> int | None:
         """Give the value of an attribute."""
-        pairs = self._attributes(caller)
-        if pairs is None:
-            return None
-        _, name, output, size = caller.arguments[:4]
-        wanted = caller.text(name)
-        value = pairs.get(wanted)
-        if value is None:
-            raise fail(errno.ENODATA if wanted.startswith(FAMILIES) else errno.EOPNOTSUPP)
-        return _give(caller, value, output, size)
+        _, name_at, output, size = caller.arguments[:4]
+        name = name_of(caller, name_at)
+        pairs: dict[bytes, bytes] = {}
+        if not self._is_bare(caller):
+            status = _status(caller)
+            if status is None:
+                return None
+            if name in LISTS and stat.S_ISLNK(status.st_mode):
+                raise fail(errno.EOPNOTSUPP)
+            check_allowed(self._record, self._users.of(caller.pid), name, READ, status)
+            pairs = self._record.attributes.get((status.st_dev, status.st_ino), pairs)
+        check_name(name)
+        if name not in pairs:
+            raise fail(errno.ENODATA)
+        return _give(caller, pairs[name], output, size)
 
     def list_attributes(self, caller: Caller) -> int | None:
         """Give the names of the attributes."""
-        pairs = self._attributes(caller)
-        return None if pairs is None else _give(caller, visible(pairs), caller.arguments[1], caller.arguments[2])
+        pairs: dict[bytes, bytes] = {}
+        if not self._is_bare(caller):
+            status = _status(caller)
+            if status is None:
+                return None
+            pairs = self._record.attributes.get((status.st_dev, status.st_ino), pairs)
+            if not self._users.of(caller.pid).has(SYS_ADMIN):
+                pairs = {name: value for name, value in pairs.items() if not name.startswith(b"trusted.")}
+        return _give(caller, visible(pairs), caller.arguments[1], caller.arguments[2])
 
-    def _attributes(self, caller: Caller) -> dict[bytes, bytes] | None:
-        if not self._record.attributes and caller.name[0] == "f":  # what a descriptor leads to is there
-            return {}
-        status = _status(caller)
-        if status is None:
-            return None
-        found = self._record.attributes.get((status.st_dev, status.st_ino), {})
-        if not self._users.of(caller.pid).has(SYS_ADMIN):
-            found = {name: value for name, value in found.items() if not name.startswith(b"trusted.")}
-        return found
+    def _is_bare(self, caller: Caller) -> bool:
+        """Say whether a call is about an open file, and there is no attribute anywhere: what it is matters little then."""
+        return not self._record.attributes and caller.name[0] == "f" and not caller.named()[1]
 
 
 def _status(caller: Caller) -> os.stat_result | None:

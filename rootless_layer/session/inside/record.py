@@ -16,24 +16,24 @@ import errno
 import fcntl
 import os
 import re
+import resource
 import stat
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rootless_layer.errors import DaemonError
 from rootless_layer.system.acl import DEFAULT
 
-from .caller import AT_REMOVEDIR, fail, held
+from .held import AT_REMOVEDIR, fail, held
 
 if TYPE_CHECKING:
     from .caller import Named
     from .messages import Inode
 
 CAPABILITY = b"security.capability"
-FAMILIES = (b"user.", b"trusted.", b"security.", b"system.")
-"""What the names of attributes begin with (xattr(7))."""
 _ROW = re.compile(rb"dev=([0-9a-f]+),ino=(\d+),mode=([0-7]+),uid=(\d+),gid=(\d+),nlink=\d+,rdev=(\d+)")
 _DEVICES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
-_MOST_NAMELESS = 200
+_FEW_NAMELESS, _SHARE = 200, 2
+"""How many files without a name are held before any is looked at; which part of this process's descriptors is for them."""
 _UNCHANGED = 0xFFFFFFFF
 
 
@@ -86,6 +86,7 @@ class Record:
         self.capable: set[Inode] = set()
         """Files that have capabilities."""
         self._nameless: dict[Inode, int] = {}
+        self._many_nameless = _FEW_NAMELESS
         self.pins: Pins | None = None
         """What holds files that other sessions may remove."""
         self._held = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -228,10 +229,12 @@ class Record:
     def _keep(self, inode: Inode, descriptor: int) -> None:
         """Hold a file that has a row and no name: its number is to be no other file's. It may get a name yet (O_TMPFILE)."""
         if inode not in self._nameless:
-            if len(self._nameless) >= _MOST_NAMELESS:
+            if len(self._nameless) >= self._many_nameless:
                 self._let_go([each for each, kept in self._nameless.items() if not is_written(kept)])
-            if len(self._nameless) >= _MOST_NAMELESS:
-                raise fail(errno.EMFILE)
+                most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE
+                if len(self._nameless) >= most:
+                    raise fail(errno.EMFILE)
+                self._many_nameless = min(max(_FEW_NAMELESS, 2 * len(self._nameless)), most)
             # Held, and not open: whoever reads from a pipe waits until nobody has its other end open.
             self._nameless[inode] = os.open(held(descriptor), os.O_PATH | os.O_CLOEXEC)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import reach, seccomp
 from .caller import Caller
@@ -19,10 +19,12 @@ from .calls import SOCKET_CALLS
 from .changes import Changes
 from .credentials import Users
 from .identity import Identity
-from .names import Given, Names
+from .names import Names
+from .opens import Given, Opens
 from .permissions import restrict
 from .reads import Reads
 from .refusals import Refusals
+from .written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -33,6 +35,17 @@ if TYPE_CHECKING:
 
 
 _WORDS = struct.Struct("=6I")
+
+
+class Parts(NamedTuple):
+    """What answers the calls, by their subjects."""
+
+    reads: Reads
+    changes: Changes
+    names: Names
+    opens: Opens
+    identity: Identity
+    refusals: Refusals
 
 
 class Recorder:
@@ -47,9 +60,17 @@ class Recorder:
         self.users = users = Users()
         self._kept = kept
         self.changes = Changes(record, users, nodes, kept)
-        self._names = Names(record, users, check_moved)
-        reads, refusals = Reads(record, users, kept), Refusals(record, users, self._names.written)
-        self._handlers = _handlers(reads, self.changes, self._names, Identity(record, users, kept), refusals)
+        self._names, self._written = Names(record, users, check_moved), Written(record)
+        self._handlers = _handlers(
+            Parts(
+                Reads(record, users, kept),
+                self.changes,
+                self._names,
+                Opens(record, users, self._written),
+                Identity(record, users, kept),
+                Refusals(record, users, self._written),
+            )
+        )
         self._handlers["socketcall"] = self._call_socket
         self._last = 0
         """Who was answered last."""
@@ -58,15 +79,15 @@ class Recorder:
         """Give a call's value, or nothing where it is the kernel's to carry out; raises what it fails with."""
         if self._names.sockets:
             self._names.settle_sockets(caller.pid)
-        if self._names.written.open:
-            self._names.written.settle()
+        if self._written.open:
+            self._written.settle()
         if self.users.several:
             caller = restrict(caller, self.users.of(caller.pid), self.record, self._kept)
         return self._handlers[caller.name](caller)
 
     def end(self) -> None:
         """Do what is left to do when a script has ended."""
-        self._names.written.end()
+        self._written.end()
         self.record.release()
 
     def _call_socket(self, caller: Caller) -> int | Given | None:
@@ -104,9 +125,8 @@ class Recorder:
             seccomp.answer(listener, caller, result)
 
 
-def _handlers(
-    reads: Reads, changes: Changes, names: Names, identity: Identity, refusals: Refusals
-) -> dict[str, Callable[[Caller], int | Given | None]]:
+def _handlers(parts: Parts) -> dict[str, Callable[[Caller], int | Given | None]]:
+    reads, changes, names, opens, identity, refusals = parts
     table: dict[Callable[[Caller], int | Given | None], str] = {
         reads.stat: "stat lstat fstat newfstatat stat64 lstat64 fstat64 fstatat64 stat32 lstat32 fstat32",
         reads.statx: "statx",
@@ -124,7 +144,7 @@ def _handlers(
         names.symlink: "symlink symlinkat",
         names.mknod: "mknod mknodat",
         names.bind: "bind",
-        names.open: "open openat openat2 creat",
+        opens.open: "open openat openat2 creat",
         refusals.enter: "chdir fchdir chroot",
         refusals.link: "link linkat",
         refusals.truncate: "truncate truncate64",

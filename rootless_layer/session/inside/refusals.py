@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from . import credentials as rights
 from . import shared
-from .caller import fail, held, is_proc
 from .calls import AUDIT, PLACES, TARGETS, Place
+from .held import fail, held, is_proc
 from .permissions import EXECUTE, READ, WRITE, check, check_writable, may
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
-from .caller import Caller, fail
+from .caller import Caller
 from .calls import NAMES
 from .children import Children
+from .held import fail
 from .memory import Vector
 
 if TYPE_CHECKING:
