@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,3 +193,42 @@ def test_what_was_built_is_tried_in_a_container(container: list[str], users: lis
         person.reads("user-0")
         person.type("exit\n")
         assert person.ends() == 5
+
+
+UNWILLING = """#!/bin/bash
+trap '' INT TERM HUP
+setsid bash -c 'trap "" INT TERM HUP; sleep 999' &
+sleep 998 & kill -STOP $!
+while :; do mkdir d; chown 5:6 d; rmdir d; done &
+echo begun
+while :; do sleep 1000; done
+"""
+
+
+@pytest.mark.parametrize("profile", ["default", "docker", "docker, somebody"])
+def test_an_interrupt_from_the_terminal_of_a_container(container: list[str], users: list[User], profile: str) -> None:
+    """Ctrl-C ends a session that has no PID namespace, with all that its scripts started, and no queue or directory is left."""
+    root = users[0]
+    flags, _ = flags_of(profile, root)
+    build = shlex.join(
+        ["nice", *COMMAND, "build", "-o", "/tmp/layer", "--view", "directory", "--script", str(root.script(UNWILLING))]
+    )
+    look = "ps -e -o comm= | grep -c -e sleep -e python -e faked; ipcs -q | grep -c ^0x; ls -A /tmp/layer /tmp | grep -c -e layer -e faked"
+    podman = [
+        str(shutil.which(container[0])),
+        *container[1:],
+        "--interactive",
+        "--tty",
+        *flags,
+        "--env",
+        "HOME=/tmp",
+        "--rootfs",
+        "/:O",
+    ]
+    with on_a_terminal(root, [*podman, "bash", "-c", f"trap : INT; {build}; echo status $?; {look}; echo seen"]) as person:
+        person.reads("begun")
+        person.type("\x03")
+        person.reads("interrupted; nothing was kept")
+        person.reads("status 130\r\n")
+        assert [line for line in person.reads("seen").split() if line.isdigit()] == ["0", "0", "0"], person.shown
+        assert person.ends() == 0
