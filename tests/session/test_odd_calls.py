@@ -303,3 +303,28 @@ def test_many_files_without_a_name(user: User, view: str) -> None:
         pytest.skip("few files may be open at once")
     check(user, view, NAMELESS, {"groups": "True", "link": "0"})
     assert owner(members(user)["odd/last"]) == (5, 449, 0o600)
+
+
+NOWHERE = """
+def changes(who, own):
+    pipe, memory, end = os.pipe()[0], os.memfd_create("memory"), socket.socket().detach()
+    for name, number in (("pipe", pipe), ("memory", memory), ("socket", end)):
+        say(f"{who} {name}", lambda: (os.fchmod(number, 0o640), os.fchown(number, own, own), os.fstat(number).st_uid, oct(os.fstat(number).st_mode & 0o777))[2:])
+        say(f"{who} {name} given away", lambda: os.fchown(number, 33, -1))
+    say(f"{who} nobody", lambda: os.chown("f", -1, -1))
+    say(f"{who} same", lambda: os.chown("f", 0, -1))
+changes("root", 7)
+as_somebody(lambda: changes("somebody", 1000))
+"""
+OF_NOWHERE = {
+    **{f"root {name}": "(7, '0o640')" for name in ("pipe", "memory", "socket")},
+    **{f"root {name}": "None" for name in ("pipe given away", "memory given away", "socket given away", "nobody", "same")},
+    **{f"somebody {name}": "(1000, '0o640')" for name in ("pipe", "memory", "socket")},
+    **{f"somebody {name} given away": "EPERM" for name in ("pipe", "memory", "socket")},
+    "somebody nobody": "None", "somebody same": "EPERM",
+}  # fmt: skip
+
+
+def test_files_that_are_nowhere(user: User, view: str) -> None:
+    """Pipes, sockets and memory are their maker's; who gives a file to nobody needs not be its owner."""
+    check(user, view, NOWHERE, OF_NOWHERE)

@@ -73,10 +73,10 @@ class Changes:
             if is_the_kernels(held(descriptor), status.st_dev):
                 return 0  # in vain
             before, who = self._record.of(status), self._users.of(caller.pid)
-            if not who.has(rights.CHOWN) and not (
-                who.users.files == before.uid and uid in {_ID, before.uid} and gid in {_ID, before.gid, *who.all_groups}
-            ):
-                raise fail(errno.EPERM)
+            if (uid, gid) != (_ID, _ID) and not who.has(rights.CHOWN):
+                owner = who.users.files if _is_nowhere(descriptor) else before.uid
+                if who.users.files != owner or uid not in {_ID, owner} or gid not in {_ID, before.gid, *who.all_groups}:
+                    raise fail(errno.EPERM)
             row = changed_by_chown(before, uid, gid)
             if not self._wished(descriptor, status, before, row):
                 self._record.change(descriptor, status, row, on_disk=inode_of(status) not in self._nodes)
@@ -97,7 +97,7 @@ class Changes:
             if stat.S_ISLNK(status.st_mode):
                 raise fail(errno.EOPNOTSUPP)
             before, who = self._record.of(status), self._users.of(caller.pid)
-            if not owns(who, before):
+            if not owns(who, before) and not _is_nowhere(descriptor):
                 raise fail(errno.EPERM)
             if not who.has(rights.FSETID) and before.gid not in who.all_groups:
                 mode &= ~stat.S_ISGID
@@ -190,6 +190,12 @@ class Changes:
         wish = Wish(os.readlink(held(descriptor)), row.mode, row.uid, row.gid)
         if wish not in self.wishes and len(self.wishes) < _MOST_WISHES:
             self.wishes.append(wish)
+
+
+def _is_nowhere(descriptor: int) -> bool:
+    """Say whether a file that is held is a pipe, a socket or memory: whoever has it open has made it, and no directory has it."""
+    path = os.readlink(held(descriptor))
+    return not path.startswith(b"/") or path.startswith(b"/memfd:")
 
 
 def _id(value: int, *, short: bool) -> int:
