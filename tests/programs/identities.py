@@ -10,7 +10,7 @@ import sys
 
 UNCHANGED = 0xFFFFFFFF
 VERSION_3 = 0x20080522
-KEEP_CAPABILITIES = 8
+KEEPS_CAPABILITIES, KEEP_CAPABILITIES = 7, 8
 OF_INTEREST = (0, 1, 2, 3, 4, 6, 7, 8)
 """Capabilities that follow the ids: CHOWN to SETPCAP, but KILL."""
 libc = ctypes.CDLL(None, use_errno=True)
@@ -44,7 +44,7 @@ def state():
     shown = [part & wanted for part in capabilities()]
     files = [libc.setfsuid(ctypes.c_uint32(UNCHANGED)) & UNCHANGED, libc.setfsgid(ctypes.c_uint32(UNCHANGED)) & UNCHANGED]
     ids = [os.getuid(), os.geteuid(), os.getgid(), os.getegid()]
-    return [*os.getresuid(), *os.getresgid(), *files, *ids, sorted(os.getgroups()), *shown]
+    return [*os.getresuid(), *os.getresgid(), *files, *ids, sorted(os.getgroups()), *shown, libc.prctl(KEEPS_CAPABILITIES)]
 
 
 def told(sequence):

@@ -30,7 +30,7 @@ CALL = st.one_of(
     st.lists(st.sampled_from((0, 5, 1000, 70000, 0xFFFFFFFF)), max_size=4).map(lambda groups: ("setgroups", *groups)),
     st.tuples(st.just("capset"), SET, SET, SET),
     st.tuples(st.just("capset"), st.just(0xFF), st.just(0xFF), SET),
-    st.tuples(st.just("keep"), st.integers(0, 1)),
+    st.tuples(st.just("keep"), st.integers(0, 2)),
 )  # fmt: skip
 SEQUENCES = st.lists(st.lists(CALL, min_size=1, max_size=8), min_size=1, max_size=30)
 

@@ -81,6 +81,7 @@ CASES = {
     "a default list that is a mode": "setfacl -d -m u::rwx,g::r,o::- srv/dir\necho > srv/dir/new\nmkdir srv/dir/s\n",
     "a default list goes": "setfacl -d -m u:1000:rwx srv/dir\nmkdir srv/dir/s\nsetfacl -k srv/dir\nmkdir srv/dir/later\nfind srv/dir ! -type l | sort | getfacl -n - > srv/list\n",
     "lists are copied": "setfacl -m u:1000:rw srv/text\nsetfacl -d -m g:7:rwx srv/dir\ncp -a srv/text srv/copy\ncp -a srv/dir srv/copied\ntar --acls -C srv -cf - text dir | tar --acls -C srv/empty -xf -\nrsync -aA srv/text srv/synced\n",
+    "a list she gives, and set-group-ID bits": f"cp srv/text srv/more; chown 1000:42 srv/dir srv/text; chown 1000:1000 srv/more; chmod 2775 srv/dir srv/text srv/more; mkdir -m 2777 srv/shared; chgrp 42 srv/shared\n{ALICE} sh -c 'for i in dir text more; do setfacl -m u:5:r srv/$i; done; cp -r --preserve=mode srv/dir srv/shared/copy; setfacl -d -m u:5:r srv/shared/copy; mkdir srv/shared/new; setfacl -m g::rx srv/shared/new' 2> srv/said || true\nmkdir srv/shared/roots; setfacl -m u:5:r srv/shared/roots; chmod 2755 srv/more\n",
     "lists stay at a rename": "setfacl -m u:1000:rw srv/text\nmv srv/text srv/moved\nln srv/moved srv/name\nrm srv/moved\necho > srv/text\n",
 }  # fmt: skip
 

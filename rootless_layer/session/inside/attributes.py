@@ -102,7 +102,12 @@ def with_list(who: Credentials, row: Row, name: bytes, value: bytes | None) -> t
     if name == DEFAULT:
         return row, value
     mode, said = mode_of(items, row.mode)
-    return row._replace(mode=mode), None if said else value
+    return row._replace(mode=without_group(who, row, mode)), None if said else value
+
+
+def without_group(who: Credentials, row: Row, mode: int) -> int:
+    """Take the set-group-ID bit from a mode that somebody gives a file whose group is none of theirs."""
+    return mode if who.has(rights.FSETID) or row.gid in who.all_groups else mode & ~stat.S_ISGID
 
 
 def _is_capability(value: bytes) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rootless_layer.system.acl import ACCESS, parse, with_mode, write
 
 from . import credentials as rights
-from .attributes import LISTS, check_allowed, check_name, check_security, name_of, owns, with_list
+from .attributes import LISTS, check_allowed, check_name, check_security, name_of, owns, with_list, without_group
 from .held import fail, held, is_proc, is_the_kernels
 from .messages import Wish
 from .permissions import WRITE
@@ -100,8 +100,7 @@ class Changes:
             before, who = self._record.of(status), self._users.of(caller.pid)
             if not owns(who, before) and not _is_nowhere(descriptor):
                 raise fail(errno.EPERM)
-            if not who.has(rights.FSETID) and before.gid not in who.all_groups:
-                mode &= ~stat.S_ISGID
+            mode = without_group(who, before, mode)
             row = Row(stat.S_IFMT(before.mode) | mode, before.uid, before.gid, before.rdev)
             if self._wished(descriptor, status, before, row):
                 raise fail(errno.EROFS)

@@ -32,7 +32,7 @@ _SHORT, _OVERFLOW = 0xFFFF, 0xFFFE
 _MOST_GROUPS = 65536
 _VERSION_1, _VERSION_2, _VERSION_3 = 0x19980330, 0x20071026, 0x20080522
 _LOW = 0xFFFFFFFF
-_KEEP_CAPABILITIES, _CAPBSET_READ, _CAPBSET_DROP, _AMBIENT = 8, 23, 24, 47
+_KEEPS_CAPABILITIES, _KEEP_CAPABILITIES, _CAPBSET_READ, _CAPBSET_DROP, _AMBIENT = 7, 8, 23, 24, 47
 _GAIN_NONE, _GAINS_NONE = 38, 39
 _IS_SET, _RAISE, _LOWER, _CLEAR_ALL = 1, 2, 3, 4
 _LAST_CAPABILITY = 40
@@ -166,10 +166,13 @@ class Identity:
             return self._control_ambient(caller, who)
         if option in {_GAIN_NONE, _GAINS_NONE}:
             return self._control_gains(caller, who)
-        if option in {_CAPBSET_READ, _CAPBSET_DROP} and value > _LAST_CAPABILITY:
+        most = {_CAPBSET_READ: _LAST_CAPABILITY, _CAPBSET_DROP: _LAST_CAPABILITY, _KEEP_CAPABILITIES: 1}.get(option)
+        if most is not None and value > most:
             raise fail(errno.EINVAL)
         if option == _CAPBSET_READ:
             return who.bounding >> value & 1
+        if option == _KEEPS_CAPABILITIES:
+            return int(who.keeps)
         if option == _KEEP_CAPABILITIES:
             self._users.set(caller.pid, who._replace(keeps=bool(value)))
             return 0

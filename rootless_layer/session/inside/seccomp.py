@@ -45,7 +45,8 @@ _CALLS = {audit << 32 | number: (name, audit) for (audit, number), name in NAMES
 _CONTINUE = 1
 
 # The calls that are of interest for some values of an argument only: (argument, values).
-_RESOURCE, _CAPBSET_READ, _CAPBSET_DROP, _SECUREBITS, _KEEP_CAPABILITIES, _AMBIENT = resource.RLIMIT_RSS, 23, 24, 28, 8, 47
+_RESOURCE, _CAPBSET_READ, _CAPBSET_DROP, _SECUREBITS, _AMBIENT = resource.RLIMIT_RSS, 23, 24, 28, 47
+_KEEPS_CAPABILITIES, _KEEP_CAPABILITIES = 7, 8
 _GAIN_NONE, _GAINS_NONE = 38, 39
 _ATTACH, _SEIZE = 16, 0x4206
 _VALUES = {
@@ -55,7 +56,10 @@ _VALUES = {
     "getrlimit": (0, (_RESOURCE,)),
     "getrlimit16": (0, (_RESOURCE,)),
     "setrlimit": (0, (_RESOURCE,)),
-    "prctl": (0, (_CAPBSET_READ, _CAPBSET_DROP, _SECUREBITS, _KEEP_CAPABILITIES, _AMBIENT, _GAIN_NONE, _GAINS_NONE)),
+    "prctl": (
+        0,
+        (_KEEPS_CAPABILITIES, _KEEP_CAPABILITIES, _CAPBSET_READ, _CAPBSET_DROP, _SECUREBITS, _AMBIENT, _GAIN_NONE, _GAINS_NONE),
+    ),
     "ptrace": (0, (_ATTACH, _SEIZE)),
 }
 _FLAGS = {"open": 1, "openat": 2}
