@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from . import credentials as rights
-from . import reach
+from . import interpreter, reach
 from .caller import signed
 from .calls import AUDIT, SO_PEERGROUPS
 from .credentials import UNCHANGED, Granted, set_files, set_one, set_three, set_two
@@ -38,7 +38,8 @@ _IS_SET, _RAISE, _LOWER, _CLEAR_ALL = 1, 2, 3, 4
 _LAST_CAPABILITY = 40
 _PEER = struct.Struct("=iII")
 """``struct ucred``: a process, a user and a group."""
-_ELF = b"\x7fELF"
+_LOOKED_AT, _MOST_INTERPRETERS = 256, 5
+"""How much of a program the kernel reads, and how many scripts may be each other's interpreters."""
 
 
 class Identity:
@@ -255,25 +256,31 @@ class Identity:
             return None
         descriptor = caller.open()
         try:
-            kept = self._kept is not None and self._kept.has(descriptor)
-            user, group, granted = (None, None, None) if kept else self._given(descriptor, who)
+            user, group, granted = self._given(caller, descriptor, who)
         finally:
             os.close(descriptor)
         self._users.execute(caller.pid, who.executing(user, group, granted))
         return None
 
-    def _given(self, descriptor: int, who: Credentials) -> tuple[int | None, int | None, Granted | None]:
-        """Give the user, the group and the capabilities that a program has whoever executes it.
+    def _given(
+        self, caller: Caller, descriptor: int, who: Credentials, steps: int = 0
+    ) -> tuple[int | None, int | None, Granted | None]:
+        """Give the user, the group and the capabilities that a program has whoever executes it; a script has its interpreter's.
 
         Raises ``EACCES`` where somebody may not.
         """
+        if steps > _MOST_INTERPRETERS or (self._kept is not None and self._kept.has(descriptor)):
+            return None, None, None
         status = os.fstat(descriptor)
         row = self._record.of(status)
         if not stat.S_ISREG(row.mode):
             raise fail(errno.ELOOP if stat.S_ISLNK(row.mode) else errno.EACCES)
         check(self._record, who, EXECUTE, status)
+        begin = _beginning(descriptor)
+        if begin.startswith(interpreter.SCRIPT):
+            return self._given_by(caller, interpreter.named_by(begin), who, steps + 1)
         granted = Granted.parse(self._record.attributes.get(inode_of(status), {}).get(CAPABILITY))
-        if not (granted or row.mode & (stat.S_ISUID | stat.S_ISGID)) or not _is_binary(descriptor):
+        if not (granted or row.mode & (stat.S_ISUID | stat.S_ISGID)) or not begin.startswith(interpreter.BINARY):
             return None, None, None
         return (
             row.uid if row.mode & stat.S_ISUID else None,
@@ -281,12 +288,27 @@ class Identity:
             granted,
         )
 
+    def _given_by(
+        self, caller: Caller, path: bytes, who: Credentials, steps: int
+    ) -> tuple[int | None, int | None, Granted | None]:
+        """Give what the interpreter of a script gives; nothing where there is none, as the kernel will say."""
+        if not path:
+            return None, None, None
+        try:
+            descriptor = caller.hold(caller.start(), path, True)  # noqa: FBT003 - a link is followed
+        except FileNotFoundError:
+            return None, None, None
+        try:
+            return self._given(caller, descriptor, who, steps)
+        finally:
+            os.close(descriptor)
 
-def _is_binary(descriptor: int) -> bool:
-    """Say whether a program is no script, of which the interpreter is executed, and that without the script's set-ID bits."""
+
+def _beginning(descriptor: int) -> bytes:
+    """Read as much of a program as the kernel looks at."""
     with contextlib.suppress(OSError), open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as file:
-        return file.read(len(_ELF)) == _ELF
-    return False
+        return file.read(_LOOKED_AT)
+    return b""
 
 
 def _shown(value: int, caller: Caller) -> int:

@@ -12,6 +12,8 @@ import struct
 _MOST_STEPS = 5
 _LONGEST = 4096
 _PT_INTERP = 3
+SCRIPT, BINARY = b"#!", b"\x7fELF"
+"""What a script begins with, and what any other program does."""
 ARCHITECTURES = {
     "386": (1, "<", 3), "amd64": (2, "<", 62), "arm": (1, "<", 40), "arm64": (2, "<", 183), "loong64": (2, "<", 258),
     "mips64le": (2, "<", 8), "mipsle": (1, "<", 8), "ppc64": (2, ">", 21), "ppc64le": (2, "<", 21), "riscv64": (2, "<", 243),
@@ -30,9 +32,8 @@ def missing(program: str) -> tuple[str, bool]:
                 begin = file.read(_LONGEST)
         except OSError:  # it may be executed, not read
             break
-        if begin.startswith(b"#!"):
-            line = begin[2:].split(b"\n", 1)[0].strip(b" \t")
-            name, what = line.split(b" ")[0].split(b"\t")[0], "the interpreter that the first line names"
+        if begin.startswith(SCRIPT):
+            name, what = named_by(begin), "the interpreter that the first line names"
         else:
             name, what = _loader(begin), "the loader"
         needed = os.fsdecode(name.rstrip(b"\r"))
@@ -40,6 +41,11 @@ def missing(program: str) -> tuple[str, bool]:
             return f"{what}{f' of {shown}' if shown else ''} is not there: {needed or 'it has none'}", name.endswith(b"\r")
         program = shown = needed
     return "what it needs to begin is not there", False
+
+
+def named_by(begin: bytes) -> bytes:
+    """Give the interpreter that a script names in its first line, as the kernel reads that."""
+    return begin[len(SCRIPT) :].split(b"\n", 1)[0].strip(b" \t").split(b" ")[0].split(b"\t")[0]
 
 
 def is_native(architecture: str) -> bool:
@@ -54,11 +60,10 @@ def foreign(program: str) -> tuple[str, str]:
     """
     for _ in range(_MOST_STEPS):
         begin = _beginning(program)
-        if not begin.startswith(b"#!"):
+        if not begin.startswith(SCRIPT):
             architecture = _architecture(begin)
             return ("", "") if not architecture or is_native(architecture) else (program, architecture)
-        words = begin[2:].split(b"\n", 1)[0].split()
-        program = os.fsdecode(words[0]) if words else ""
+        program = os.fsdecode(named_by(begin))
     return "", ""
 
 
@@ -77,7 +82,7 @@ def _beginning(program: str) -> bytes:
 
 
 def _architecture(begin: bytes) -> str:
-    if len(begin) < 20 or begin[:4] != b"\x7fELF":  # noqa: PLR2004 - up to the number of the machine
+    if len(begin) < 20 or begin[:4] != BINARY:  # noqa: PLR2004 - up to the number of the machine
         return ""
     order = "<" if begin[5] == 1 else ">"
     here = (begin[4], order, *struct.unpack_from(order + "H", begin, 18))
@@ -87,7 +92,7 @@ def _architecture(begin: bytes) -> str:
 def _loader(begin: bytes) -> bytes:
     """Give the loader that an ELF file names in its PT_INTERP (elf(5)); nothing of what is no such file."""
     try:
-        if begin[:4] != b"\x7fELF":
+        if begin[:4] != BINARY:
             return b""
         wide, order = begin[4] == 2, "<" if begin[5] == 1 else ">"  # noqa: PLR2004 - ELFCLASS64
         (at,) = struct.unpack_from(order + ("Q" if wide else "I"), begin, 32 if wide else 28)
