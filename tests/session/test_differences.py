@@ -71,6 +71,11 @@ DIFFERENCES = (
         as_alice(perl('open(F, "+<", "/free/setid"); print F "more"; close F; exit !-u "/free/setid"')),
         by_root=False,
     ),
+    Difference(
+        "Set-ID bits and capabilities",
+        f"chmod 6777 /free/setid; {as_alice('echo more')} >> /free/setid; test -u /free/setid",
+        by_root=False,
+    ),
     Difference("Set-ID bits and capabilities", 'printf m 1<> /own/capable; test -n "$(getcap /own/capable)"', by_root=False),
     Difference(
         "Devices",
