@@ -74,6 +74,8 @@ class Changes:
                 return 0  # in vain
             before, who = self._record.of(status), self._users.of(caller.pid)
             row = changed_by_chown(before, uid, gid)
+            if not stat.S_ISDIR(row.mode):
+                row = row._replace(mode=_without_group(row.mode, before, who))
             changes_nothing = uid == gid == _ID and row == before  # which is anybody's to ask for
             if not (changes_nothing or who.has(rights.CHOWN)):
                 owner = who.users.files if _is_nowhere(descriptor) else before.uid

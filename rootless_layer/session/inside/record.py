@@ -290,7 +290,7 @@ def _agree(here: Row, there: Row) -> bool:
 def changed_by_chown(row: Row, uid: int, gid: int) -> Row:
     """Give a row after a chown, where -1 leaves an id: the kernel takes set-ID bits away, but those of directories."""
     mode = row.mode
-    if stat.S_ISREG(mode):
+    if not stat.S_ISDIR(mode):
         mode &= ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
     return Row(mode, row.uid if uid == _UNCHANGED else uid, row.gid if gid == _UNCHANGED else gid, row.rdev)
 
