@@ -60,11 +60,21 @@ syscall({RECVMSG}, fileno(THERE), $message, 0);
 my (undef, undef, undef, undef, $user, $group) = unpack("Ql2L3", $control);
 exit !($user == 1000 && $group == 1000);"""
 """A program that asks who sent a message."""
+DATAGRAM = """\
+use Socket;
+my $address = pack_sockaddr_un("/free/socket");
+socket(HERE, PF_UNIX, SOCK_DGRAM, 0);
+bind(HERE, $address) && chmod(0600, "/free/socket") || die;
+$> = 1000;
+socket(THERE, PF_UNIX, SOCK_DGRAM, 0);
+exit !defined(send(THERE, "x", 0, $address));"""
+"""A program that writes to a socket of root's as another user."""
 
 DIFFERENCES = (
     Difference("Reads.", f"{as_alice('cat /own/closed')} && {as_alice('ls /own/shut')}", by_root=False),
     Difference("Reads.", as_alice("cat /own/shut/open"), by_root=False),
     Difference("Times of an open file", as_alice(perl('open(F, "<", "/free/setid"); exit !utime(1, 1, *F)')), by_root=False),
+    Difference("Datagrams", perl(DATAGRAM), by_root=False),
     Difference("Signals", f"sleep 100 & {as_alice('kill $0')} $!", by_root=False),
     Difference(
         "Set-ID bits and capabilities",

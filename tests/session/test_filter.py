@@ -75,7 +75,7 @@ CLAIMED = {
         *(21, 269, 439),  # access, faccessat, faccessat2
         *(102, 104, 107, 108, 105, 106, 113, 114),  # getuid, getgid, geteuid, getegid, setuid, setgid, setreuid, setregid
         *(115, 116, 117, 118, 119, 120, 122, 123),  # getgroups, setgroups, setresuid to getresgid, setfsuid, setfsgid
-        *(125, 126, 59, 322, 49),  # capget, capset, execve, execveat, bind
+        *(125, 126, 59, 322, 49, 42),  # capget, capset, execve, execveat, bind, connect
         *(132, 235),  # utime, utimes
         *(80, 81, 161, 86, 265, 76),  # chdir, fchdir, chroot, link, linkat, truncate
     },
@@ -89,7 +89,7 @@ CLAIMED = {
         *(33, 307, 439),  # access, faccessat, faccessat2
         *(24, 47, 49, 50, 23, 46, 70, 71, 80, 81, 138, 139, 164, 165, 170, 171),  # the ids in 16 bits
         *range(199, 207), *range(208, 212), *range(213, 217),  # the ids in 32 bits
-        *(184, 185, 11, 358, 361),  # capget, capset, execve, execveat, bind
+        *(184, 185, 11, 358, 361, 362),  # capget, capset, execve, execveat, bind, connect
         *(30, 271),  # utime, utimes
         *(12, 133, 61, 9, 303, 92, 193),  # chdir, fchdir, chroot, link, linkat, truncate, truncate64
     },
@@ -99,7 +99,7 @@ CLAIMED = {
         *(35, 38, 276, 33, 34, 36, 437),  # unlinkat, renameat, renameat2, mknodat, mkdirat, symlinkat, openat2
         *(48, 439),  # faccessat, faccessat2
         *range(143, 153), *range(158, 160), *range(174, 178),  # the ids, the groups
-        *(90, 91, 221, 281, 200),  # capget, capset, execve, execveat, bind
+        *(90, 91, 221, 281, 200, 203),  # capget, capset, execve, execveat, bind, connect
         *(49, 50, 51, 37, 45),  # chdir, fchdir, chroot, linkat, truncate
     },
 }  # fmt: skip
@@ -127,7 +127,7 @@ REACHING = {
 PTRACE, PRLIMIT = {X86_64: 101, I386: 26, AARCH64: 117}, {X86_64: 302, I386: 340, AARCH64: 261}
 SEND_BY_DESCRIPTOR, NEW_USER_NAMESPACE = 424, 0x10000000
 CONTROLS = {23: "PR_CAPBSET_READ", 24: "PR_CAPBSET_DROP", 28: "PR_SET_SECUREBITS", 8: "PR_SET_KEEPCAPS", 47: "PR_CAP_AMBIENT", 38: "PR_SET_NO_NEW_PRIVS",
-            39: "PR_GET_NO_NEW_PRIVS"}  # fmt: skip
+            39: "PR_GET_NO_NEW_PRIVS", 7: "PR_GET_KEEPCAPS"}  # fmt: skip
 
 
 @pytest.fixture(params=sorted(MACHINES))
@@ -193,7 +193,7 @@ def test_one_limit_is_handed_over(machine: str) -> None:
 
 
 def test_the_other_end_of_a_socket_is_handed_over(machine: str) -> None:
-    """Of getsockopt SO_PEERCRED and SO_PEERGROUPS, and of socketcall bind and getsockopt."""
+    """Of getsockopt SO_PEERCRED and SO_PEERGROUPS, and of socketcall bind, connect and getsockopt."""
     code = seccomp.program()
     for abi in MACHINES[machine]:
         number, argument = SOCKETS[abi]
@@ -202,7 +202,7 @@ def test_the_other_end_of_a_socket_is_handed_over(machine: str) -> None:
             arguments[argument] = option
             assert interpret(code, number, abi, tuple(arguments)) == (NOTIFY if option in {17, 59} else ALLOW), (hex(abi), option)
         for call in range(21) if abi == I386 else ():
-            assert interpret(code, SOCKETCALL, abi, (call,)) == (NOTIFY if call in {2, 15} else ALLOW), call
+            assert interpret(code, SOCKETCALL, abi, (call,)) == (NOTIFY if call in {2, 3, 15} else ALLOW), call
 
 
 def test_prctl_is_handed_over_where_it_is_about_privileges(machine: str) -> None:
@@ -271,7 +271,7 @@ def test_each_call_has_a_handler(machine: str) -> None:
     assert known - about_files - by_number == {
         name
         for name in known - by_number
-        if name.startswith(("get", "set", "bind", "socketcall", "cap", "prctl", "prlimit")) and "xattr" not in name
+        if name.startswith(("get", "set", "bind", "connect", "socketcall", "cap", "prctl", "prlimit")) and "xattr" not in name
     }
 
 

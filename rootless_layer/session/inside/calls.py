@@ -39,7 +39,7 @@ _NUMBERS: dict[str, tuple[int, int, int]] = {
     "mkdir": (83, 39, _NONE), "mkdirat": (258, 296, 34), "mknod": (133, 14, _NONE), "mknodat": (259, 297, 33),
     "symlink": (88, 83, _NONE), "symlinkat": (266, 304, 36),
     "open": (2, 5, _NONE), "openat": (257, 295, 56), "openat2": (437, 437, 437), "creat": (85, 8, _NONE),
-    "bind": (49, 361, 200), "socketcall": (_NONE, 102, _NONE),
+    "bind": (49, 361, 200), "connect": (42, 362, 203), "socketcall": (_NONE, 102, _NONE),
     "chdir": (80, 12, 49), "fchdir": (81, 133, 50), "chroot": (161, 61, 51), "link": (86, 9, _NONE), "linkat": (265, 303, 37),
     "truncate": (76, 92, 45), "truncate64": (_NONE, 193, _NONE),
     "access": (21, 33, _NONE), "faccessat": (269, 307, 48), "faccessat2": (439, 439, 439),
@@ -69,7 +69,7 @@ i386's first stat, fstat and lstat, which fail on each file whose inode number t
 """
 NAMESPACES = {"x86_64": (56, 272), "i386": (120, 310), "aarch64": (220, 97)}
 """clone and unshare, whose first argument has the flags."""
-SOCKET_CALLS = {2: "bind", 15: "getsockopt"}
+SOCKET_CALLS = {2: "bind", 3: "connect", 15: "getsockopt"}
 """Calls that i386 also has in one for all sockets, by their numbers there (linux/net.h)."""
 SO_PEERGROUPS = 59
 """The option of a socket that tells the groups of the other end (asm-generic/socket.h)."""

@@ -75,7 +75,7 @@ class Changes:
             before, who = self._record.of(status), self._users.of(caller.pid)
             row = changed_by_chown(before, uid, gid)
             if not stat.S_ISDIR(row.mode):
-                row = row._replace(mode=_without_group(row.mode, before, who))
+                row = row._replace(mode=without_group(who, before, row.mode))
             changes_nothing = uid == gid == _ID and row == before  # which is anybody's to ask for
             if not (changes_nothing or who.has(rights.CHOWN)):
                 owner = who.users.files if _is_nowhere(descriptor) else before.uid

@@ -12,9 +12,7 @@ import contextlib
 import ctypes
 import errno
 import os
-import socket
 import stat
-import struct
 from typing import TYPE_CHECKING
 
 from rootless_layer.system.namespaces import numbers, syscall
@@ -28,6 +26,7 @@ from .made import given, is_plain, makes_rows, settle
 from .permissions import WRITE, check, check_removable, check_writable
 from .reads import look_unmounted
 from .record import Record, Row, inode_of
+from .refusals import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _MODE_BITS, _SET_ID = 0o7777, 0o6000
-_SOCKET_ADDRESS, _FAMILY = 110, struct.Struct("=H")
 _DEVICES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
 
 
@@ -134,9 +132,8 @@ class Names:
         who = self._users.of(caller.pid)
         if not makes_rows(self._record, who):
             return None
-        data = caller.read(caller.arguments[1], min(caller.arguments[2], _SOCKET_ADDRESS))
-        path = data[_FAMILY.size :].split(b"\0")[0]
-        if path and _FAMILY.unpack_from(data)[0] == socket.AF_UNIX:
+        path = socket_path(caller)
+        if path:
             named = caller.split(caller.start(), path)
             try:
                 check_writable(self._record, who, named.folder)

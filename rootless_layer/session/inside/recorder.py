@@ -147,6 +147,7 @@ def _handlers(parts: Parts) -> dict[str, Callable[[Caller], int | Given | None]]
         opens.open: "open openat openat2 creat",
         refusals.enter: "chdir fchdir chroot",
         refusals.link: "link linkat",
+        refusals.connect: "connect",
         refusals.truncate: "truncate truncate64",
         identity.get: "getuid geteuid getgid getegid getuid16 geteuid16 getgid16 getegid16",
         identity.get_three: "getresuid getresgid getresuid16 getresgid16",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 import struct
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .written import Written
 
 _FOLLOW = 0x400
+_SOCKET_ADDRESS, _FAMILY = 110, struct.Struct("=H")
 _NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
 
 
@@ -84,6 +86,20 @@ class Refusals:
         finally:
             os.close(named.folder)
 
+    def connect(self, caller: Caller) -> None:
+        """See that a process may write to the socket that it names by a path."""
+        who = self._users.of(caller.pid)
+        if who.has(rights.DAC_OVERRIDE):
+            return
+        path = socket_path(caller)
+        if not path:
+            return
+        descriptor = caller.hold(caller.start(), path, True)  # noqa: FBT003 - a link is followed
+        try:
+            check(self._record, who, WRITE, os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
     def _is_safe(self, who: Credentials, status: os.stat_result) -> bool:
         """Say whether another's file does no harm by a new name: it is none that its mode makes special."""
         row = self._record.of(status)
@@ -101,6 +117,13 @@ class Refusals:
             return None if is_proc(held(descriptor), status.st_dev) else status
         finally:
             os.close(descriptor)
+
+
+def socket_path(caller: Caller) -> bytes:
+    """Give the path that a call has as a socket's address; it is empty where the address is another."""
+    data = caller.read(caller.arguments[1], min(caller.arguments[2], _SOCKET_ADDRESS))
+    is_path = len(data) > _FAMILY.size and _FAMILY.unpack_from(data)[0] == socket.AF_UNIX
+    return data[_FAMILY.size :].split(b"\0")[0] if is_path else b""
 
 
 def _is_negative(caller: Caller) -> bool:
