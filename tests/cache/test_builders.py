@@ -16,7 +16,7 @@ import pytest
 from helpers.aftermath import processes, until
 from helpers.caches import SCRIPT, entries, tidy
 from helpers.damage import grow
-from helpers.effort import EVERY
+from helpers.effort import DAY, EVERY
 from helpers.place import remove
 from helpers.stores import files
 from helpers.users import COMMAND, HANG, User
@@ -125,8 +125,8 @@ def test_builders_killed_at_any_moment(user: User, accounts: Path) -> None:
     second.unlink()
     (user.home / "make.toml").write_text(GRAPH)
     build, make = [*COMMAND, "build", "--cache", *words, "-o", user.home / "out-0"], [*COMMAND, "make", "make.toml", "-j", "2"]
-    pick = random.Random(user.name)
-    for number in range(200 if EVERY else 10):
+    pick = random.Random(f"{user.name} {DAY}")
+    for number in range(200 if EVERY else 4):
         running = [
             user.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             for command in ([build], [make], [make, build])[number % 3]

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from helpers.effort import EVERY, PATIENT
+from helpers.effort import PATIENT, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,7 +117,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@settings(max_examples=2000 if EVERY else 150, deadline=None, suppress_health_check=PATIENT)
+@settings(max_examples=examples(450), deadline=None, suppress_health_check=PATIENT)
 @given(st.fixed_dictionaries(FIELDS), st.data())
 def test_the_key_changes_with_any_field(inputs: Path, values: dict[str, Any], data: st.DataObject) -> None:
     """Two specs that differ in one field have two keys, whatever the field is; the same spec has the same key."""

@@ -14,6 +14,7 @@ import attrs
 import pytest
 from helpers.closures import chain, graph_of, put
 from helpers.damage import empty, flip, grow
+from helpers.effort import examples
 from helpers.users import COMMAND, Result, User, good
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -80,7 +81,7 @@ def sealed(spec: LayerSpec, cache: LayerCache, blob: Blob = "stored") -> list[st
     return [os.fsdecode(path).rpartition("-")[2] for path in found]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(25), deadline=None)
 @given(
     st.sampled_from(KINDS), st.sampled_from(["stored", "derived"]),
     st.lists(st.tuples(

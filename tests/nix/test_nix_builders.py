@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 from helpers.aftermath import until
-from helpers.effort import EVERY
+from helpers.effort import EVERY, todays
 from helpers.nix_builders import Builder, Machines, machines, valid_paths
 from helpers.nix_pkgs import LET, Nix, fetch_nix, give_everybody
 from helpers.place import remove
@@ -114,7 +114,7 @@ def assert_the_same_here(nix: Nix, expression: str) -> None:
 def test_two_machines_build_the_layers_of_an_image(nixes: Nixes) -> None:
     """Both build layers, each layer is built once, all is byte for byte as built here, and a change of one moves no store path."""
     digests = set()
-    for nix, builders in nixes:
+    for nix, builders in todays(nixes):
         with machines(nix, builders) as group, group.builder("one") as one, group.builder("two") as two:
             image, *made = outputs(group.build(eight("layer"), [one, two]))
             assert layers("layer", one.built())
@@ -154,7 +154,7 @@ def build_and_kill(nix: Nix, group: Machines, builders: list[Builder]) -> list[s
 
 def test_what_was_built_before_a_kill_is_not_built_again(nixes: Nixes) -> None:
     """Where the Nix that asked is killed, the layers that were done stay, and another run builds the others and the image."""
-    for nix, builders in nixes:
+    for nix, builders in todays(nixes):
         gate = nix.user.home / "gate"
         gate.mkdir()
         os.mkfifo(gate / "tickets")
@@ -178,7 +178,7 @@ def test_what_was_built_before_a_kill_is_not_built_again(nixes: Nixes) -> None:
 def test_a_binary_cache_gives_what_was_built(nixes: Nixes) -> None:
     """A Nix that builds nothing gets an image of a cache: its layers, and the store paths that they name."""
     expression = f"[ (builtins.head ({eight('cached').replace(' 3 4 5 6 7 8', '')})) ]"
-    for nix, builders in nixes:
+    for nix, builders in todays(nixes):
         [image] = nix.build(expression)
         cache = f"file://{nix.user.home}/cache?compression=none"
         outputs(nix.run("nix", "copy", "--to", cache, image))
@@ -195,7 +195,7 @@ def test_a_binary_cache_gives_what_was_built(nixes: Nixes) -> None:
 
 def test_a_machine_without_user_namespaces(nixes: Nixes) -> None:
     """A builder in a container gives the same bytes where nothing need be mounted; else it says why it cannot build the layer."""
-    for nix, builders in nixes:
+    for nix, builders in todays(nixes):
         with machines(nix, builders) as group, group.builder("three", confined=True) as three:
             plain = f"[ (builtins.elemAt ({eight('plain', view='fakeRootCommands')}) 1) ]"
             outputs(group.build(plain, [three]))

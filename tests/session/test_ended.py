@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.aftermath import assert_nothing_left, assert_whole_or_absent, marked, until
-from helpers.effort import EVERY
+from helpers.effort import DAY, EVERY
 from helpers.place import remove
 from helpers.running import STARTED, VIEWS, read, say, started
 from helpers.stores import Store
@@ -111,7 +111,7 @@ def test_a_signal_at_any_moment(user: User, small: Store, many: Path, big: Path,
         "no script": [*small.options, "--copy-to-root", str(many)],
         "big": ["--copy-to-root", str(big), "--blob", "derived"],
     }[kind]
-    chance = random.Random(f"{user.name} {number} {kind}")
+    chance = random.Random(f"{user.name} {number} {kind} {DAY}")
     for _ in range((6 if kind == "script" else 3) if EVERY else 2):
         process = started(user, *words)
         time.sleep(chance.uniform(0, {"script": 0.8, "no script": 0.5, "big": 1.0}[kind]))

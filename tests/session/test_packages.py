@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.effort import EVERY
+from helpers.effort import EVERY, todays
 from helpers.layers import blob_of
 from helpers.oracle import differences, in_blob
 from helpers.packages import INSTALL, Packages, comparable, unexplained
@@ -38,10 +37,6 @@ HEAVY = (
     "ca-certificates-java default-jre-headless",  # a trigger that runs Java
     "tex-common",
 )
-TODAY = [LIGHT[(dt.datetime.now(tz=dt.UTC).toordinal() * 3 + turn) % len(LIGHT)] for turn in range(3)]
-"""Three of the light ones, others on each day."""
-NAMES = {name: name for name in LIGHT + HEAVY} if EVERY else dict(zip(("first", "second", "third"), TODAY, strict=True))
-
 
 WORKS = {
     # A package, and a script that uses it.
@@ -80,14 +75,14 @@ def work(shared: Path) -> Iterator[Path]:
     remove(folder)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LIGHT + HEAVY if EVERY else todays(LIGHT, 3))
 def test_a_package_is_as_real_root_installs_it(name: str, somebody: User, packages: Packages, work: Path) -> None:
     """Every path has the kind, owner, mode, device, attributes, links and bytes that real root gives it.
 
     But for bytes that are others each time, which are named.
     """
     offered = work / "offered"
-    packages.offer(NAMES[name].split(), offered)
+    packages.offer(name.split(), offered)
     real = packages.install_as_real_root(offered, work / "tree")
     script = somebody.script(INSTALL)
     layer = somebody.build("--rootfs", packages.root, "--copy-to-root", offered, "--script", script).layer
