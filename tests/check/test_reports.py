@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from helpers.aftermath import assert_said
+from helpers.effort import examples
 from helpers.images import DIRECTORY, FILE, LINK, LOWER, SYMBOLIC, UPPER, Made, docker_archive, put, sha256, tar
 from helpers.place import PLACE, remove
 from helpers.users import COMMAND, User
@@ -352,7 +353,7 @@ def on_disk(root: Path) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="owners are unpacked by root alone")
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(layers=drawn())
 def test_umoci_unpacks_the_same_tree(shared: Path, layers: list[list[Row]]) -> None:
     """What validate passes, umoci unpacks to the tree that inspect and diff tell of."""

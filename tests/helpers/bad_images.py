@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import shutil
 from pathlib import Path
 
 from helpers.aftermath import assert_nothing_left, assert_said
 from helpers.image_commands import image
 from helpers.image_layouts import assert_layout_true
-from helpers.place import remove
 from helpers.users import User
 
 from rootless_layer.errors import RootlessLayerError
@@ -36,7 +36,7 @@ def refused(user: User, base: str | Path, *said: str, status: int = 65, words: t
 
 def attempt(path: Path, folder: Path) -> tuple[str, RootlessLayerError | None]:
     """Build upon a base in this process, to be quick: give the digest of its content, or the error, which names it."""
-    remove(folder) if folder.exists() else None
+    shutil.rmtree(folder, ignore_errors=True)  # not by rm(1): it is called hundreds of times
     folder.mkdir()
     numbers = itertools.count()
     try:

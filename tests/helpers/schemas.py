@@ -6,13 +6,14 @@ import functools
 import json
 from typing import Any
 
-import jsonschema
 from helpers.users import COMMAND, Result, User, good
 
 
 @functools.cache
 def schema(user: User, form: str) -> dict[str, Any]:
     """Give a schema, which is one."""
+    import jsonschema  # a second, which each of pytest's processes would take to collect the tests
+
     document: dict[str, Any] = json.loads(good(user.run([*COMMAND, "schema", form])).out)
     jsonschema.Draft202012Validator.check_schema(document)
     return document
@@ -30,6 +31,8 @@ def closed(part: Any) -> Any:
 
 def fits(user: User, form: str, result: Result) -> Any:
     """Check JSON that a command has printed, and give it."""
+    import jsonschema
+
     said = json.loads(result.out)
     jsonschema.Draft202012Validator(closed(schema(user, form))).validate(said)
     return said

@@ -13,6 +13,7 @@ import attrs
 import pytest
 import zstandard
 from helpers.aftermath import assert_said
+from helpers.effort import examples
 from helpers.images import BAD_LAYERS, DIRECTORY, FILE, LAYER, LOWER, ODD_LAYERS, SYMBOLIC, UPPER, Made, no_spool, notes, tar
 from helpers.users import COMMAND, User
 from hypothesis import HealthCheck, given, settings
@@ -442,7 +443,7 @@ ODD: list[Any] = [None, "", "x", "a b", "\x1b", 7, [], {}, [{}], ["x"], "2020-01
 TEXTS = st.sampled_from([*NAMES, *NO_NAMES, "1", "tag", "a@b"])
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     layers=LAYERS, of=st.sampled_from(sorted(STORED)), said=st.sampled_from(sorted(STORED)), rows=st.integers(0, 5), base=CONFIGS,
     changes=CONFIGS, odd=st.dictionaries(st.sampled_from(["os", "architecture", "variant", "created", "author", "history"]), st.sampled_from(ODD), max_size=1),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from helpers.aftermath import CLOSED, assert_said
 from helpers.bad_images import NO_JSON, attempt, refused
+from helpers.effort import DAY, EVERY
 from helpers.image_commands import image
 from helpers.image_layouts import BASE, blob_of, config_of, layout_of, manifest_of, put, tar_of
 from helpers.images import sha256
@@ -80,10 +81,9 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 def odd_values(document: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Give each place of a document with odd values for it: a third of them for each of config.md's many."""
-    found = list(places(document))
-    for number, path in enumerate(found):
-        for value in ODD_VALUES[number % 3 :: 3] if len(found) > 20 else ODD_VALUES:
+    """Give each place of a document with odd values for it: a third of them, another one on each day."""
+    for number, path in enumerate(places(document)):
+        for value in ODD_VALUES if EVERY else ODD_VALUES[(number + DAY) % 3 :: 3]:
             yield path, value
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 from helpers.aftermath import assert_nothing_left, assert_said, members
-from helpers.effort import PATIENT
+from helpers.effort import PATIENT, examples
 from helpers.place import PLACE, remove
 from helpers.stores import Store
 from helpers.users import COMMAND, User
@@ -109,7 +109,7 @@ def applied(layers: list[Tree], folder: str) -> Base:
         return open_base(image, Path(folder), temporary)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=PATIENT)
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=PATIENT)
 @given(before=trees(), after=trees())
 def test_the_difference_makes_the_one_of_the_other(
     before: list[tuple[bytes, str, int, int, int]], after: list[tuple[bytes, str, int, int, int]], files: list[Path]
@@ -126,7 +126,7 @@ def test_the_difference_makes_the_one_of_the_other(
         remove(Path(folder))
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=PATIENT)
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=PATIENT)
 @given(rows=trees())
 def test_what_is_the_same_is_in_no_layer(rows: list[tuple[bytes, str, int, int, int]], files: list[Path]) -> None:
     """Between two equal trees there is nothing but the root."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from helpers.aftermath import assert_nothing_left, assert_said
 from helpers.bad_images import attempt, refused
-from helpers.effort import PATIENT
+from helpers.effort import DAY, PATIENT, examples
 from helpers.image_commands import image
 from helpers.image_layouts import blob_of, old_docker_archive, tar_of
 from helpers.place import remove
@@ -68,7 +68,7 @@ def test_flipped_bytes(users: list[User], archives: dict[str, bytes], kind: str)
     path.write_bytes(whole)
     expected, _ = attempt(path, user.home / "work")
     positions = [position for position, byte in enumerate(whole) if byte]
-    for position in random.Random(0).sample(positions, min(len(positions), 250)):
+    for position in random.Random(DAY).sample(positions, min(len(positions), examples(250))):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         digest, error = attempt(path, user.home / "work")
         # The config of an old docker-archive is not named by its digest: only what it is for may be another.
@@ -120,7 +120,7 @@ EDITS = st.lists(
 
 
 @given(kind=st.sampled_from(KINDS), edits=EDITS)
-@settings(max_examples=150, deadline=None, suppress_health_check=PATIENT)
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=PATIENT)
 def test_mutated_archives(
     tmp_path_factory: pytest.TempPathFactory, archives: dict[str, bytes], kind: str, edits: list[Any]
 ) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from helpers.closure_forms import A, B, C, records
 from helpers.image_commands import image
 from helpers.image_layouts import layout_of, tar_of
@@ -18,8 +16,6 @@ from helpers.images import sha256
 from helpers.registries import run
 from helpers.rpm import header, rpm_database
 from helpers.users import User, good
-from spdx_tools.spdx.parser.parse_anything import parse_file
-from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 STATUS = """\
 Package: libc6
@@ -74,6 +70,11 @@ CONFIG = {"architecture": "amd64", "os": "linux", "created": "2024-05-06T07:08:0
 
 def bill(user: User, subject: str | Path, *words: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write both forms of a bill, check them against the specifications, and give them."""
+    from cyclonedx.schema import SchemaVersion  # each takes long to import, and all processes collect this file
+    from cyclonedx.validation.json import JsonStrictValidator
+    from spdx_tools.spdx.parser.parse_anything import parse_file
+    from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
     good(run(user, "sbom", subject, *words, "-o", user.home / "a.spdx.json"))
     document = parse_file(str(user.home / "a.spdx.json"))
     assert validate_full_spdx_document(document) == []

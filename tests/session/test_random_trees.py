@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -100,14 +101,14 @@ def build_tree(folder: Path, tree: Mapping[bytes, Node], scripts: tuple[Script, 
         return blob.read_bytes()
 
 
-@settings(RANDOM, max_examples=60)
+@settings(RANDOM, max_examples=examples(60))
 @given(tree=TREES)
 def test_the_layer_is_the_tree(tree: dict[bytes, Node], memory: Path) -> None:
     """For any tree, what another reader finds in the layer is that tree, and no more."""
     assert read_blob(build_tree(memory, tree)) == flatten(tree)
 
 
-@settings(RANDOM, max_examples=15)
+@settings(RANDOM, max_examples=examples(15))
 @given(tree=TREES)
 def test_any_tree_survives_the_script_true(tree: dict[bytes, Node], memory: Path) -> None:
     """For any tree, staging and scanning it gives the same bytes as leaving both out."""
