@@ -169,5 +169,5 @@ def test_a_reader_that_goes_away_is_141_in_every_verb(users: list[User], verb: s
     }[verb]
     command = " ".join([*COMMAND, *words])
     # The reader has gone before a byte is written.
-    result = user.run(["bash", "-c", f"{{ sleep 0.05; {command}; echo $? >&3; }} 3>status | exec true"])
+    result = user.run(["bash", "-c", f"exec 3> >(:); wait $!; {command} >&3; echo $? >status"])
     assert ((user.home / "status").read_text(), result.err) == ("141\n", "")
