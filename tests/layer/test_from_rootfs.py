@@ -2,69 +2,39 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import inspect
 import itertools
 import os
-import shutil
 import stat
 import subprocess
 import tarfile
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from helpers.effort import EVERY
+from helpers.effort import EVERY, todays
 from helpers.inputs import write
-from helpers.layers import CAPABILITY, assert_no_layer, refused, unpacked
-from helpers.place import PLACE, once
+from helpers.layers import CAPABILITY, Member, assert_no_layer, refused, unpacked
+from helpers.roots import debian_root
 from helpers.stores import fingerprint
 from helpers.users import SOMEBODY, User
 
 pytestmark = pytest.mark.slow
 
 
-def make_debian(target: Path) -> None:
-    """Make a small Debian as a tar archive."""
-    with tempfile.TemporaryDirectory(dir=os.environ[PLACE]) as scratch:
-        made = f"{scratch}/debian.tar"
-        command = ["mmdebstrap", "--variant=apt", "--include=passwd", "bookworm", made]
-        command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "zoneinfo", "i18n")]
-        if os.geteuid() == 0:
-            # In memory: dpkg waits for the disk after each file.
-            os.mkdir(f"{scratch}/memory")
-            mounted = f'mount -t tmpfs none {scratch}/memory; export TMPDIR={scratch}/memory; exec "$@" --mode=root'
-            command = ["unshare", "--mount", "bash", "-ec", mounted, "-", *command]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        shutil.copy(made, f"{target}.new")
-    os.rename(f"{target}.new", target)
-
-
 @pytest.fixture(scope="session")
 def debian() -> Path:
-    """A small Debian as a tar archive, made once for all of pytest's processes, and kept for the next run."""
-    cache = Path(
-        "/var/cache" if os.geteuid() == 0 else os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rootless-layer/tests"
-    )
-    kept = cache / f"debian-{hashlib.sha256(inspect.getsource(make_debian).encode()).hexdigest()[:12]}.tar"
-
-    def make(path: Path) -> None:
-        cache.mkdir(parents=True, exist_ok=True)
-        with open(cache / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not kept.exists():
-                make_debian(kept)
-        shutil.copy(kept, path)
-        path.chmod(0o644)
-
-    return once("debian.tar", make)
+    """A small Debian as a tar archive."""
+    return debian_root("bookworm", "fakeroot", "passwd")
 
 
-def test_a_root_filesystem_keeps_everything(user: User, debian: Path) -> None:
+def test_a_root_filesystem_keeps_everything(users: list[User], debian: Path) -> None:
     """Each path of the archive is in the layer with its type, owner, mode, data, device, link and attributes."""
-    found = unpacked(user, user.build("--rootfs", debian))
+    for user in todays(users):
+        assert_kept(debian, unpacked(user, user.build("--rootfs", debian)))
+
+
+def assert_kept(debian: Path, found: Mapping[str, Member]) -> None:
+    """Compare what is in a layer with the archive that it was made of."""
     with tarfile.open(debian) as archive:
         infos = {os.path.normpath(info.name): info for info in archive}
     assert set(found) - {"."} == set(infos) - {"."}
@@ -158,11 +128,13 @@ def test_a_listing_makes_devices_of_files(user: User) -> None:
     assert found["etc/shadow"].owner == "0:42:4640"
 
 
-def test_a_listing_must_be_one_and_goes_with_a_directory(user: User, debian: Path) -> None:
+def test_a_listing_must_be_one_and_goes_with_a_directory(user: User) -> None:
     """An archive has its own owners, and a file that is no listing is named."""
     folder = write(user.home / "root", {"file": "text"})
+    archive = user.home / "root.tar"
+    subprocess.run(["tar", "-cf", archive, "-C", folder, "."], check=True)
     (user.home / "odd").write_text("\0\1nothing\n")
-    refused(user.build("--rootfs", debian, "--rootfs-listing", user.home / "odd"), user.home / "odd", debian)
+    refused(user.build("--rootfs", archive, "--rootfs-listing", user.home / "odd"), user.home / "odd", archive)
     for name, status in (("odd", 65), ("absent", 66)):
         refused(user.build("--rootfs", folder, "--rootfs-listing", user.home / name), user.home / name, status=status)
     assert_no_layer(user)

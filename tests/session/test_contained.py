@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.effort import EVERY
+from helpers.effort import todays
 from helpers.person import on_a_terminal
 from helpers.place import PLACE, make_folder, remove
 from helpers.probes import HEAD
@@ -105,7 +105,7 @@ def flags_of(profile: str, user: User) -> tuple[list[str], set[str]]:
     return flags if flags[-2:] == FREED[-2:] else [*filtered(user.home), *flags], expected
 
 
-@pytest.mark.parametrize("profile", [*PROFILES, *OF_DOCKER])
+@pytest.mark.parametrize("profile", todays([*PROFILES, *OF_DOCKER], 4))
 def test_what_doctor_says_in_a_container(container: list[str], users: list[User], profile: str) -> None:
     """Each profile lacks nothing that builds need, and has less in the rows of its page alone; each of these has a remedy."""
     flags, expected = flags_of(profile, users[0])
@@ -162,9 +162,7 @@ def in_container(command: list[str], flags: list[str], *words: str | Path) -> li
     return [*command, *flags, "--env", "HOME=/tmp", "--rootfs", "/:O", *COMMAND, *map(str, words)]
 
 
-@pytest.mark.parametrize(
-    "profile", [*PROFILES, *OF_DOCKER] if EVERY else ["default", "somebody", "restricted", "docker", "docker, somebody"]
-)
+@pytest.mark.parametrize("profile", todays([*PROFILES, *OF_DOCKER], 3))
 def test_a_layer_of_a_container_is_that_of_the_machine(container: list[str], users: list[User], profile: str) -> None:
     """Accounts made and used by a script, with set-ID bits, are the same bytes in every profile."""
     root = users[0]
@@ -174,7 +172,7 @@ def test_a_layer_of_a_container_is_that_of_the_machine(container: list[str], use
     assert json.loads(inside.out)["digest"] == root.build(*words).layer["digest"]
 
 
-@pytest.mark.parametrize("profile", ["default", "restricted", "docker", "docker, somebody"])
+@pytest.mark.parametrize("profile", todays(["default", "restricted", "docker", "docker, somebody"], 2))
 def test_what_was_built_is_tried_in_a_container(container: list[str], users: list[User], profile: str) -> None:
     """``run`` shows a layer's owners and gives the command's status, and a shell opens where a script fails, in each fallback."""
     root = users[0]
