@@ -112,7 +112,7 @@ def test_a_signal_at_any_moment(user: User, small: Store, many: Path, big: Path,
         "big": ["--copy-to-root", str(big), "--blob", "derived"],
     }[kind]
     chance = random.Random(f"{user.name} {number} {kind} {DAY}")
-    for _ in range((6 if kind == "script" else 3) if EVERY else 2):
+    for _ in range((6 if kind == "script" else 3) if EVERY else 1):
         process = started(user, *words)
         time.sleep(chance.uniform(0, {"script": 0.8, "no script": 0.5, "big": 1.0}[kind]))
         if number == signal.SIGINT:
