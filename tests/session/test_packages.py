@@ -75,7 +75,7 @@ def work(shared: Path) -> Iterator[Path]:
     remove(folder)
 
 
-@pytest.mark.parametrize("name", LIGHT + HEAVY if EVERY else todays(LIGHT, 3))
+@pytest.mark.parametrize("name", LIGHT + HEAVY if EVERY else todays(LIGHT, 2))
 def test_a_package_is_as_real_root_installs_it(name: str, somebody: User, packages: Packages, work: Path) -> None:
     """Every path has the kind, owner, mode, device, attributes, links and bytes that real root gives it.
 
