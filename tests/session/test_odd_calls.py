@@ -254,6 +254,7 @@ def ways(who):
     say(f"{who} longer", lambda: opened("f", 1, 0, size=32, more=b"12345678"))
     say(f"{who} temporary", lambda: opened("e", os.O_TMPFILE, 0, 0o600))
     say(f"{who} directory", lambda: opened("e", os.O_CREAT | os.O_DIRECTORY | os.O_WRONLY, 0, 0o600))
+    say(f"{who} no time", lambda: c(libc.openat, top, b"f", os.O_NOATIME | 1, 0) > 0)
     say(f"{who} old flag", lambda: c(libc.openat, top, b"f", 1 | 1 << 31, 0) > 0)
 ways("root")
 as_somebody(lambda: ways("somebody"))
@@ -276,7 +277,7 @@ OF_WAYS = {
         **{f"{way} {path}": value for way, values in _EVERY_WAY.items() for path, value in zip(_PATHS, values, strict=True) if value},
         "beneath makes out": "EXDEV", "beneath makes e/new": "d/e/new", "in root makes new": "d/root/new", "in root makes out": "ELOOP",
         "no links makes out": "ELOOP", **dict.fromkeys(("both", "unknown", "mode", "flag", "short", "temporary", "directory"), "EINVAL"),
-        "long": "d/f", "longer": "E2BIG", "old flag": "True",
+        "long": "d/f", "longer": "E2BIG", "old flag": "True", "no time": "EPERM" if who == "somebody" else "True",
     }.items()
 }  # fmt: skip
 

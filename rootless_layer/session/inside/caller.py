@@ -220,7 +220,8 @@ class Caller:
 
     def _walk(self, top: int, path: bytes, *, follow: bool) -> int:
         """Hold the file at a path that begins there, a name after the other."""
-        root = self._hold_start(b"/proc/%d/root" % self.pid if self.scope.top is None else self.scope.top, folder=False)
+        above = self.scope.top
+        root = os.open(b"/proc/%d/root" % self.pid, HELD) if above is None else self._hold_start(above, folder=False)
         try:
             return Walk(self.scope, root, self.search, self._own).to(path, top, follow=follow)
         finally:

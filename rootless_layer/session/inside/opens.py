@@ -15,6 +15,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import credentials as rights
+from .attributes import owns
 from .calls import PLACES
 from .held import fail, held, is_proc
 from .made import given, is_plain, makes_rows, settle
@@ -131,6 +132,8 @@ class Opens:
             if stat.S_ISLNK(status.st_mode) or (want & WRITE if folder else flags & os.O_DIRECTORY):
                 return None  # another error than that of the permission
             check(self._record, who, want, status)
+            if flags & os.O_NOATIME and not owns(who, self._record.of(status)):
+                raise fail(errno.EPERM)
             if not stat.S_ISREG(status.st_mode):
                 return None  # whoever opens a pipe may wait: not here
             opened = os.open(held(descriptor), flags & ~(os.O_CREAT | os.O_NOFOLLOW) | os.O_CLOEXEC)

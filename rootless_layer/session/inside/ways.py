@@ -145,7 +145,8 @@ class Walk(NamedTuple):
                 left += target.split(b"/")[::-1] if target else []
                 before, current = current, found
                 try:
-                    self.scope.cross(before, current)
+                    if self.scope.resolve:
+                        self.scope.cross(before, current)
                 finally:
                     os.close(before)
                 _check_links(links)
