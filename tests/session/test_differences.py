@@ -69,6 +69,14 @@ $> = 1000;
 socket(THERE, PF_UNIX, SOCK_DGRAM, 0);
 exit !defined(send(THERE, "x", 0, $address));"""
 """A program that writes to a socket of root's as another user."""
+SETITIMER = {"aarch64": 103}.get(platform.machine(), 38)
+INTERRUPT = f"""\
+$SIG{{ALRM}} = sub {{}};  # without SA_RESTART
+my $often = pack("q4", 0, 200, 0, 200);
+syscall({SETITIMER}, 0, $often, 0);
+for (1 .. 50000) {{ $! = 0; mkdir("/free/often") && rmdir("/free/often"); exit if $! == 4; rmdir("/free/often") }}
+exit 1;"""
+"""A program that makes calls, and gets a signal every 200 µs, until one of the calls is interrupted (EINTR)."""
 
 DIFFERENCES = (
     Difference("Reads.", f"{as_alice('cat /own/closed')} && {as_alice('ls /own/shut')}", by_root=False),
@@ -106,11 +114,14 @@ DIFFERENCES = (
     Difference("Credentials in a message", as_alice(perl(RECEIVE)), by_root=True),
     Difference("`ulimit -m`", '(ulimit -Sm 5; test "$(ulimit -Sm)" = 5)', by_root=True),
     Difference("`io_uring`", perl("syscall(425, 0, 0); exit($! != 38)"), by_root=False),
+    Difference("A signal whose handler has no `SA_RESTART`", perl(INTERRUPT), by_root=False),
     Difference("A seccomp listener", perl(LISTEN), by_root=True),
 )
 """Those that a script sees."""
 OF_THE_LAYER = {"Hard links of symbolic links, devices and fifos", "Sockets", "Names", "overlayfs's own attributes"}
 """Those that only a layer shows: the tests of sessions and of inputs have them."""
+OF_THREADS = {"The ids of a thread"}
+"""Those that only a program with threads shows: the test of odd calls has them."""
 
 GROUND = """\
 mkdir -p /own/shut /free
@@ -157,7 +168,7 @@ def test_the_page_tells_of_each() -> None:
     section = PAGE.read_text().partition("## Differences from real root\n")[2].partition("\n## ")[0]
     points = re.findall(r"^- (?:\*\*(.*?)\*\*)", section, re.MULTILINE)
     assert section.count("\n- ") == len(points)
-    assert set(points) == {each.title for each in DIFFERENCES} | OF_THE_LAYER
+    assert set(points) == {each.title for each in DIFFERENCES} | OF_THE_LAYER | OF_THREADS
 
 
 def test_a_script_finds_each(user: User, big_store: Store, accounts: Path) -> None:

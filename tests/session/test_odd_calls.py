@@ -52,14 +52,17 @@ def said(text: str) -> dict[str, str]:
     return {name: found for name, _, found in lines}
 
 
+def by_real_root(user: User, text: str) -> dict[str, str]:
+    """Give what a program says that real root runs on the disk."""
+    words = [sys.executable, "-c", HEAD + SAY + text]
+    return said(subprocess.run(words, cwd=user.home, capture_output=True, text=True, check=True).stdout)
+
+
 def check(user: User, view: str, text: str, right: dict[str, str]) -> None:
     """See that a program's calls end like this, and by real root on the disk as well."""
     assert said(probe(user, view, SAY + text).err) == right
     if user.is_root and RELEASE >= (6, 6):  # an older one has no fchmodat2
-        done = subprocess.run(
-            [sys.executable, "-c", HEAD + SAY + text], cwd=user.home, capture_output=True, text=True, check=True
-        )
-        assert said(done.stdout) == right
+        assert by_real_root(user, text) == right
 
 
 ATTRIBUTES = """
@@ -329,3 +332,17 @@ OF_NOWHERE = {
 def test_files_that_are_nowhere(user: User, view: str) -> None:
     """Pipes, sockets and memory are their maker's; who gives a file to nobody needs not be its owner."""
     check(user, view, NOWHERE, OF_NOWHERE)
+
+
+THREADS = """
+os.chmod("d", 0o777)
+thread = threading.Thread(target=lambda: libc.setfsuid(1000)); thread.start(); thread.join()
+say("owner", lambda: (os.mkdir("d/made"), os.stat("d/made").st_uid)[1])
+"""
+
+
+def test_ids_are_of_a_process(user: User, view: str) -> None:
+    """What a thread makes of its own ids is its process's: a difference from Linux, of which docs/scripts.md tells."""
+    assert said(probe(user, view, SAY + THREADS).err) == {"owner": "1000"}
+    if user.is_root:
+        assert by_real_root(user, THREADS) == {"owner": "0"}
