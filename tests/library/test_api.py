@@ -67,7 +67,7 @@ VALUES = {
     "NamedImage": "image, names=(), listed=None, digest='', of_index=NOTHING, referrers=(), attached=()",
     "Pipeline": None,
     "Platform": "os, architecture, variant=''",
-    "Progress": "stage, done=0, total=0, note='', entries=0, script='', known=0",
+    "Progress": "stage, done=0, total=0, note='', entries=0, script='', known=0, found=0",
     "Script": "name, data=None, arguments=()",
     "Served": "address, images",
     "StorePath": "path",
