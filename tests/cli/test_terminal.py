@@ -129,7 +129,8 @@ def test_the_words_of_several_scripts(users: list[User]) -> None:
         ]
         plain = "half".join(f"{name}\n" for name in names) + "half"
         for words in ("--quiet", "--json"):
-            assert plain in user.run([*build, *steps, words]).err
+            # Where others mount overlays of the same directory, the machine may refuse one, and that is said between.
+            assert plain in re.sub("rootless-layer: scripts reach .*\n", "", user.run([*build, *steps, words]).err)
         assert "step0\nhalf" in user.run([*build, *steps[:2]]).err
 
 
