@@ -150,7 +150,7 @@ while test "$(stat -f -c %T /own)" = overlayfs && test "$(stat -c %i /own/in)" =
 echo FORGOTTEN
 """
     script = user.script(text, "forgotten")
-    command = [*COMMAND, "build", "-o", user.home / "layer", *words, *shown(tools), "--script", script]
+    command = [*COMMAND, "build", "--timeout", "180", "-o", user.home / "layer", *words, *shown(tools), "--script", script]
     with open(user.home / "said", "wb") as said:
         process = user.start(command, env=env, stdout=subprocess.DEVNULL, stderr=said)
     while process.poll() is None:
