@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 
 AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR = 0x1000, 0x100, 0x200
@@ -15,7 +14,7 @@ HELD = os.O_PATH | os.O_CLOEXEC
 """How a file is opened that is only held."""
 _PROC, _SYS = 0x9FA0, 0x62656572
 """The numbers of the file systems proc and sysfs (linux/magic.h)."""
-_STATX = {"x86_64": 332, "aarch64": 291}.get(platform.machine(), 0)
+_STATX = {"x86_64": 332, "aarch64": 291}.get(os.uname().machine, 0)
 _STATX_SIZE, _MOUNT_ID, _MOUNT_ID_AT = 256, 0x1000, 144
 """The size of a struct statx, and its field that has the number of a mount."""
 _libc = ctypes.CDLL(None, use_errno=True)
