@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rootless_layer.store.closure import Closure
-    from rootless_layer.tree.walk import Found, Part
+    from rootless_layer.tree.walk import Found, Listing
 
     from .spec import LayerSpec
 
@@ -110,7 +110,7 @@ class Locator:
                 continue
             yield relative, on_disk, status
 
-    def listings(self, place: Place) -> Iterator[Part]:
+    def listings(self, place: Place) -> Iterator[Listing]:
         """Read a tree as :func:`rootless_layer.tree.walk.listings` does, sockets among it, without what else no layer has."""
         stored = place.stored in self._stored
         left_out, without = (None, (_BUILD_ONLY,)) if stored else (self._left_out, ())

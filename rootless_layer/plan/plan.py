@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from rootless_layer.tree.sealed import Sealed
-    from rootless_layer.tree.walk import Part
+    from rootless_layer.tree.walk import Listing
 
     from .locate import Place, StoreLocation
     from .spec import LayerSpec
@@ -247,7 +247,7 @@ class _Merge:
             self.entries.setdefault(b"", self.base[b""])
         return list(self.entries.values())
 
-    def add_store(self, location: StoreLocation, parts: Iterable[Part]) -> None:
+    def add_store(self, location: StoreLocation, parts: Iterable[Listing]) -> None:
         """Add a store path under its own name; ``parts`` are what is in it, where that is collected."""
         if self.collects:
             self.collected.add_store_path(location.path, location.source, parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,28 +15,30 @@ from rootless_layer.system.fork import Child, cores, may_fork, uninterrupted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .walk import Part
+    from .walk import Listing
 
-    Unit = Callable[[], Iterator[Part]]
+    Unit = Callable[[], Iterator[Listing]]
 
 ENOUGH = 4096
 """So many names are read before others help: a fork takes as long as some hundred of them."""
 _MOST_HELPERS = 3
 _END = b""
+_PIPE_BYTES = 1 << 20
+"""How far a helper may be ahead: directories differ in size."""
 
 
-def read_ahead(units: Sequence[Unit]) -> Iterator[Iterator[Part]]:
+def read_ahead(units: Sequence[Unit]) -> Iterator[Iterator[Listing]]:
     """Give the parts of each unit, which are taken before the next unit is asked for; later ones are read meanwhile.
 
     Raises what the units raise, which are errors of this package's.
     """
     read = 0
 
-    def counted(parts: Iterator[Part]) -> Iterator[Part]:
+    def counted(parts: Iterator[Listing]) -> Iterator[Listing]:
         nonlocal read
-        for listing, begin, end in parts:
-            read += end - begin
-            yield listing, begin, end
+        for listing in parts:
+            read += len(listing.names)
+            yield listing
 
     place = 0
     while place < len(units) and read < ENOUGH:
@@ -62,6 +65,8 @@ class _Helper:
     @classmethod
     def start(cls, units: Sequence[Unit], stack: contextlib.ExitStack) -> _Helper:
         taken, given = os.pipe()
+        with contextlib.suppress(OSError):  # a user has so much of it for all pipes
+            fcntl.fcntl(given, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         file = open(taken, "rb")  # noqa: SIM115 - it is closed with the stack
         stack.callback(file.close)
 
@@ -69,8 +74,8 @@ class _Helper:
             file.close()
             with open(given, "wb") as to:
                 for unit in units:
-                    for listing, begin, end in unit():
-                        pickle.dump(listing.cut(begin, end), to, pickle.HIGHEST_PROTOCOL)
+                    for listing in unit():
+                        pickle.dump(listing, to, pickle.HIGHEST_PROTOCOL)
                     pickle.dump(_END, to)
                     to.flush()
 
@@ -82,7 +87,7 @@ class _Helper:
             os.close(given)
         return cls(child, file)
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Listing]:
         """Give the parts of its next unit."""
         while True:
             try:
@@ -92,4 +97,4 @@ class _Helper:
                 raise
             if listing == _END:
                 return
-            yield listing, 0, len(listing.names)
+            yield listing

@@ -15,12 +15,10 @@ from .owner_names import NAMELESS, OwnerNames
 from .sealed import Sealed, UnsealedError
 from .table import Rows, Shape, Table
 from .tree import MOST_NAME, ROOT, Entry, Tree, dangling_links, faults, is_plain_root, is_usual, missing_parents, reserved_names
-from .walk import entry_of, reading
+from .walk import Listing, entry_of, reading
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
-    from .walk import Listing, Part
 
 
 @attrs.frozen(slots=True)
@@ -47,7 +45,7 @@ class CompactTree(Tree):
         singles = [ordered.singles[~kind] for kind in ordered.kinds if kind < 0]
         problems = faults(entry for entry in singles if not is_usual(entry))
         problems += faults(_suspects(ordered))
-        missing, wrong = missing_parents(rows)
+        missing, wrong = missing_parents(rows, _odd_parents(ordered))
         if missing:
             rows = Rows(ordered.replacing(missing))
         problems += wrong + reserved_names(rows.table.paths) + dangling_links(singles, rows)
@@ -83,7 +81,7 @@ class CompactTree(Tree):
         if not links:
             return table[begin:]
         last = frozenset(links)
-        return table.taken([place for place in range(begin, len(table)) if place not in last] + links)
+        return table.picked([place for place in range(begin, len(table)) if place not in last] + links)
 
     def with_attributes(self) -> Iterator[Entry]:
         """Give the entries that may have extended attributes."""
@@ -94,6 +92,12 @@ class CompactTree(Tree):
         """Give the entries of more than ``size`` bytes."""
         table = self.entries.table
         return (table[place] for place, found in enumerate(table.sizes) if found > size)
+
+
+def _odd_parents(table: Table) -> set[bytes]:
+    """Give the parents that are not among the directories."""
+    folders = {path for path, kind in zip(table.paths, table.kinds, strict=True) if kind >= 0 and table.shapes[kind].is_dir}
+    return {path.rpartition(b"/")[0] for path in table.paths} - folders
 
 
 def _suspects(table: Table) -> Iterator[Entry]:
@@ -137,7 +141,7 @@ class Collected:
         """Count the entries."""
         return len(self.table)
 
-    def add_store_path(self, path: bytes, source: bytes, parts: Iterable[Part]) -> None:
+    def add_store_path(self, path: bytes, source: bytes, parts: Iterable[Listing]) -> None:
         """Put a store path, which may be anything, at its ``path``; ``parts`` are of :func:`.below`, whose errors are raised."""
         begin = len(self.table)
         with reading(source):
@@ -147,15 +151,15 @@ class Collected:
             self.add_below(path, source, parts)
         self._ranges[path] = begin, len(self.table)
 
-    def add_below(self, path: bytes, top: bytes, found: Iterable[Part], *, sockets: bool = True, more: int = 0) -> None:
+    def add_below(self, path: bytes, top: bytes, found: Iterable[Listing], *, sockets: bool = True, more: int = 0) -> None:
         """Put what :func:`.listings` has found in the directory ``top`` below a ``path``; raises what that raises.
 
         Directories have the bits of ``more`` in their modes as well. Without ``sockets`` these are passed over.
         """
         begin = len(self.table)
         place = _Place(path + b"/" if path else b"", top, more, sockets)
-        for listing, first, last in found:
-            self._add(listing, first, last, place)
+        for listing in found:
+            self._add(listing, place)
         self._ranges[path] = begin, len(self.table)
 
     def get(self, path: bytes) -> Entry | None:
@@ -183,30 +187,24 @@ class Collected:
         table = self.table.in_order()
         return table.replacing(entries) if entries else table
 
-    def _add(self, listing: Listing, first: int, last: int, place: _Place) -> None:
-        odd = {number: status for number, status in listing.odd.items() if first <= number < last} if listing.odd else {}
-        if not place.sockets:
-            for number in [number for number, status in odd.items() if stat.S_ISSOCK(status.st_mode)]:
-                self._add(listing, first, number, place)
-                first = number + 1
-        if first >= last:
-            return
-        here, table, prefix = slice(first, last), self.table, place.prefix + listing.prefix
-        begin = len(table) - first
-        kept = list(zip(listing.modes[here], listing.devices[here], strict=True))
+    def _add(self, listing: Listing, place: _Place) -> None:
+        table, prefix, odd = self.table, place.prefix, listing.odd
+        if not place.sockets and any(stat.S_ISSOCK(status.st_mode) for status in odd.values()):
+            listing = _without_sockets(listing)
+            odd = listing.odd
+        begin = len(table)
+        kept = list(zip(listing.modes, listing.devices, strict=True))
         kinds = {key: self._shape(*key, place) for key in set(kept)}
-        table.paths += [prefix + name for name in listing.names[here]]
+        table.paths += [prefix + name for name in listing.names] if prefix else listing.names
         table.kinds.extend([kinds[key] for key in kept])
-        table.sizes.extend(listing.sizes[here])
-        table.inodes.extend(listing.inodes[here])
-        table.times.extend(listing.times[here])
-        table.changes.extend(listing.changes[here])
+        table.sizes.extend(listing.sizes)
+        table.inodes.extend(listing.inodes)
+        table.times.extend(listing.times)
+        table.changes.extend(listing.changes)
         for number, status in odd.items():
-            if number >= first:
-                name = listing.names[number]
-                entry = entry_of(prefix + name, listing.folder + b"/" + name, status, self.epoch, self.owner)
-                table.kinds[begin + number] = ~len(table.singles)
-                table.singles.append(entry)
+            name = listing.names[number]
+            table.kinds[begin + number] = ~len(table.singles)
+            table.singles.append(entry_of(prefix + name, place.top + b"/" + name, status, self.epoch, self.owner))
 
     def _shape(self, mode: int, device: int, place: _Place) -> int:
         if stat.S_ISDIR(mode):
@@ -217,3 +215,11 @@ class Collected:
             self._shapes[key] = len(self.table.shapes)
             self.table.shapes.append(Shape(mode, uid, gid, self.epoch, place.top + b"/", len(place.prefix), device))
         return self._shapes[key]
+
+
+def _without_sockets(listing: Listing) -> Listing:
+    kept, begin = Listing(), 0
+    for number in (*(number for number, status in listing.odd.items() if stat.S_ISSOCK(status.st_mode)), len(listing.names)):
+        kept.take(listing, begin, number, b"")
+        begin = number + 1
+    return kept

@@ -124,7 +124,16 @@ class Table(Sequence[Entry]):
             stamp=(shape.device, self.inodes[place], size, time, self.changes[place]),
         )  # fmt: skip
 
-    def taken(self, places: Sequence[int]) -> Table:
+    def taken(self, ranges: Iterable[range]) -> Table:
+        """Give the rows in these ranges of places, in this order."""
+        slices = [slice(each.start, each.stop) for each in ranges]
+        numbers = [array(column.typecode) for column in self.numbers]
+        for taken, column in zip(numbers, self.numbers, strict=True):
+            for each in slices:
+                taken.extend(column[each])
+        return self._of([path for each in slices for path in self.paths[each]], numbers)
+
+    def picked(self, places: Sequence[int]) -> Table:
         """Give the rows at these places, in this order."""
         numbers = (array(column.typecode, [column[place] for place in places]) for column in self.numbers)
         return self._of([self.paths[place] for place in places], numbers)
@@ -134,12 +143,12 @@ class Table(Sequence[Entry]):
         paths = self.paths
         if all(map(lt, paths, islice(paths, 1, None))):
             return self
-        return self.taken(sorted(range(len(paths)), key=paths.__getitem__))
+        return self.picked(sorted(range(len(paths)), key=paths.__getitem__))
 
     def replacing(self, changed: Mapping[bytes, Entry]) -> Table:
         """Give this table, which is in the order of its paths, with the entries ``changed`` at some of these, and at others."""
         few = len(changed) <= _FEW
-        made = self[:] if few else self.taken([place for place, path in enumerate(self.paths) if path not in changed])
+        made = self[:] if few else self.picked([place for place, path in enumerate(self.paths) if path not in changed])
         made.singles = [*self.singles]
         if not few:
             made.extend([*changed.values()])

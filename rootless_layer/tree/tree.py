@@ -180,7 +180,7 @@ class Tree:
             problems += [f"{shown(path)}: the path occurs twice" for path, count in counts.items() if count > 1]
         problems += faults(entry for entry in listed if not is_usual(entry))
         by_path.setdefault(b"", ROOT)
-        missing, wrong = missing_parents(by_path)
+        missing, wrong = missing_parents(by_path, {path.rpartition(b"/")[0] for path in by_path})
         by_path |= missing
         ordered = sorted(by_path)
         problems += wrong + ([] if whiteouts else reserved_names(ordered)) + dangling_links(listed, by_path)
@@ -280,11 +280,14 @@ def _whiteouts_first(entry: Entry) -> bytes:
     return above + b"/\0" + name if above else b"\0" + name
 
 
-def missing_parents(by_path: Mapping[bytes, Entry]) -> tuple[dict[bytes, Entry], list[str]]:
-    """Give the parents that are missing, as directories, and one problem for each entry whose parent is no directory."""
+def missing_parents(by_path: Mapping[bytes, Entry], parents: Collection[bytes]) -> tuple[dict[bytes, Entry], list[str]]:
+    """Give those of the ``parents`` that are missing, as directories, and one problem for each entry that is in no directory.
+
+    Parents that are known to be directories need not be given.
+    """
     missing: dict[bytes, Entry] = {}
     problems = []
-    parents = {path.rpartition(b"/")[0] for path in by_path}
+    parents = set(parents)
     while parents:
         unknown = [parent for parent in parents if parent not in by_path and parent not in missing]
         wrong = {parent for parent in parents.difference(unknown, missing) if not by_path[parent].is_dir}

@@ -9,7 +9,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import attrs
 
@@ -66,16 +66,14 @@ def walk(
 
 @attrs.define(slots=True, eq=False)
 class Listing:
-    """What lies in one directory, ordered by name, as columns; ``odd`` has what lstat says of what is no file and no directory.
+    """What lies in a directory, as columns; ``odd`` has what lstat says of what is no file and no directory.
 
-    ``prefix`` is the directory's path from the top, with a slash, or nothing. Sizes are of files, 0 for anything else; times
-    are in nanoseconds.
+    Names are ordered, and are paths from the directory where more than one is listed. Sizes are of files, 0 for anything else;
+    times are in nanoseconds.
     """
 
-    prefix: bytes
-    folder: bytes
-    names: list[bytes]
-    modes: list[int] = attrs.field(factory=list)
+    names: list[bytes] = attrs.field(factory=list)
+    modes: array[int] = attrs.field(factory=lambda: array("I"))
     sizes: array[int] = attrs.field(factory=lambda: array("q"))
     devices: array[int] = attrs.field(factory=lambda: array("Q"))
     inodes: array[int] = attrs.field(factory=lambda: array("Q"))
@@ -83,19 +81,22 @@ class Listing:
     changes: array[int] = attrs.field(factory=lambda: array("q"))
     odd: dict[int, os.stat_result] = attrs.field(factory=dict)
 
-    def read(self, descriptor: int) -> None:
-        """Take down what lstat says of the names."""
-        for begin in range(0, len(self.names), _AT_ONCE):
-            part = [os.stat(name, dir_fd=descriptor, follow_symlinks=False) for name in self.names[begin : begin + _AT_ONCE]]
+    @classmethod
+    def of(cls, names: list[bytes], descriptor: int) -> Self:
+        """Take down what lstat says of the names in a directory that is open."""
+        made = cls(names)
+        for begin in range(0, len(names), _AT_ONCE):
+            part = [os.stat(name, dir_fd=descriptor, follow_symlinks=False) for name in names[begin : begin + _AT_ONCE]]
             modes = [status.st_mode for status in part]
-            self.modes += modes
-            self.sizes.extend([status.st_size for status in part])
+            made.modes.extend(modes)
+            made.sizes.extend([status.st_size for status in part])
             if any(mode & 0o170000 != stat.S_IFREG for mode in set(modes)):
-                self._note_odd(part, begin)
-            self.devices.extend([status.st_dev for status in part])
-            self.inodes.extend([status.st_ino for status in part])
-            self.times.extend([status.st_mtime_ns for status in part])
-            self.changes.extend([status.st_ctime_ns for status in part])
+                made._note_odd(part, begin)
+            made.devices.extend([status.st_dev for status in part])
+            made.inodes.extend([status.st_ino for status in part])
+            made.times.extend([status.st_mtime_ns for status in part])
+            made.changes.extend([status.st_ctime_ns for status in part])
+        return made
 
     def _note_odd(self, part: Sequence[os.stat_result], begin: int) -> None:
         for number, status in enumerate(part, begin):
@@ -105,16 +106,19 @@ class Listing:
                 if kind != stat.S_IFDIR:
                     self.odd[number] = status
 
-    def cut(self, begin: int, end: int) -> Listing:
-        """Give a part of it as a listing of its own."""
-        if (begin, end) == (0, len(self.names)):
-            return self
+    def take(self, other: Listing, begin: int, end: int, prefix: bytes) -> None:
+        """Add a part of another listing, of the directory with this path and slash."""
         here = slice(begin, end)
-        odd = {number - begin: status for number, status in self.odd.items() if begin <= number < end}
-        return Listing(
-            self.prefix, self.folder, self.names[here], self.modes[here], self.sizes[here], self.devices[here],
-            self.inodes[here], self.times[here], self.changes[here], odd,
-        )  # fmt: skip
+        if other.odd:
+            shift = len(self.names) - begin
+            self.odd |= {number + shift: status for number, status in other.odd.items() if begin <= number < end}
+        self.names += [prefix + name for name in other.names[here]] if prefix else other.names[here]
+        for column, more in zip(self._columns, other._columns, strict=True):
+            column.extend(more[here])
+
+    @property
+    def _columns(self) -> tuple[array[int], ...]:
+        return self.modes, self.sizes, self.devices, self.inodes, self.times, self.changes
 
     def folders(self) -> list[tuple[bytes, int]]:
         """Give the names of the directories with a slash, and where they stand, in the order of those names."""
@@ -123,14 +127,10 @@ class Listing:
         return found
 
 
-Part = tuple[Listing, int, int]
-"""A listing, and from where to where in it the paths meant are."""
-
-
 def listings(
     top: bytes, *, left_out: Places | None = None, without: Collection[bytes] = (), alone: bool = False
-) -> Iterator[Part]:
-    """Read the directory ``top`` in the order of its paths' bytes, a part of a listing at a time.
+) -> Iterator[Listing]:
+    """Read the directory ``top``, and all below it, in the order of the paths' bytes, some thousands at a time.
 
     All is as of :func:`walk`, but that the top itself is not given. Names of the top's own that are in ``without`` are
     passed over. Where there is much to read, other processes help, unless it is to be done ``alone``.
@@ -138,22 +138,23 @@ def listings(
     with reading(top):
         status = os.lstat(top)
         hidden = None if left_out is None else left_out.hidden((status.st_dev, status.st_ino))
-        listing = _listing(b"", top, None if hidden is None else hidden.get((status.st_dev, status.st_ino), ()), without)
+        listing = _listing(top, None if hidden is None else hidden.get((status.st_dev, status.st_ino), ()), without)
+    if alone:
+        yield from _below(_Folder(listing, b"", top), hidden)
+        return
     folders = listing.folders()
-    units = [partial(_below, listing, name, number, hidden) for name, number in folders]
+    units = [partial(_unit, _Folder(listing, b"", top), name, number, hidden) for name, number in folders]
     begin = 0
-    for (name, _), parts in zip(folders, (unit() for unit in units) if alone else read_ahead(units), strict=True):
+    for (name, _), found in zip(folders, read_ahead(units), strict=True):
         # What stands between a directory and what is in it has a name that goes on where the directory's ends.
         end = bisect_left(listing.names, name, begin)
-        if begin < end:
-            yield listing, begin, end
+        yield from _parts(listing, begin, end)
         begin = end
-        yield from parts
-    if begin < len(listing.names):
-        yield listing, begin, len(listing.names)
+        yield from found
+    yield from _parts(listing, begin, len(listing.names))
 
 
-def below(top: bytes) -> Iterator[Part]:
+def below(top: bytes) -> Iterator[Listing]:
     """Read what is in a directory as :func:`listings` does, alone; there is nothing in anything else."""
     with reading(top):
         status = os.lstat(top)
@@ -161,28 +162,57 @@ def below(top: bytes) -> Iterator[Part]:
         yield from listings(top, alone=True)
 
 
-def _below(listing: Listing, name: bytes, number: int, hidden: Hidden | None) -> Iterator[Part]:
-    """Read one directory of a listing, and all that is in it."""
+class _Folder(NamedTuple):
+    """A directory that was listed: its path from the top, with a slash, or nothing, and the path on disk."""
 
-    def read(listing: Listing, name: bytes, number: int) -> tuple[Listing, Iterator[tuple[bytes, int]], int]:
-        there = None if hidden is None else hidden.get((listing.devices[number], listing.inodes[number]), ())
-        below = _listing(listing.prefix + name, listing.folder + b"/" + name[:-1], there)
-        return below, iter(below.folders()), 0
+    listing: Listing
+    prefix: bytes
+    on_disk: bytes
 
-    with reading(listing.folder):
-        waiting = [read(listing, name, number)]
+    def enter(self, name: bytes, number: int, hidden: Hidden | None) -> _Folder:
+        """List one of its directories, which is given as :meth:`Listing.folders` has it."""
+        there = None if hidden is None else hidden.get((self.listing.devices[number], self.listing.inodes[number]), ())
+        on_disk = self.on_disk + b"/" + name[:-1]
+        return _Folder(_listing(on_disk, there), self.prefix + name, on_disk)
+
+
+def _unit(folder: _Folder, name: bytes, number: int, hidden: Hidden | None) -> Iterator[Listing]:
+    with reading(folder.on_disk):
+        entered = folder.enter(name, number, hidden)
+    yield from _below(entered, hidden)
+
+
+def _below(folder: _Folder, hidden: Hidden | None) -> Iterator[Listing]:
+    """Give what is in a directory, and read all that is below it."""
+    found = Listing()
+    waiting = [(folder, iter(folder.listing.folders()), 0)]
+    with reading(folder.on_disk):
         while waiting:
-            listing, folders, begin = waiting.pop()
+            folder, folders, begin = waiting.pop()
+            listing = folder.listing
             name, number = next(folders, (b"", 0))
             end = bisect_left(listing.names, name, begin) if name else len(listing.names)
-            if begin < end:
-                yield listing, begin, end
+            for first in range(begin, end, _AT_ONCE):
+                found.take(listing, first, min(first + _AT_ONCE, end), folder.prefix)
+                if len(found.names) >= _AT_ONCE:
+                    yield found
+                    found = Listing()
             if name:
-                waiting.append((listing, folders, end))
-                waiting.append(read(listing, name, number))
+                waiting.append((folder, folders, end))
+                entered = folder.enter(name, number, hidden)
+                waiting.append((entered, iter(entered.listing.folders()), 0))
+    if found.names:
+        yield found
 
 
-def _listing(prefix: bytes, folder: bytes, hidden: LeftOut | tuple[()] | None, without: Collection[bytes] = ()) -> Listing:
+def _parts(listing: Listing, begin: int, end: int) -> Iterator[Listing]:
+    for first in range(begin, end, _AT_ONCE):
+        part = Listing()
+        part.take(listing, first, min(first + _AT_ONCE, end), b"")
+        yield part
+
+
+def _listing(folder: bytes, hidden: LeftOut | tuple[()] | None, without: Collection[bytes] = ()) -> Listing:
     descriptor = os.open(folder, _OPEN)
     try:
         names = [name.encode(_ENCODING, "surrogateescape") for name in os.listdir(descriptor)]
@@ -191,14 +221,12 @@ def _listing(prefix: bytes, folder: bytes, hidden: LeftOut | tuple[()] | None, w
         if hidden is not None:
             names = [name for name in names if not _is_hidden(name, hidden, descriptor)]
         names.sort()
-        listing = Listing(prefix, folder, names)
-        listing.read(descriptor)
+        return Listing.of(names, descriptor)
     except OSError as error:
         error.filename = folder  # and not the name alone, or the descriptor
         raise
     finally:
         os.close(descriptor)
-    return listing
 
 
 def _is_hidden(name: bytes, hidden: LeftOut | tuple[()], folder: int) -> bool:

@@ -15,7 +15,7 @@ from rootless_layer.errors import MachineError, SourceError
 from rootless_layer.system import fork
 from rootless_layer.tree import ahead
 from rootless_layer.tree.ahead import read_ahead
-from rootless_layer.tree.walk import Listing, Part, listings
+from rootless_layer.tree.walk import Listing, listings
 
 PARENT = os.getpid()
 
@@ -28,9 +28,9 @@ def three_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "may_fork", lambda: True)  # the tests' own threads do nothing meanwhile
 
 
-def unit(number: int) -> Iterator[Part]:
+def unit(number: int) -> Iterator[Listing]:
     """Give a part that says which process read it."""
-    yield Listing(b"%d/" % number, b"/", [b"%d" % os.getpid()]), 0, 1
+    yield Listing([b"%d" % number, b"%d" % os.getpid()])
 
 
 def living() -> set[int]:
@@ -38,10 +38,10 @@ def living() -> set[int]:
     return set(fork._living)
 
 
-def drain(unit_of: Callable[[int], Iterator[Part]], seen: list[Listing]) -> None:
+def drain(unit_of: Callable[[int], Iterator[Listing]], seen: list[Listing]) -> None:
     """Take the parts of some units."""
     for parts in read_ahead([partial(unit_of, number) for number in range(10)]):
-        seen += [listing for listing, _, _ in parts]
+        seen += parts
 
 
 def test_units_come_in_their_order() -> None:
@@ -49,9 +49,23 @@ def test_units_come_in_their_order() -> None:
     before = living()
     found: list[Listing] = []
     drain(unit, found)
-    assert [listing.prefix for listing in found] == [b"%d/" % number for number in range(10)]
-    assert len({listing.names[0] for listing in found}) == 3
+    assert [listing.names[0] for listing in found] == [b"%d" % number for number in range(10)]
+    assert len({listing.names[1] for listing in found}) == 3
     assert living() == before
+
+
+def rows(found: Iterator[Listing]) -> list[tuple[bytes, int, int, int, int, int, int, os.stat_result | None]]:
+    """Give all that is known of each path, in order."""
+    return [
+        (*row, listing.odd.get(number))
+        for listing in found
+        for number, row in enumerate(
+            zip(
+                listing.names, listing.modes, listing.sizes, listing.devices, listing.inodes, listing.times, listing.changes,
+                strict=True,
+            )
+        )
+    ]  # fmt: skip
 
 
 def test_a_tree_is_read_as_by_one_process(tmp_path: Path) -> None:
@@ -62,22 +76,11 @@ def test_a_tree_is_read_as_by_one_process(tmp_path: Path) -> None:
         (tmp_path / folder / "link").symlink_to("file")
         (tmp_path / f"{folder}.txt").touch()
 
-    def read(*, alone: bool) -> list[tuple[object, ...]]:
-        """Give all that is known of each path, in order."""
-        return [
-            (
-                *(column[0] for column in (one.names, one.modes, one.sizes, one.inodes, one.times, one.changes)),
-                one.prefix,
-                one.odd,
-            )
-            for listing, begin, end in listings(os.fsencode(tmp_path), alone=alone)
-            for one in (listing.cut(number, number + 1) for number in range(begin, end))
-        ]
-
-    whole = read(alone=True)
-    assert read(alone=False) == whole
-    paths = [prefix + name for name, *_, prefix, _ in whole if isinstance(name, bytes) and isinstance(prefix, bytes)]
+    whole, by_several = (rows(listings(os.fsencode(tmp_path), alone=alone)) for alone in (True, False))
+    assert by_several == whole
+    paths = [path for path, *_ in whole]
     assert paths == sorted(paths)
+    assert {path for path, *_, odd in whole if odd is not None} == {path for path in paths if path.endswith(b"link")}
     assert len(paths) == 8 * 4 + 1
 
 
@@ -91,10 +94,10 @@ def test_without_processes_one_reads_all(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(ahead, name, value)
         found: list[Listing] = []
         drain(unit, found)
-        assert [listing.names for listing in found] == [[b"%d" % os.getpid()]] * 10
+        assert [listing.names[1] for listing in found] == [b"%d" % os.getpid()] * 10
 
 
-def failing(number: int) -> Iterator[Part]:
+def failing(number: int) -> Iterator[Listing]:
     """Fail in one unit."""
     if number == 2:
         message = "/somewhere: cannot be read"
@@ -111,7 +114,7 @@ def test_an_error_is_the_one_that_was_raised() -> None:
     assert living() == before
 
 
-def ending(number: int) -> Iterator[Part]:
+def ending(number: int) -> Iterator[Listing]:
     """Be killed in one unit."""
     if number == 2 and os.getpid() != PARENT:
         os.kill(os.getpid(), signal.SIGKILL)
