@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import rootless_layer
 from rootless_layer.errors import RootlessLayerError
 from rootless_layer.session.fakeroot import find_programs, said_version
+from rootless_layer.system import native
 from rootless_layer.tar import codecs, libarchive
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def versions() -> Iterator[tuple[str, str]]:
     yield "Python", f"{platform.python_version()}: {sys.executable}"
     yield "packages", ", ".join(map(_package, _PACKAGES))
     yield "kernel", f"{platform.system()} {platform.release()}, {platform.machine()}"
+    yield "loops", native.LIBRARY if native.library() else "Python's: no compiled ones are there, which are faster"
     for name, found in (
         ("fakeroot", fakeroot_found), ("libarchive", libarchive_found), ("OpenSSL", _openssl), ("isa-l", _isal), ("zstd", _zstd),
     ):  # fmt: skip

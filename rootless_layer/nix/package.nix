@@ -7,6 +7,7 @@
   pkgs,
   python3,
   runCommand,
+  runCommandCC ? runCommand,
   runtimeShell,
 }:
 let
@@ -20,11 +21,12 @@ let
     packages.urllib3
     packages.zstandard
   ]);
-  # The files of this directory that Nix reads are left out: a change of theirs is none of the program.
+  # The files of this directory that Nix reads are left out: a change of theirs is none of the program. So are loops
+  # that something else has compiled.
   source = builtins.path {
     name = "rootless_layer";
     path = ../.;
-    filter = path: _type: builtins.match ".*[.]nix|.*[.]sh|__pycache__" (baseNameOf path) == null;
+    filter = path: _type: builtins.match ".*[.]nix|.*[.]sh|__pycache__|libloops[.].*" (baseNameOf path) == null;
   };
   program = ''
     #!${runtimeShell}
@@ -33,7 +35,7 @@ let
     exec ${python}/bin/python3 -m rootless_layer "$@"
   '';
   package =
-    runCommand "rootless-layer-${version}"
+    runCommandCC "rootless-layer-${version}"
       {
         inherit program;
         passAsFile = [ "program" ];
@@ -58,7 +60,11 @@ let
       }
       ''
         mkdir -p $out/bin $out/lib
-        ln -s ${source} $out/lib/rootless_layer
+        cp -r ${source} $out/lib/rootless_layer
+        if [ -n "''${CC:-}" ]; then
+          chmod u+w $out/lib/rootless_layer/system
+          $CC -std=gnu11 -O2 -fPIC -shared -o $out/lib/rootless_layer/system/libloops.so.1 ${source}/system/loops.c
+        fi
         sed "s|@home@|$out/lib|" $programPath > $out/bin/rootless-layer
         chmod +x $out/bin/rootless-layer
 

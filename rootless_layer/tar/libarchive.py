@@ -49,7 +49,7 @@ def _import_ffi() -> Any:  # noqa: ANN401 - a module without types
             del os.environ["LIBARCHIVE"]
 
 
-OK, EOF, WARN = 0, 1, -20
+OK, EOF, WARN, FATAL = 0, 1, -20, -30
 MINIMUM_VERSION = 3_004_000
 NO_REASON = "no reason given"
 READER = ctypes.CFUNCTYPE(ctypes.c_ssize_t, c_void_p, c_void_p, ctypes.POINTER(c_void_p))

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import attrs
 
 from rootless_layer.system.machine import unreadable
+from rootless_layer.system.native import library
 
 from .ahead import read_ahead
 from .places import OF_A_BUILD
 from .tree import Entry, of_overlay, stamp
 
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from .places import Hidden, LeftOut, Places
@@ -31,6 +33,7 @@ Found = tuple[bytes, bytes, os.stat_result]
 _LOCAL = (b"security.selinux", b"trusted.", b"system.nfs4")
 _COMPARED_BYTES = 1 << 20
 _AT_ONCE = 1000
+_PLAIN = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENCODING = sys.getfilesystemencoding()
 _HINT = "Make it readable for the user who builds, or leave it out."
@@ -85,6 +88,8 @@ class Listing:
     def of(cls, names: list[bytes], descriptor: int) -> Self:
         """Take down what lstat says of the names in a directory that is open."""
         made = cls(names)
+        if (loops := library()) is not None and made._look_by(loops.look_at_names, descriptor):
+            return made
         for begin in range(0, len(names), _AT_ONCE):
             part = [os.stat(name, dir_fd=descriptor, follow_symlinks=False) for name in names[begin : begin + _AT_ONCE]]
             modes = [status.st_mode for status in part]
@@ -97,6 +102,19 @@ class Listing:
             made.times.extend([status.st_mtime_ns for status in part])
             made.changes.extend([status.st_ctime_ns for status in part])
         return made
+
+    def _look_by(self, look: ctypes._NamedFuncPointer, descriptor: int) -> bool:
+        """Look at the names by a loop in C; say whether it got to the end, and leave nothing where it did not."""
+        count = len(self.names)
+        columns = [array(column.typecode, bytes(column.itemsize * count)) for column in self._columns]
+        addresses = (column.buffer_info()[0] for column in columns)
+        if look(descriptor, b"\0".join(self.names) + b"\0", count, *addresses) < count:
+            return False
+        self.modes, self.sizes, self.devices, self.inodes, self.times, self.changes = columns
+        for number, mode in enumerate(self.modes):
+            if mode & 0o170000 not in _PLAIN:
+                self.odd[number] = os.stat(self.names[number], dir_fd=descriptor, follow_symlinks=False)
+        return True
 
     def _note_odd(self, part: Sequence[os.stat_result], begin: int) -> None:
         for number, status in enumerate(part, begin):
