@@ -6,8 +6,6 @@ import contextlib
 import os
 from pathlib import Path
 
-import platformdirs
-
 from rootless_layer.errors import OutputError
 
 
@@ -20,6 +18,8 @@ def cache_directory() -> Path:
     given = os.environ.get("ROOTLESS_LAYER_CACHE")
     if given:
         return Path(given).absolute()
+    import platformdirs  # noqa: PLC0415 - takes a while
+
     with contextlib.suppress(RuntimeError):
         place = platformdirs.user_cache_path("rootless-layer")
         if place.is_absolute():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -176,6 +175,8 @@ class Verbs(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb that is meant, or say which it may be."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-") and not ctx.resilient_parsing:
+            import difflib  # noqa: PLC0415 - for errors only
+
             names = self.list_commands(ctx)
             close = difflib.get_close_matches(args[0], names, 1)
             advice = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from rootless_layer.image.open import Foreign
+    from rootless_layer.store.closure import Closure
 
     from .faults import Faults
     from .graph import Node
@@ -43,6 +44,8 @@ class Preflight:
 
     faults: Faults
     foreign: Foreign
+    sound: list[Closure] = attrs.field(factory=list)
+    """Closures that were looked at: many layers may have the same one."""
 
     def check(self, nodes: Iterable[Node], specs: Mapping[str, LayerSpec]) -> None:
         """Add all that is not as it has to be; ``specs`` has those of the layers with which nothing else is wrong."""
@@ -85,8 +88,12 @@ class Preflight:
         self.faults.attempt(place, key, check_rootfs, rootfs, listing)
         for mount in options.mount:
             self.faults.attempt(place, "mount", check_source, mount)
-        if spec is not None and spec.closure is not None:
-            self.faults.attempt(place, "closure", spec.closure.check)
+        if spec is not None and spec.closure is not None and not any(spec.closure is each for each in self.sound):
+            self.faults.attempt(place, "closure", self._check_closure, spec.closure)
+
+    def _check_closure(self, closure: Closure) -> None:
+        closure.check()
+        self.sound.append(closure)
 
 
 def _place(node: Node) -> str:

@@ -7,6 +7,7 @@ import posixpath
 import re
 import reprlib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -201,12 +202,13 @@ class Closure:
 
     def check(self) -> None:
         """Raise one ClosureError for all paths not there (a MissingClosureError then) and references not given."""
-        absent = [path for path in self.references if not os.path.lexists(self.location(path))]
+        root = self.store_root.rstrip("/")
+        absent = [path for path in self.references if not os.path.lexists(root + path.path)]
         problems = [f"{path.path}: there is nothing at {escaped(self.location(path))}" for path in absent]
         if len(absent) > _MOST_NAMED:
             few = ", ".join(path.path for path in absent[:_MOST_NAMED])
             problems = [f"{len(absent)} of {len(self.references)} store paths are not there: {few} and others"]
-        strange = [f"{path.path}: refers to {p.path}, not given" for path, p in self._not_given()]
+        strange = [f"{path.path}: refers to {p.path}, not given" for path, p in self._not_given]
         if len(strange) > _MOST_NAMED:
             strange = [*strange[:_MOST_NAMED], f"{len(strange) - _MOST_NAMED} more references are to paths not given"]
         if absent or strange:
@@ -215,6 +217,7 @@ class Closure:
                 hint += " Where the store lies under another root, name that with --store-root."
             raise (MissingClosureError if absent else ClosureError)(*problems, *strange, hint=hint)
 
+    @cached_property
     def _not_given(self) -> list[tuple[StorePath, StorePath]]:
         known = frozenset(self.references)
         return [(path, other) for path, references in self.references.items() for other in sorted(references - known)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import subprocess
 import sys
 import threading
@@ -169,7 +168,7 @@ class Temporary:
         """
         for left in left_behind(folder, prefix):
             _sweep(left)
-        path = os.path.join(os.path.abspath(folder), prefix + secrets.token_hex(_RANDOM_BYTES))
+        path = os.path.join(os.path.abspath(folder), prefix + os.urandom(_RANDOM_BYTES).hex())
         _janitor.tell(path)  # first: a process that is killed in between leaves nothing
         os.mkdir(path, 0o700)
         with contextlib.suppress(FileNotFoundError):  # where somebody removed it, it is made again below
