@@ -144,8 +144,9 @@ def test_an_overlay_that_forgets_is_noticed(shared: Path, tools: Store) -> None:
     user = make_user(shared, "somebody")
     env = {"ROOTLESS_LAYER_CACHE": str(user.home / "cache")}
     words = bases(user, tools)
-    # The script goes on until it sees another number, and does not wait for one in the copy, where it runs again.
-    text = """echo more >> /own/in; number=$(stat -c %i /own/in)
+    # The script goes on until it sees another number, and does not wait for one in the copy, where it runs again. It has the number
+    # before it writes: the kernel may forget the file as soon as it is copied up.
+    text = """number=$(stat -c %i /own/in); echo more >> /own/in
 while test "$(stat -f -c %T /own)" = overlayfs && test "$(stat -c %i /own/in)" = "$number"; do sleep 0.02; done
 echo FORGOTTEN
 """
