@@ -77,6 +77,24 @@ os.execvp("sh", ["sh", "-c", "mknod device c 1 3 2>/dev/null && echo made >> tol
     assert told(user, text) == [-1, 0, -1, -1, 1, 0, 0]
 
 
+def test_the_bounding_set_of_proc_has_all_that_prctl_tells_of(user: User) -> None:
+    """libcap-ng, and so setpriv(1), drops each capability that /proc does not show: root would lose chown with mknod."""
+    text = """
+import subprocess
+def bits(name):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1], 16)
+there = sum(libc.prctl(23, number, 0, 0, 0) << number for number in range(41))
+begin = bits("CapPrm")
+subprocess.run(["setpriv", "--bounding-set", "-mknod", "chown", "3:4", "told"], check=True)
+refused = subprocess.run(["setpriv", "--bounding-set", "-mknod", "mknod", "device", "c", "1", "3"], stderr=subprocess.DEVNULL)
+after = subprocess.run(["sh", "-c", "exec grep CapPrm /proc/self/status"], capture_output=True, text=True, check=True)
+status = os.stat("told")
+more = int(after.stdout.split()[1], 16) & ~begin | begin & 1 << 21
+print(json.dumps([there & ~bits("CapBnd"), [status.st_uid, status.st_gid], refused.returncode, more]))
+"""
+    assert told(user, text) == [0, [3, 4], 1, 0]
+
+
 def test_descriptors_of_a_process_are_its_own(user: User) -> None:
     """A path through /proc/self/fd leads to what the process has open, and a number that it has not is a bad one."""
     text = """
