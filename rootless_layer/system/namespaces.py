@@ -30,7 +30,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NODEV = 1, 4
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
@@ -242,12 +242,21 @@ def pivot_into(root: bytes) -> None:
     os.chdir("/")
 
 
-def drop_capabilities(kept: frozenset[int]) -> None:
+def drop_capabilities(kept: frozenset[int], *, bounding: bool) -> None:
     """Give up every capability but those named.
 
-    A process that may gain no privileges never gets more of them by execve(2) than it has (PR_SET_NO_NEW_PRIVS). The bounding set
-    stays: /proc shows it, and libcap-ng drops whatever it does not see there.
+    A process that may gain no privileges never gets more of them by execve(2) than it has (PR_SET_NO_NEW_PRIVS). So the
+    ``bounding`` set need not go, and stays where there is a user namespace around it: /proc shows it, and libcap-ng drops
+    whatever it does not see there.
     """
+    for number in range(64) if bounding else ():
+        if number not in kept:
+            try:
+                prctl(_PR_CAPBSET_DROP, number)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # beyond the kernel's last one
+                    break
+                raise
     bits = sum(1 << number for number in kept)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     data = struct.pack("=IIIIII", bits, bits, 0, bits >> 32, bits >> 32, 0)

@@ -159,12 +159,12 @@ def _enter_view(isolate: Isolate, order: Order) -> None:
         namespaces.make_private()
         sources = extras.hold_sources(order.extras)
         (_mount_root_view if order.view == "root" else _mount_directory_view)(isolate, order, sources)
-        namespaces.drop_capabilities(namespaces.KEPT_CAPABILITIES)
+        namespaces.drop_capabilities(namespaces.KEPT_CAPABILITIES, bounding=False)
     elif isolate.isolation == "chroot" and order.view == "root":
         os.chroot(tree)
         os.chdir("/")
         # Real root could leave the chroot by another one, or by a file's handle.
-        namespaces.drop_capabilities(namespaces.CONFINED_CAPABILITIES)
+        namespaces.drop_capabilities(namespaces.CONFINED_CAPABILITIES, bounding=True)
     else:
         os.chdir(tree)
 
