@@ -8,26 +8,22 @@ written into slots of memory, which are handed over as they fill.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
-from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from rootless_layer.errors import RootlessLayerError, SourceError
-from rootless_layer.system.machine import unreadable
 from rootless_layer.tar import libarchive
 from rootless_layer.tree.table import NANOSECONDS
 from rootless_layer.tree.tree import shown
 
 from .header import BLOCK, XATTR, pax_records
 from .native import Loop, Output
+from .source import OPEN, STATE, Source
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Iterator
 
     from rootless_layer.tree.owner_names import OwnerNames
     from rootless_layer.tree.table import Table
@@ -38,24 +34,8 @@ SLOTS = 4
 SMALL_BYTES = 256 << 10
 """Larger files are read straight into the slots, without a copy through libarchive."""
 _REST_BYTES = 4 * BLOCK
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
 FILLED, RUN_END = range(2)
-
-
-class _File(NamedTuple):
-    """A file whose bytes go behind the header of a path, and the state that it is to be in, where that is known.
-
-    The time of the inode's change does not count: another build may link to the file.
-    """
-
-    path: bytes
-    source: bytes
-    size: int
-    state: tuple[int, ...] | None
-
-
-_STATE = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
 
 
 class Exchange(Protocol):
@@ -177,7 +157,7 @@ class Producer:
             else:
                 source, state = entry.source or b"", None if entry.stamp is None else entry.stamp[:4]
             if size > SMALL_BYTES:
-                self._stream(_File(path, source, size, state))
+                self._stream(Source(path, source, size, state))
             else:
                 self._copy(path, source, size, state)
 
@@ -193,7 +173,7 @@ class Producer:
         """Put a small file's bytes behind the header just written; one byte more is asked for than it should have."""
         buffers = self.buffers
         try:
-            descriptor = os.open(source, _OPEN)
+            descriptor = os.open(source, OPEN)
             try:
                 count = os.readv(descriptor, buffers)
                 while count < size:  # a network file system may give less than there is
@@ -205,26 +185,26 @@ class Producer:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise _unreadable(_File(path, source, size, state), error) from error
-        if count != size or (_STATE(status) != state and state is not None):
-            raise _changed(_File(path, source, size, state))
+            raise Source(path, source, size, state).unreadable(error) from error
+        if count != size or (state is not None and STATE(status) != state):
+            raise Source(path, source, size, state).changed()
         if libarchive.write_data(self.archive, self.scratch, size) != size:
             libarchive.check(self.archive, -1, f"write the data of {shown(path)}")
 
-    def _stream(self, file: _File) -> None:
+    def _stream(self, file: Source) -> None:
         """Put a large file's bytes and their padding behind the header just written."""
         self._drop()
-        with _reading(file):
-            descriptor = os.open(file.source, _OPEN)
+        with file.reading():
+            descriptor = os.open(file.source, OPEN)
         try:
             count = self._fill(file, descriptor)
-            with _reading(file):
+            with file.reading():
                 count += len(os.read(descriptor, 1))
                 status = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        if count != file.size or (_STATE(status) != file.state and file.state is not None):
-            raise _changed(file)
+        if not file.is_right(count, status):
+            raise file.changed()
         padding = -file.size % BLOCK
         # Room for the padding, and for the end of the archive, which may be all that follows.
         if SLOT_BYTES - self.position < _REST_BYTES:
@@ -235,7 +215,7 @@ class Producer:
         self.position += padding
         self._open()
 
-    def _fill(self, file: _File, descriptor: int) -> int:
+    def _fill(self, file: Source, descriptor: int) -> int:
         """Read up to a file's size into the slots; give how many bytes there were."""
         remaining = file.size
         with memoryview(self.memory) as view:
@@ -244,7 +224,7 @@ class Producer:
                     self._hand_over(FILLED)
                     self._take()
                 begin = self._begin + self.position
-                with view[begin : begin + min(SLOT_BYTES - self.position, remaining)] as room, _reading(file):
+                with view[begin : begin + min(SLOT_BYTES - self.position, remaining)] as room, file.reading():
                     count = os.readv(descriptor, [room])
                 if not count:
                     break
@@ -350,25 +330,3 @@ def _is_utf8(entry: Entry) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _unreadable(file: _File, error: OSError) -> RootlessLayerError:
-    doing = f"cannot be read for {shown(file.path)}"
-    return unreadable(error, os.fsdecode(file.source), doing, hint="Build again when nothing else removes files.")
-
-
-@contextlib.contextmanager
-def _reading(file: _File) -> Iterator[None]:
-    """Raise :func:`unreadable`'s error where a file cannot be read."""
-    try:
-        yield
-    except OSError as error:
-        raise _unreadable(file, error) from error
-
-
-def _changed(file: _File) -> SourceError:
-    """Make the error of a file that is not what was planned: libarchive would pad or cut it silently."""
-    return SourceError(
-        f"{os.fsdecode(file.source)}: changed while {shown(file.path)} was being written from it",
-        hint="Build again when nothing else writes to it.",
-    )
