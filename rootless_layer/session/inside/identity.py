@@ -5,7 +5,6 @@ Only the standard library is used: the session's processes import this at their 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -18,7 +17,7 @@ from . import interpreter, reach
 from .caller import signed
 from .calls import AUDIT, SO_PEERGROUPS
 from .credentials import UNCHANGED, Granted, set_files, set_one, set_three, set_two
-from .held import fail
+from .held import fail, held
 from .permissions import EXECUTE, check
 from .record import CAPABILITY, inode_of
 
@@ -306,9 +305,16 @@ class Identity:
 
 def _beginning(descriptor: int) -> bytes:
     """Read as much of a program as the kernel looks at."""
-    with contextlib.suppress(OSError), open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as file:
-        return file.read(_LOOKED_AT)
-    return b""
+    try:
+        opened = os.open(held(descriptor), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(opened, _LOOKED_AT)  # a file object would take longer to be made than this
+    except OSError:
+        return b""
+    finally:
+        os.close(opened)
 
 
 def _shown(value: int, caller: Caller) -> int:
