@@ -74,7 +74,7 @@ def open_base(
                 for number, (layer, folder) in enumerate(zip(image.layers, folders, strict=True), 1):
                     if not is_whole(folder):
                         remove(str(folder))  # of an earlier form, or damaged
-                        progress(Progress("unpack", note=f"unpacking layer {number} of {len(folders)} of the base, once"))
+                        progress(Progress("unpack", note=f"unpacking layer {number} of {len(folders)}, once"))
                         with keeping(place):
                             unpack(layer, folder, merged.base(""), temporary, most_bytes=most_bytes, progress=progress)
                     merged.add(folder)

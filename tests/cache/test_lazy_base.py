@@ -58,7 +58,7 @@ def test_a_base_is_opened_only_for_a_layer_that_is_built(tmp_path: Path, below: 
         build_layer(above(tmp_path, base), tmp_path / "cached", cache=tmp_path / "cache"),
         build_layer(above(tmp_path, LazyBase(base.chain_id, pytest.fail)), tmp_path / "found", cache=tmp_path / "cache"),
     ]
-    assert [step.note for step in said if step.stage == "unpack" and step.note] == ["unpacking layer 1 of 1 of the base, once"]
+    assert [step.note for step in said if step.stage == "unpack" and step.note] == ["unpacking layer 1 of 1, once"]
     assert [entry.path for entry in built[0].tree] == [b"", b"other"]
     for layer in built[1:]:
         assert layer.to_json() == built[0].to_json()
