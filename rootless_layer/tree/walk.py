@@ -104,16 +104,21 @@ class Listing:
         return made
 
     def _look_by(self, look: ctypes._NamedFuncPointer, descriptor: int) -> bool:
-        """Look at the names by a loop in C; say whether it got to the end, and leave nothing where it did not."""
+        """Look at the names by a loop in C; say whether all stayed what it was, and leave nothing where it did not."""
         count = len(self.names)
         columns = [array(column.typecode, bytes(column.itemsize * count)) for column in self._columns]
         addresses = (column.buffer_info()[0] for column in columns)
         if look(descriptor, b"\0".join(self.names) + b"\0", count, *addresses) < count:
             return False
-        self.modes, self.sizes, self.devices, self.inodes, self.times, self.changes = columns
-        for number, mode in enumerate(self.modes):
+        modes, _, devices, inodes, *_ = columns
+        odd = {}
+        for number, mode in enumerate(modes):
             if mode & 0o170000 not in _PLAIN:
-                self.odd[number] = os.stat(self.names[number], dir_fd=descriptor, follow_symlinks=False)
+                status = odd[number] = os.stat(self.names[number], dir_fd=descriptor, follow_symlinks=False)
+                if (status.st_mode, status.st_dev, status.st_ino) != (mode, devices[number], inodes[number]):
+                    return False  # it is another one by now
+        self.modes, self.sizes, self.devices, self.inodes, self.times, self.changes = columns
+        self.odd = odd
         return True
 
     def _note_odd(self, part: Sequence[os.stat_result], begin: int) -> None:
@@ -148,7 +153,7 @@ class Listing:
 def listings(
     top: bytes, *, left_out: Places | None = None, without: Collection[bytes] = (), alone: bool = False
 ) -> Iterator[Listing]:
-    """Read the directory ``top``, and all below it, in the order of the paths' bytes, some thousands at a time.
+    """Read the directory ``top``, and all below it, in the order of the paths' bytes, a thousand or two at a time.
 
     All is as of :func:`walk`, but that the top itself is not given. Names of the top's own that are in ``without`` are
     passed over. Where there is much to read, other processes help, unless it is to be done ``alone``.

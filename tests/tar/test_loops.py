@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import socket
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -171,6 +174,31 @@ def test_a_name_that_goes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "listdir", lambda _: ["there", "gone"])
     with pytest.raises(RootlessLayerError, match=f"{tmp_path}.*No such file"):
         plan(LayerSpec(copy_to_root=(str(tmp_path),)))
+
+
+@compiled
+def test_a_link_that_becomes_a_file_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second look at a link sees a file: the row has the file's size, and the tar its data."""
+    (tmp_path / "first").touch()
+    (tmp_path / "link").symlink_to("first")
+    look = os.stat
+
+    def replacing(path: Any, **options: Any) -> os.stat_result:
+        if path == b"link" and (tmp_path / "link").is_symlink():
+            (tmp_path / "link").unlink()
+            (tmp_path / "link").write_bytes(b"data")
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "stat", replacing)
+    tree = plan(LayerSpec(copy_to_root=(str(tmp_path),))).tree
+    assert not (tmp_path / "link").is_symlink()
+    parts: list[bytes] = []
+    serialise(tree.archived(), lambda part: parts.append(bytes(part)), processes=0)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as archive:
+        found = archive.extractfile("link")
+        assert found is not None
+        assert found.read() == b"data"
+    assert tree.entries[b"link"].size == 4
 
 
 def test_they_are_compiled_where_a_compiler_is() -> None:
