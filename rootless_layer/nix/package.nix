@@ -60,6 +60,7 @@ let
       }
       ''
         mkdir -p $out/bin $out/lib
+        export PYTHONDONTWRITEBYTECODE=1 # compiled modules have the time of this build in them
         cp -r ${source} $out/lib/rootless_layer
         if [ -n "''${CC:-}" ]; then
           chmod u+w $out/lib/rootless_layer/system
