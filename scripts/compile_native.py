@@ -15,6 +15,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+LIBRARY = "libloops.so.1"
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-g0", "-Wl,--build-id=none")
 
 
@@ -23,21 +24,21 @@ class NativeHook(BuildHookInterface):  # type: ignore[type-arg,misc] - hatchling
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and say what is in the wheel."""
-        compiler = shlex.split(os.environ.get("CC", "cc"))
+        compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
         if version == "editable" or os.environ.get("ROOTLESS_LAYER_PURE") or shutil.which(compiler[0]) is None:
             return
         source = Path(self.root, "rootless_layer/system/loops.c")
-        made = Path(self.directory, "libloops.so.1")
+        made = Path(self.directory, LIBRARY)
         made.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run([*compiler, *FLAGS, "-o", made, source], check=False, capture_output=True, text=True)
         if done.returncode:
             self.app.display_warning(f"the loops in C are left out, as they could not be compiled:\n{done.stderr}")
             return
-        build_data["force_include"][str(made)] = "rootless_layer/system/libloops.so.1"
+        build_data["force_include"][str(made)] = f"rootless_layer/system/{LIBRARY}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-linux_{platform.machine()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Leave only the wheel."""
         del version, build_data, artifact_path
-        Path(self.directory, "libloops.so.1").unlink(missing_ok=True)
+        Path(self.directory, LIBRARY).unlink(missing_ok=True)
